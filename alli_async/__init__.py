@@ -1,0 +1,123 @@
+"""The asyncio SDK for the Alli conversations API: typed, lossless, concurrent.
+
+async with AlliClient() as alli:
+    async for conversation in alli.conversations.list():
+        print(conversation.id, conversation.title)
+"""
+
+from ._bulk.pages import ChatPages, ConversationPages
+from ._bulk.transcripts import TranscriptStream
+from ._transport.filters import ConversationFilters
+from ._transport.session import Handler, Middleware
+from ._transport.wire import Request, Response
+from ._version import __version__
+from .client import AlliClient
+from .config import RetryPolicy
+from .conversations import ConversationsAPI
+from .errors import (
+    AlliConnectionError,
+    AlliError,
+    AlliTimeoutError,
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DecodeError,
+    ExportError,
+    IncompleteError,
+    NotFoundError,
+    PaginationError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RedirectError,
+    ResponseTooLargeError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
+from .models import (
+    UNSET,
+    Chat,
+    ChatInputSource,
+    ChatPage,
+    Citation,
+    Conversation,
+    ConversationPage,
+    ConversationState,
+    ConversationUpdate,
+    DailyCount,
+    DailyCounts,
+    Feedback,
+    FeedbackReason,
+    FolderInfo,
+    KnowledgeBaseInfo,
+    LLMApp,
+    Order,
+    RawTranscript,
+    Region,
+    Skipped,
+    StreamStats,
+    Transcript,
+    UnsetType,
+    User,
+)
+
+__all__ = [
+    "UNSET",
+    "APIError",
+    "AlliClient",
+    "AlliConnectionError",
+    "AlliError",
+    "AlliTimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "Chat",
+    "ChatInputSource",
+    "ChatPage",
+    "ChatPages",
+    "Citation",
+    "ConfigurationError",
+    "Conversation",
+    "ConversationFilters",
+    "ConversationPage",
+    "ConversationPages",
+    "ConversationState",
+    "ConversationUpdate",
+    "ConversationsAPI",
+    "DailyCount",
+    "DailyCounts",
+    "DecodeError",
+    "ExportError",
+    "Feedback",
+    "FeedbackReason",
+    "FolderInfo",
+    "Handler",
+    "IncompleteError",
+    "KnowledgeBaseInfo",
+    "LLMApp",
+    "Middleware",
+    "NotFoundError",
+    "Order",
+    "PaginationError",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RawTranscript",
+    "RedirectError",
+    "Region",
+    "Request",
+    "Response",
+    "ResponseTooLargeError",
+    "RetryPolicy",
+    "ServerError",
+    "Skipped",
+    "StreamStats",
+    "TLSError",
+    "Transcript",
+    "TranscriptStream",
+    "TransportError",
+    "UnsetType",
+    "User",
+    "__version__",
+]

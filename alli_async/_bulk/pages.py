@@ -1,0 +1,295 @@
+"""Pages: the cursor walk over conversations, and the fan-out over a conversation's chats."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+from .._transport import wire
+from .._transport.filters import Filters
+from .._transport.session import Session
+from .._transport.wire import Request
+from ..errors import AlliError, IncompleteError, PaginationError
+from ..models import Chat, ChatPage, Conversation, ConversationPage, Order, in_milliseconds
+
+T = TypeVar("T")
+PageT = TypeVar("PageT")
+ItemT = TypeVar("ItemT")
+
+MAX_PAGE_SIZE = 50
+# A backend that filters behind its cursor may give some empty pages in a row; one that never ends, only these.
+_MAX_EMPTY_PAGES = 1000
+# Chats come and go while their pages are fetched; more often than this in a row, something else is wrong.
+_MAX_ROUNDS = 4
+# How many chat pages `list_chats` asks for ahead of the reader.
+_AHEAD = 8
+
+decode_conversations = wire.decoder(ConversationPage)
+decode_chats = wire.decoder(ChatPage)
+
+
+class Listed(Protocol):
+    """What a walk needs to know of a page of conversations, however it was decoded."""
+
+    @property
+    def conversations(self) -> Sequence[Any]:
+        """The page's conversations."""
+        ...
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the next page is; None on the last."""
+        ...
+
+
+class HasId(Protocol):
+    """What the fan-out needs to know of a chat."""
+
+    @property
+    def id(self) -> str:
+        """The chat's id."""
+        ...
+
+
+class Chatted(Protocol):
+    """What the fan-out needs to know of a page of chats, however it was decoded."""
+
+    @property
+    def chats(self) -> Sequence[HasId]:
+        """The page's chats."""
+        ...
+
+    @property
+    def total_count(self) -> int:
+        """How many chats the conversation has."""
+        ...
+
+
+ListedT = TypeVar("ListedT", bound=Listed)
+ChattedT = TypeVar("ChattedT", bound=Chatted)
+
+
+class Pages(Generic[PageT, ItemT]):
+    """A list to walk in one of three ways.
+
+    `async for item in pages` gives items, `async for page in pages.pages()` gives pages, and `await pages` the
+    first page. Nothing is sent before; each walk starts anew.
+    """
+
+    def __init__(
+        self, walk: Callable[[], AsyncGenerator[PageT, None]], items: Callable[[PageT], Sequence[ItemT]]
+    ) -> None:
+        self._walk = walk
+        self._items = items
+
+    async def __aiter__(self) -> AsyncIterator[ItemT]:
+        async with aclosing(self._walk()) as pages:
+            async for page in pages:
+                for item in self._items(page):
+                    yield item
+
+    def pages(self) -> AsyncGenerator[PageT, None]:
+        """Walk page by page."""
+        return self._walk()
+
+    def __await__(self) -> Generator[Any, None, PageT]:
+        return self._first().__await__()
+
+    async def _first(self) -> PageT:
+        async with aclosing(self._walk()) as pages:
+            return await anext(pages)
+
+
+class ConversationPages(Pages[ConversationPage, Conversation]):
+    """The conversations that `list` found.
+
+    An error in mid-walk carries `.cursor`, from which `list(cursor=…)` goes on.
+    """
+
+
+class ChatPages(Pages[ChatPage, Chat]):
+    """A conversation's chats, oldest first. Pages after the first are fetched concurrently."""
+
+
+# --- conversations ----------------------------------------------------------------------------------------
+
+
+async def fetch_conversations(
+    session: Session,
+    filters: Filters,
+    decode: Callable[[bytes], T],
+    *,
+    cursor: str | None,
+    page_size: int,
+    order: Order | None,
+) -> T:
+    """One page of a list."""
+    milliseconds = await _learn_unit(session) if filters.needs_unit else True
+    pairs = filters.query(milliseconds=milliseconds)
+    pairs.append(("pageSize", str(page_size)))
+    if order is not None:
+        pairs.append(("order", order.value))
+    if cursor is not None:
+        pairs.append(("cursor", cursor))
+    return await session.request(
+        Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs)), decode
+    )
+
+
+async def _learn_unit(session: Session) -> bool:
+    """Whether the server counts milliseconds, by its own values; asked once per client.
+
+    Where there is no conversation at all there is nothing that either unit could miss.
+    """
+    connection = session.connection
+    if connection.milliseconds is None:
+        page = await fetch_conversations(
+            session, Filters(()), decode_conversations, cursor=None, page_size=1, order=None
+        )
+        # Below, a number is no date of a conversation's (a zero, say) and teaches nothing.
+        numbers = [number for each in page.conversations for number in (each.created_at, each.last_chat_time)]
+        dates = [number for number in numbers if number is not None and number > 1e8]
+        if not dates:
+            return True
+        connection.milliseconds = in_milliseconds(dates[0])
+    return connection.milliseconds
+
+
+async def walk(
+    fetch: Callable[[str | None], Awaitable[ListedT]], cursor: str | None = None
+) -> AsyncGenerator[ListedT, None]:
+    """Follow the cursors to the end.
+
+    Args:
+        fetch: Gives the page at a cursor.
+        cursor: Where to begin.
+
+    Raises:
+        AlliError: With `.cursor`, from which a new walk goes on.
+        PaginationError: A cursor came again, or pages stayed empty.
+    """
+    started = time.monotonic()
+    pages = empty = 0
+    # A cycle of any length, in no memory: the cursor is held against one that is renewed at powers of two.
+    kept, renew = cursor, 1
+    while True:
+        try:
+            page = await fetch(cursor)
+        except AlliError as error:
+            error.cursor = cursor
+            raise
+        pages += 1
+        empty = 0 if page.conversations else empty + 1
+        yield page
+        if not page.cursor:
+            return
+        if page.cursor in (cursor, kept):
+            _endless("a cursor came again", cursor, pages, started)
+        if empty >= _MAX_EMPTY_PAGES:
+            _endless(f"{empty} empty pages in a row", cursor, pages, started)
+        cursor = page.cursor
+        if pages == renew:
+            kept, renew = cursor, renew * 2
+
+
+def _endless(why: str, cursor: str | None, pages: int, started: float) -> NoReturn:
+    error = PaginationError(f"the list does not end: {why} after {pages} pages")
+    error.locate("GET", wire.CONVERSATIONS, pages, time.monotonic() - started)
+    error.cursor = cursor
+    raise error
+
+
+# --- chats ------------------------------------------------------------------------------------------------
+
+
+async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[bytes], T], page_no: int) -> T:
+    """One page of a conversation's chats, from 1."""
+    path = wire.conversation_path(conversation_id, "chats")
+    # The first page is the default, asked for by name all the same: a default can change.
+    return await session.request(Request("listConversationChats", "GET", path, f"pageNo={page_no}"), decode)
+
+
+async def walk_chats(fetch: Callable[[int], Awaitable[ChattedT]]) -> AsyncGenerator[ChattedT, None]:
+    """The pages in order; those after the first are asked for ahead. Breaking out leaves no task behind."""
+    first = await fetch(1)
+    yield first
+    last = page_count(first)
+    ahead: deque[asyncio.Task[ChattedT]] = deque()
+    number = 1
+    try:
+        while number < last or ahead:
+            while number < last and len(ahead) < _AHEAD:
+                number += 1
+                ahead.append(asyncio.create_task(_coroutine(fetch, number)))
+            page = await ahead[0]
+            ahead.popleft()
+            yield page
+            if page.total_count > first.total_count and page.chats:
+                last = max(last, -(-page.total_count // len(first.chats)))
+    finally:
+        for task in ahead:
+            task.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+
+
+def page_count(first: Chatted) -> int:
+    """How many pages there are, by the first: full pages are as long as it is."""
+    return max(1, -(-first.total_count // len(first.chats))) if first.chats else 1
+
+
+async def all_chats(fetch: Callable[[int], Awaitable[ChattedT]], conversation_id: str) -> list[ChattedT]:
+    """All pages of a conversation, fetched concurrently, and proved to belong together.
+
+    Every page must give the same `total_count`, no chat may come twice, and together they must be as many;
+    else a chat was added or deleted between two pages, and they are fetched again.
+
+    Raises:
+        IncompleteError: They did not add up in several rounds.
+    """
+    started = time.monotonic()
+    for _ in range(_MAX_ROUNDS):
+        pages = [await fetch(1)]
+        if (last := page_count(pages[0])) > 1:
+            pages += await concurrently([_coroutine(fetch, number) for number in range(2, last + 1)])
+        totals = {page.total_count for page in pages}
+        ids = [chat.id for page in pages for chat in page.chats]
+        if totals == {len(ids)} and len(set(ids)) == len(ids):
+            return pages
+    error = IncompleteError(
+        f"the chats of conversation {conversation_id!a} do not add up: totalCount {sorted(totals)}, "
+        f"{len(ids)} received, {len(set(ids))} of them distinct"
+    )
+    path = wire.conversation_path(conversation_id, "chats")
+    error.locate("GET", path, _MAX_ROUNDS, time.monotonic() - started)
+    raise error
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order; the first error ends the others and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:  # a child costs 3 µs; anyio's 20
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as failures:
+        error = first_error(failures)
+    else:
+        return [task.result() for task in tasks]
+    raise error
+
+
+def first_error(failures: BaseExceptionGroup) -> BaseException:
+    """The error that began it."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _coroutine(fetch: Callable[[int], Awaitable[T]], number: int) -> T:
+    return await fetch(number)

@@ -1,0 +1,198 @@
+"""The two shapes a transcript can take: structs, or the bytes that the server sent.
+
+Either gives the stream what it needs (id, chat count, embedded chats, pages of chats) and joins them at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .._transport import wire
+from ..models import Chat, ChatPage, Conversation, RawTranscript, Transcript
+from .pages import Chatted, Listed, decode_chats, decode_conversations
+
+ResultT = TypeVar("ResultT", Transcript, RawTranscript)
+ItemT = TypeVar("ItemT")
+
+decode_conversation = wire.decoder(Conversation)
+
+
+class Summary(Protocol):
+    """What the stream needs to know of a conversation, in either shape."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def chat_count(self) -> int:
+        """How many chats the server says it has."""
+        ...
+
+    @property
+    def chats(self) -> Sequence[Any]:
+        """The chats that came with it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shape(Generic[ResultT]):
+    """How to decode and how to join.
+
+    Attributes:
+        conversations: Decodes a page of a list.
+        conversation: Decodes a single conversation.
+        chats: Decodes a page of chats.
+        join: Makes the result of a conversation, and of all its chat pages where the embedded chats are not all.
+        size: The number of chats in a result.
+    """
+
+    conversations: Callable[[bytes], Listed]
+    conversation: Callable[[bytes], Any]
+    chats: Callable[[bytes], Chatted]
+    join: Callable[[Any, Sequence[Any] | None], ResultT]
+    size: Callable[[ResultT], int]
+
+
+def newest_first(chats: Sequence[Any]) -> bool:
+    """Whether embedded chats came in descending order of time; pages always ascend."""
+    return len(chats) > 1 and bool(chats[0].timestamp > chats[-1].timestamp)
+
+
+# --- structs ----------------------------------------------------------------------------------------------
+
+
+def _join(conversation: Conversation, pages: Sequence[ChatPage] | None) -> Transcript:
+    if pages is not None:
+        chats = pages[0].chats if len(pages) == 1 else [chat for page in pages for chat in page.chats]
+    elif newest_first(conversation.chats):
+        chats = conversation.chats[::-1]
+    else:
+        chats = conversation.chats
+    return Transcript(conversation, chats)
+
+
+STRUCTS: Shape[Transcript] = Shape(
+    decode_conversations, decode_conversation, decode_chats, _join, lambda transcript: len(transcript.chats)
+)
+
+
+# --- bytes ------------------------------------------------------------------------------------------------
+
+
+class _ChatHead(Struct, gc=False):
+    id: str
+    timestamp: int | float
+
+
+class _Head(Struct, rename="camel", gc=False):
+    id: str
+    chat_count: int
+    chats: list[_ChatHead]
+
+
+class _HeadList(Struct, gc=False):
+    conversations: list[_Head]
+    cursor: str | None = None
+
+
+class _RawList(Struct, gc=False):
+    conversations: list[Raw]
+
+
+class _ChatHeads(Struct, rename="camel", gc=False):
+    chats: list[_ChatHead]
+    total_count: int
+
+
+class _RawChats(Struct, gc=False):
+    chats: Raw
+
+
+class RawItem(Struct, gc=False):
+    """A conversation as bytes, with what had to be read of it."""
+
+    id: str
+    chat_count: int
+    chats: list[Chat | _ChatHead]
+    json: bytes
+
+
+class RawListPage(Struct, gc=False):
+    """A page of a list as bytes."""
+
+    conversations: list[RawItem]
+    cursor: str | None
+
+
+class RawChatPage(Struct, gc=False):
+    """A page of chats as bytes: `json` is what stands between the brackets of the array."""
+
+    chats: list[_ChatHead]
+    total_count: int
+    json: bytes
+
+
+_decode_head = wire.decoder(_Head)
+_decode_head_list = wire.decoder(_HeadList)
+_decode_raw_list = wire.decoder(_RawList)
+_decode_chat_heads = wire.decoder(_ChatHeads)
+_decode_raw_chats = wire.decoder(_RawChats)
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_array = msgspec.json.Decoder(list[Raw]).decode
+
+# A newline in JSON can only be white space between two tokens: inside a string it is escaped.
+_ONE_LINE = bytes.maketrans(b"\n\r", b"  ")
+
+
+def _raw_list(body: bytes) -> RawListPage:
+    heads = _decode_head_list(body)
+    raws = _decode_raw_list(body).conversations
+    # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
+    items = [
+        RawItem(head.id, head.chat_count, head.chats, bytes(raw))  # type: ignore[arg-type]
+        for head, raw in zip(heads.conversations, raws, strict=True)
+    ]
+    return RawListPage(items, heads.cursor)
+
+
+def _raw_conversation(body: bytes) -> RawItem:
+    head = _decode_head(body)
+    return RawItem(head.id, head.chat_count, head.chats, body.strip())  # type: ignore[arg-type]
+
+
+def _raw_chats(body: bytes) -> RawChatPage:
+    heads = _decode_chat_heads(body)
+    array = bytes(_decode_raw_chats(body).chats)
+    return RawChatPage(heads.chats, heads.total_count, array[1:-1].strip())
+
+
+def _raw_join(item: RawItem, pages: Sequence[RawChatPage] | None) -> RawTranscript:
+    if pages is not None:
+        json = _with_chats(item.json, b",".join(page.json for page in pages if page.chats))
+        count = sum(len(page.chats) for page in pages)
+    else:
+        json, count = item.json, len(item.chats)
+        if newest_first(item.chats):
+            json = _with_chats(json, b",".join(map(bytes, _decode_array(_decode_fields(json)["chats"])[::-1])))
+    if b"\n" in json or b"\r" in json:
+        json = json.translate(_ONE_LINE)
+    return RawTranscript(item.id, json, count)
+
+
+def _with_chats(json: bytes, chats: bytes) -> bytes:
+    """The conversation with these chats in place of its own; every other value stays as it was sent."""
+    fields = _decode_fields(json)
+    fields["chats"] = Raw(b"[" + chats + b"]")
+    return b"{" + b",".join(msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in fields.items()) + b"}"
+
+
+RAW: Shape[RawTranscript] = Shape(
+    _raw_list, _raw_conversation, _raw_chats, _raw_join, lambda transcript: transcript.chat_count
+)

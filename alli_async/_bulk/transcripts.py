@@ -1,0 +1,324 @@
+"""The stream of transcripts: one walk over the conversations, many workers on their chats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeAlias, TypeVar
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from .._transport import wire
+from .._transport.filters import Filters
+from .._transport.session import Session
+from .._transport.wire import Request
+from ..errors import AlliError, ConfigurationError, IncompleteError
+from ..models import Order, Skipped, StreamStats
+from .pages import (
+    MAX_PAGE_SIZE,
+    Listed,
+    all_chats,
+    concurrently,
+    fetch_chats,
+    fetch_conversations,
+    first_error,
+    walk,
+)
+from .shapes import ResultT, Shape, Summary
+from .trust import CountTrust
+
+# Pages of conversations that may lie between the walk and the consumer. They bound the memory, whatever the size.
+_PAGES_AHEAD = 4
+# Rows can only come again within as many rows as were inserted between two requests.
+_REMEMBERED_IDS = 100_000
+
+EntryT = TypeVar("EntryT")
+# A transcript, or in an ordered stream the place of one whose chats are still to come.
+Entry: TypeAlias = EntryT | asyncio.Future[EntryT | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job(Generic[ResultT]):
+    """A conversation whose chats are to be fetched, and in an ordered stream the place kept for it."""
+
+    item: Summary
+    place: asyncio.Future[ResultT | None] | None
+
+
+class TranscriptStream(Generic[ResultT]):
+    """Conversations, each with all its chats.
+
+    An async iterator, to be walked once, and an async context manager, which ends the work when it is left.
+    Breaking out of a plain `async for` ends it too, as soon as the iterator is let go.
+
+    Attributes:
+        stats: What it has done so far.
+        skipped: With `on_error="skip"`: the conversations that could not be made whole, and why.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        shape: Shape[ResultT],
+        filters: Filters,
+        *,
+        concurrency: int | None,
+        ordered: bool,
+        on_error: Literal["raise", "skip"],
+    ) -> None:
+        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
+            raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
+        if on_error not in ("raise", "skip"):
+            raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
+        self.stats = StreamStats()
+        self.skipped: list[Skipped] = []
+        self._engine: _Engine[ResultT] = _Engine(
+            session.counting(self.stats),
+            shape,
+            filters,
+            workers=concurrency or session.config.max_concurrency,
+            ordered=ordered,
+            skipped=self.skipped if on_error == "skip" else None,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the work; what is under way is cancelled. Twice is fine."""
+        if self._task is not None:
+            self._task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
+
+    def __aiter__(self) -> AsyncIterator[ResultT]:
+        if self._task is not None:
+            raise ConfigurationError("a transcript stream is walked once; ask for another")
+        return self._results()
+
+    async def _results(self) -> AsyncGenerator[ResultT, None]:
+        send, receive = anyio.create_memory_object_stream[Sequence[Entry[ResultT]]](_PAGES_AHEAD)
+        # A task of its own: nothing is ever yielded from inside a task group.
+        self._task = task = asyncio.create_task(self._engine.run(send))
+        try:
+            async for batch in receive:
+                for entry in batch:
+                    result = await entry if isinstance(entry, asyncio.Future) else entry
+                    if result is not None:
+                        self.stats.conversations += 1
+                        self.stats.chats += self._engine.shape.size(result)
+                        yield result
+            await task
+        finally:
+            await self.aclose()
+            receive.close()
+
+
+class _Engine(Generic[ResultT]):
+    """The work behind a stream: a walk, a dispatcher, and long-lived workers."""
+
+    def __init__(
+        self,
+        session: Session,
+        shape: Shape[ResultT],
+        filters: Filters,
+        *,
+        workers: int,
+        ordered: bool,
+        skipped: list[Skipped] | None,
+    ) -> None:
+        self.shape: Shape[ResultT] = shape
+        self._session = session
+        self._filters = filters
+        self._workers = workers
+        self._ordered = ordered
+        self._skipped = skipped
+        self._trust = CountTrust()
+        self._seen: dict[str, None] = {}
+        self._out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]
+        self._places: set[asyncio.Future[ResultT | None]] = set()
+
+    async def run(self, out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]) -> None:
+        """Send every transcript to `out`, then close it.
+
+        Raises:
+            AlliError: The first error, once all other work has ended.
+        """
+        self._out = out
+        error: BaseException | None = None
+        pages, taken = anyio.create_memory_object_stream[Listed](1)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._walk(pages))
+                await self._fetch_all(taken)
+        except BaseExceptionGroup as failures:
+            error = first_error(failures)
+        finally:
+            for place in self._places:
+                place.set_result(None)
+            taken.close()
+            out.close()
+        if error is not None:
+            raise error
+
+    async def _walk(self, pages: MemoryObjectSendStream[Listed]) -> None:
+        """Ask for page after page, while those before are worked on."""
+
+        async def fetch(cursor: str | None) -> Listed:
+            return await fetch_conversations(
+                self._session,
+                self._filters,
+                self.shape.conversations,
+                cursor=cursor,
+                page_size=MAX_PAGE_SIZE,
+                # First chat times never change: rows do not move under the walk, new ones are added at its end.
+                order=Order.FIRST_CHAT_TIME_ASC,
+            )
+
+        with pages:
+            async for page in walk(fetch):
+                await pages.send(page)
+
+    async def _fetch_all(self, pages: MemoryObjectReceiveStream[Listed]) -> None:
+        async with asyncio.TaskGroup() as group:
+            jobs, queue = anyio.create_memory_object_stream[_Job[ResultT]](_PAGES_AHEAD * MAX_PAGE_SIZE)
+            for _ in range(self._workers):
+                group.create_task(self._work(queue.clone()))
+            queue.close()
+            with jobs:
+                async for page in pages:
+                    await self._dispatch(self._fresh(page.conversations), jobs)
+        await self._look_again()
+
+    def _fresh(self, items: Sequence[Summary]) -> list[Summary]:
+        """Those not seen before: a row that was inserted before the walk pushes one back onto the next page."""
+        fresh = []
+        for item in items:
+            if item.id not in self._seen:
+                self._seen[item.id] = None
+                fresh.append(item)
+        while len(self._seen) > _REMEMBERED_IDS:
+            del self._seen[next(iter(self._seen))]
+        return fresh
+
+    async def _dispatch(self, items: list[Summary], jobs: MemoryObjectSendStream[_Job[ResultT]]) -> None:
+        """Send on what is whole, and queue what is not; before the count is proved, prove it."""
+        if any(len(item.chats) > item.chat_count for item in items):
+            self._trust.break_()
+        proved = await self._prove(items) if self._trust.wanted else {}
+        entries: list[Entry[ResultT]] = []
+        for item in items:
+            if item.id in proved:
+                entry: Entry[ResultT] | None = proved[item.id]
+            elif self._trust.holds and len(item.chats) == item.chat_count:
+                self._trust.take(item.id, item.chat_count)
+                entry = self.shape.join(item, None)
+            else:
+                entry = self._place()
+                await jobs.send(_Job(item, entry))
+            if entry is not None:
+                entries.append(entry)
+        if entries:
+            await self._out.send(entries)
+
+    async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
+        """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show."""
+        must = sorted((item for item in items if len(item.chats) < item.chat_count), key=_chat_count)
+        may = sorted((item for item in items if len(item.chats) == item.chat_count), key=_chat_count)
+        chosen = (must + may[::-1])[: self._trust.wanted]
+        results = await concurrently([self._result(item) for item in chosen])
+        return {item.id: result for item, result in zip(chosen, results, strict=True)}
+
+    def _place(self) -> asyncio.Future[ResultT | None] | None:
+        """In an ordered stream, what keeps a conversation's place until its chats are there."""
+        if not self._ordered:
+            return None
+        place: asyncio.Future[ResultT | None] = asyncio.get_running_loop().create_future()
+        self._places.add(place)
+        return place
+
+    async def _work(self, queue: MemoryObjectReceiveStream[_Job[ResultT]]) -> None:
+        with queue:
+            async for job in queue:
+                result = await self._result(job.item)
+                if job.place is not None:
+                    self._places.discard(job.place)
+                    job.place.set_result(result)
+                elif result is not None:
+                    await self._out.send([result])
+
+    async def _result(self, item: Summary) -> ResultT | None:
+        """A conversation with the chats of its pages; None when it was skipped."""
+        try:
+            pages = await all_chats(
+                lambda number: fetch_chats(self._session, item.id, self.shape.chats, number), item.id
+            )
+            await self._compare(item, pages[0].total_count)
+        except AlliError as error:
+            if self._skipped is None:
+                raise
+            self._skipped.append(Skipped(item.id, error))
+            return None
+        result: ResultT = self.shape.join(item, pages)
+        return result
+
+    async def _compare(self, item: Summary, total: int) -> None:
+        """What a conversation fetched both ways says about `chat_count`."""
+        if not self._trust.broken and total != item.chat_count:
+            # A chat may have come or gone since the list was asked for; then the count has moved along.
+            item = await self._get(item.id)
+        if total == item.chat_count:
+            self._trust.prove()
+        else:
+            self._trust.break_()
+
+    async def _get(self, conversation_id: str) -> Summary:
+        path = wire.conversation_path(conversation_id)
+        summary: Summary = await self._session.request(
+            Request("getConversation", "GET", path), self.shape.conversation
+        )
+        return summary
+
+    async def _look_again(self) -> None:
+        """The count was disproved after some were taken on its word: give those again that were short."""
+        if not self._trust.broken:
+            return
+        if self._trust.forgotten:
+            raise IncompleteError(
+                f"chat_count does not count what the chat pages hold; {self._trust.forgotten} transcripts "
+                "were given on its word and may lack chats"
+            )
+        taken = list(self._trust.taken.items())
+        for start in range(0, len(taken), self._workers):
+            some = taken[start : start + self._workers]
+            results = await concurrently([self._again(each) for each, _ in some])
+            short = [
+                result
+                for result, (_, count) in zip(results, some, strict=True)
+                if result is not None and self.shape.size(result) != count
+            ]
+            if short:
+                await self._out.send(short)
+
+    async def _again(self, conversation_id: str) -> ResultT | None:
+        try:
+            item = await self._get(conversation_id)
+        except AlliError as error:
+            if self._skipped is None:
+                raise
+            self._skipped.append(Skipped(conversation_id, error))
+            return None
+        return await self._result(item)
+
+
+def _chat_count(item: Summary) -> int:
+    return item.chat_count

@@ -1,0 +1,312 @@
+"""The wire, as pure functions over plain values: path, query, status to error, Retry-After, body to struct.
+
+Nothing here opens a socket, reads a clock, or knows a key.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from ..errors import (
+    AlliError,
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DecodeError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RedirectError,
+    ServerError,
+)
+from ..models import EPOCH
+
+T = TypeVar("T")
+
+CONVERSATIONS = "/webapi/v2/conversations"
+
+
+@dataclass(slots=True)
+class Request:
+    """One request as a middleware sees it. The key is added behind the last middleware.
+
+    Attributes:
+        operation: The contract's name of it, like `listConversations`.
+        method: The HTTP method.
+        path: Percent-encoded, below the base URL.
+        query: Percent-encoded, without the question mark.
+        body: The JSON body; None when there is none.
+        headers: Further headers; the identity headers and the key are not among them.
+        attempt: 1 for the first try of a call, 2 for the first retry.
+        sent: Whether it has been on its way to the server at all, in this attempt or one before.
+    """
+
+    operation: str
+    method: str
+    path: str
+    query: str = ""
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    attempt: int = 1
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class Response:
+    """One whole answer as a middleware sees it, whatever its status.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Case-insensitive.
+        body: All of it, decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# --- what is sent -----------------------------------------------------------------------------------------
+
+
+def segment(name: str, value: str) -> str:
+    """An id as one path segment: quoted whole, so that `/`, `?`, `%` or `=` in it stay part of it.
+
+    Raises:
+        ConfigurationError: The value cannot stand as a path segment; `name` says which it was.
+    """
+    if not isinstance(value, str) or value in ("", ".", "..") or any(c < " " or c == "\x7f" for c in value):
+        raise ConfigurationError(f"{name}: expected an id (not empty, no control characters), got {value!a}")
+    return _quoted(name, value)
+
+
+def conversation_path(conversation_id: str, *rest: str) -> str:
+    """The path of a conversation, or of what is below it."""
+    return "/".join((CONVERSATIONS, segment("conversation id", conversation_id), *rest))
+
+
+def query(pairs: Iterable[tuple[str, str]]) -> str:
+    """A query string, in the order given.
+
+    Raises:
+        ConfigurationError: A value is no valid Unicode.
+    """
+    return "&".join(f"{name}={_quoted(name, value, safe=',')}" for name, value in pairs)
+
+
+def _quoted(name: str, value: str, safe: str = "") -> str:
+    try:
+        return quote(value, safe=safe)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{name}: not valid Unicode: {value!a}") from None
+
+
+def encode(name: str, value: Any) -> bytes:
+    """`value` as a JSON body.
+
+    Raises:
+        ConfigurationError: It holds what JSON cannot; `name` says what was being sent.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{name}: cannot be sent as JSON: {error}") from None
+
+
+def epoch(name: str, value: datetime | float) -> datetime | float:
+    """A time filter's value, checked: an aware datetime, or the wire's own number.
+
+    Raises:
+        ConfigurationError: A datetime without a zone, or no finite number.
+    """
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ConfigurationError(f"{name}: expected a datetime with a time zone, got {value!r}")
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number:
+        raise ConfigurationError(f"{name}: expected a datetime with a time zone, or a number, got {value!r}")
+    return value
+
+
+def epoch_text(value: datetime | float, *, milliseconds: bool) -> str:
+    """A checked time filter as it is sent: a datetime in the server's unit, a number as it is."""
+    if isinstance(value, datetime):
+        value = (value - EPOCH) / timedelta(milliseconds=1) if milliseconds else (value - EPOCH).total_seconds()
+    if value == int(value):
+        return str(int(value))
+    text = repr(float(value))
+    # No exponent: 1e-7 is a number to JSON, but not to every query parser.
+    return f"{value:.6f}" if "e" in text else text
+
+
+# --- what comes back: errors ------------------------------------------------------------------------------
+
+_REQUEST_ID = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "cf-ray")
+_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ServerError,
+    429: RateLimitError,
+}
+_BY_CODE: dict[int | None, type[APIError]] = {
+    7001: AuthenticationError,
+    7002: BadRequestError,
+    7004: PaymentRequiredError,
+}
+
+
+def is_success(response: Response) -> bool:
+    """Whether the status is 2xx."""
+    return 200 <= response.status < 300
+
+
+def error_of(response: Response, now: datetime) -> APIError:
+    """The error that an answer other than 2xx stands for."""
+    status, headers = response.status, response.headers
+    code, message = _details(response.body)
+    kind: type[APIError]
+    if 300 <= status < 400:
+        kind, message = RedirectError, f"redirected to {headers.get('location', 'nowhere')!a}, not followed"
+    elif status >= 500:
+        kind = ServerError
+    elif status == 403:
+        kind = _BY_CODE.get(code, PermissionDeniedError)
+    else:
+        kind = _BY_STATUS.get(status, BadRequestError if 400 <= status < 500 else APIError)
+    return kind(
+        f"{status}: {message or _excerpt(response.body) or 'no message'}",
+        status=status,
+        code=code,
+        request_id=next((headers[name] for name in _REQUEST_ID if name in headers), None),
+        retry_after=retry_after(headers.get("retry-after"), headers.get("date"), now),
+    )
+
+
+def reported_error(body: bytes, status: int = 200) -> APIError | None:
+    """The error inside an answer that calls itself a success; None when there is none in it."""
+    code, message = _details(body)
+    if message is None:
+        return None
+    kind = _BY_CODE.get(code, BadRequestError if code == 7003 else APIError)
+    return kind(f"{status} with an error inside: {message}", status=status, code=code)
+
+
+def _details(body: bytes) -> tuple[int | None, str | None]:
+    """Code and message of the error shapes: {type, code, message}, {error}, {errors}."""
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    if not isinstance(document, dict):
+        return None, None
+    code = document.get("code")
+    code = code if isinstance(code, int) and not isinstance(code, bool) else None
+    found = document.get("error", document.get("errors"))
+    if found is None and (document.get("type") == "APIError" or code is not None):
+        found = document.get("message", "no message")
+    if found is None:
+        return code, None
+    text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+    return code, text[:500]
+
+
+def _excerpt(body: bytes) -> str:
+    return " ".join(body[:400].decode("utf-8", "replace").split())[:120]
+
+
+def retry_after(value: str | None, date: str | None, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for; None when there is none that can be understood.
+
+    Args:
+        value: The header: seconds, or an HTTP date.
+        date: The answer's Date header: an HTTP date is measured against the server's clock, not ours.
+        now: The moment to measure against when there is no Date.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII):
+        return min(float(text), 1e9)
+    until = _http_date(text)
+    if until is None:
+        return None
+    return max(0.0, (until - (_http_date(date or "") or now)).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+# --- what comes back: structs -----------------------------------------------------------------------------
+
+# A pair of surrogates is a character and is left alone; any other escape is skipped whole, so that the text
+# `\\ud800` (an escaped backslash, then letters) is not taken for one; what is left is a surrogate alone.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+
+
+def repair_surrogates(body: bytes) -> bytes:
+    r"""`body` with every escaped lone surrogate (`\ud800`) replaced by U+FFFD, all else untouched."""
+    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """A function from a response body to a `kind`, which raises `DecodeError` or the `APIError` inside."""
+    decode = msgspec.json.Decoder(kind).decode
+    keeps_raw = hasattr(kind, "raw")
+
+    def decode_body(body: bytes) -> T:
+        try:
+            result = decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            result = _second_try(decode, body, error)
+        if keeps_raw:
+            result.__dict__["_raw"] = body
+        return result
+
+    return decode_body
+
+
+def _second_try(decode: Callable[[bytes], T], body: bytes, error: Exception) -> T:
+    """Decode again with lone surrogates repaired, so that one such message does not cost its page."""
+    if not isinstance(error, msgspec.ValidationError) and (repaired := repair_surrogates(body)) != body:
+        try:
+            return decode(repaired)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as second:
+            error = second
+    raise _decode_error(body, error) from None
+
+
+def _decode_error(body: bytes, error: Exception) -> AlliError:
+    if isinstance(error, msgspec.ValidationError):
+        found = _PLACE.match(str(error))
+        what, path = (found["what"], found["path"] or "$") if found else (str(error), "$")
+        return reported_error(body) or DecodeError(
+            f"the answer is not what the contract says: {what} at {path}", path=path
+        )
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return DecodeError(f"the answer is no JSON: {reason}; it begins {_excerpt(body)!a}", malformed=True)
+
+
+def nothing(body: bytes) -> None:
+    """For operations that answer nothing: takes any body but an error that calls itself a success."""
+    if body and (error := reported_error(body)):
+        raise error

@@ -1,0 +1,176 @@
+"""AlliClient: configuration in, resources out, and a lifecycle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+import aiohttp
+
+from ._transport.session import Connection, Middleware, Session
+from ._transport.throttle import Throttle
+from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, resolve
+from .conversations import ConversationsAPI
+from .errors import ConfigurationError
+from .models import Region
+
+__all__ = ["AlliClient", "ClientOptions"]
+
+_LIMITS = ("max_concurrency", "rate_limit")
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options that `with_options` takes; what they mean stands at `AlliClient`."""
+
+    api_key: str | None
+    token: str | None
+    region: Region | str | None
+    base_url: str | None
+    agent_email: str | None
+    user_email: str | None
+    own_user_id: str | None
+    timeout: float
+    deadline: float | None
+    retry: RetryPolicy
+    max_concurrency: int
+    rate_limit: float | None
+    middlewares: Sequence[Middleware]
+    max_response_bytes: int
+    allow_http: bool
+
+
+class AlliClient:
+    """A client of the Alli conversations API.
+
+    Use it as an async context manager, or call `aclose` when done. It is made anywhere, and then belongs to
+    the event loop (and process) that uses it first.
+
+    Args:
+        api_key: Sent as `API-KEY`. Default: the environment's `ALLI_API_KEY`.
+        token: Sent as `Authorization: Bearer …` instead. Default: the environment's `ALLI_TOKEN`.
+        region: `"us"` or `"ja"`. Default: the environment's `ALLI_REGION`, else `"us"`.
+        base_url: The server, when it is in neither region. Default: the environment's `ALLI_BASE_URL`.
+        agent_email: Sent as `AGENT-EMAIL`.
+        user_email: Sent as `USER-EMAIL`.
+        own_user_id: Sent as `OWN-USER-ID`; one that is not ASCII as `base64:` and the base64 of its UTF-8.
+        timeout: Seconds for one attempt.
+        deadline: Seconds for a whole call, waits and retries included; None for no bound.
+        retry: When and how often a call is tried again.
+        max_concurrency: Ceiling of requests in flight; below it the client adapts to what the server takes.
+        rate_limit: Requests per second, evenly spaced; None for no bound.
+        middlewares: Each `async (request, call_next) -> response`, once per attempt, inside the retry; the
+            first is the outermost. They see neither the key nor the identity headers.
+        session: An aiohttp session of the caller's (for a proxy, say), which is never closed here.
+        max_response_bytes: Decoded bytes of one answer at most.
+        allow_http: Send the key unencrypted to a host that is not this machine.
+
+    Raises:
+        ConfigurationError: An option that cannot be right, or no key. Nothing was sent.
+    """
+
+    conversations: ConversationsAPI
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        token: str | None = None,
+        region: Region | str | None = None,
+        base_url: str | None = None,
+        agent_email: str | None = None,
+        user_email: str | None = None,
+        own_user_id: str | None = None,
+        timeout: float = 60.0,
+        deadline: float | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        max_concurrency: int = 64,
+        rate_limit: float | None = None,
+        middlewares: Sequence[Middleware] = (),
+        session: aiohttp.ClientSession | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        allow_http: bool = False,
+    ) -> None:
+        self._set_up(
+            {
+                "api_key": api_key,
+                "token": token,
+                "region": region,
+                "base_url": base_url,
+                "agent_email": agent_email,
+                "user_email": user_email,
+                "own_user_id": own_user_id,
+                "timeout": timeout,
+                "deadline": deadline,
+                "retry": retry,
+                "max_concurrency": max_concurrency,
+                "rate_limit": rate_limit,
+                "middlewares": middlewares,
+                "max_response_bytes": max_response_bytes,
+                "allow_http": allow_http,
+            },
+            session,
+        )
+
+    def _set_up(
+        self,
+        options: dict[str, Any],
+        http: aiohttp.ClientSession | None = None,
+        *,
+        shared: Connection | None = None,
+        throttle: Throttle | None = None,
+    ) -> None:
+        middlewares = tuple(options.pop("middlewares"))
+        if bad := next((each for each in middlewares if not callable(each)), None):
+            raise ConfigurationError(f"middlewares: expected async functions, got {bad!r}")
+        self._config = config = resolve(**options)
+        self._connection = shared or Connection(config, http)
+        self._owns_connection = shared is None
+        # What the environment said is settled from here on, also for clients derived from this one.
+        self._options = options | config.settled() | {"middlewares": middlewares}
+        self.conversations = ConversationsAPI(Session.over(self._connection, config, middlewares, throttle))
+
+    def with_options(self, **options: Unpack[ClientOptions]) -> AlliClient:
+        """A client with some options changed, which shares the connections, the throttle and the retry quota.
+
+        A `max_concurrency` or `rate_limit` given here holds for the new client within what is shared. Closing
+        it is not needed; it can be used until the client it came from is closed.
+
+        Args:
+            **options: As for `AlliClient`, but for `session`.
+
+        Raises:
+            ConfigurationError: An option that cannot be right.
+            TypeError: A name that is no option.
+        """
+        if unknown := next((name for name in options if name not in self._options), None):
+            raise TypeError(f"with_options() got an unexpected option {unknown!r}")
+        merged: dict[str, Any] = {**self._options, **options}
+        for one, other in (("api_key", "token"), ("region", "base_url")):
+            if (one in options) != (other in options):
+                merged[other if one in options else one] = None
+        throttle = None
+        if "max_concurrency" in options or "rate_limit" in options:
+            limits = ClientConfig(base_url="", headers={}, **{name: merged[name] for name in _LIMITS})
+            throttle = Throttle(
+                limits.max_concurrency, options.get("rate_limit"), parent=self._connection.throttle
+            )
+        client = AlliClient.__new__(AlliClient)
+        client._set_up(merged, shared=self._connection, throttle=throttle)
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, but not an aiohttp session that was given. Twice is fine."""
+        if self._owns_connection:
+            await self._connection.aclose()
+
+    def __repr__(self) -> str:
+        return f"AlliClient(base_url={self._config.base_url!r})"

@@ -1,0 +1,218 @@
+"""What a client is told: frozen, checked once, before anything is sent."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+from .models import Region
+
+__all__ = ["ClientConfig", "RetryPolicy", "Secret", "resolve"]
+
+BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-ja.alli.ai"}
+
+# A key is a few dozen characters, a page of 50 conversations about 170 KB; a bomb is hundreds of megabytes.
+MAX_RESPONSE_BYTES = 32 << 20
+
+
+class Secret(str):
+    """A string that does not show in a repr: not in a traceback's locals, not in a dict of headers."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _seconds(name: str, value: float, *, zero: bool = False, unit: str = "seconds") -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (value == 0 and not zero):
+        least = "of at least 0" if zero else "above 0"
+        raise ConfigurationError(f"{name}: expected a number of {unit} {least}, got {value!r}")
+
+
+def _whole(name: str, value: int, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When and how often a call is tried again.
+
+    The delay before retry n (from 0) is uniform in `[0, min(cap, base * 2**n)]`, and never less than a
+    Retry-After of the server's.
+
+    Attributes:
+        max_attempts: Requests per call at most; 1 means no retry.
+        base: Seconds.
+        cap: Seconds.
+        retry_after_cap: Seconds; a Retry-After above it is not waited for, but raised at once.
+        quota: Tokens that all calls of a client share. A retry takes some, a success gives some back; when
+            there are none the error is raised: a server that is down is not stormed.
+    """
+
+    max_attempts: int = 4
+    base: float = 0.5
+    cap: float = 20.0
+    retry_after_cap: float = 120.0
+    quota: int = 500
+
+    def __post_init__(self) -> None:
+        _whole("retry.max_attempts", self.max_attempts, least=1)
+        _whole("retry.quota", self.quota, least=0)
+        for name in ("base", "cap", "retry_after_cap"):
+            _seconds(f"retry.{name}", getattr(self, name), zero=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """A client's settings, checked. `headers` are those that every request carries."""
+
+    base_url: str
+    headers: Mapping[str, str]
+    timeout: float = 60.0
+    deadline: float | None = None
+    retry: RetryPolicy = RetryPolicy()
+    max_concurrency: int = 64
+    rate_limit: float | None = None
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+
+    def __post_init__(self) -> None:
+        _seconds("timeout", self.timeout)
+        _whole("max_concurrency", self.max_concurrency, least=1)
+        _whole("max_response_bytes", self.max_response_bytes, least=1)
+        if self.deadline is not None:
+            _seconds("deadline", self.deadline)
+        if self.rate_limit is not None:
+            _seconds("rate_limit", self.rate_limit, unit="requests per second")
+        if not isinstance(self.retry, RetryPolicy):
+            raise ConfigurationError(f"retry: expected a RetryPolicy, got {type(self.retry).__name__}")
+
+    def settled(self) -> dict[str, str | None]:
+        """The options that stand for the server and the key in use, wherever they came from."""
+        bearer = self.headers.get("Authorization")
+        return {
+            "api_key": self.headers.get("API-KEY"),
+            "token": Secret(bearer.removeprefix("Bearer ")) if bearer else None,
+            "base_url": self.base_url,
+            "region": None,
+        }
+
+    def redact(self, text: str) -> str:
+        """`text` without the key, should a server have echoed it."""
+        for value in self.headers.values():
+            if isinstance(value, Secret):
+                text = text.replace(value.removeprefix("Bearer "), "***")
+        return text
+
+
+def resolve(
+    *,
+    api_key: str | None,
+    token: str | None,
+    region: Region | str | None,
+    base_url: str | None,
+    agent_email: str | None,
+    user_email: str | None,
+    own_user_id: str | None,
+    allow_http: bool,
+    environ: Mapping[str, str] | None = None,
+    **options: Any,
+) -> ClientConfig:
+    """A checked configuration from the client's arguments, and the environment where they are silent.
+
+    Raises:
+        ConfigurationError: A value that cannot be right. The message names it; it never shows a key.
+    """
+    env = os.environ if environ is None else environ
+    headers = _credentials(api_key, token, env)
+    headers.update(_identity(agent_email, user_email, own_user_id))
+    # An argument beats the environment as a whole: a region that was asked for is not led elsewhere by it.
+    if base_url is None and region is None:
+        base_url = env.get("ALLI_BASE_URL") or None
+        region = env.get("ALLI_REGION") or Region.US
+    url = _region_url(region) if base_url is None else _base_url(base_url, allow_http=allow_http)
+    return ClientConfig(base_url=url, headers=headers, **options)
+
+
+def _credentials(api_key: str | None, token: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    if api_key is not None and token is not None:
+        raise ConfigurationError("api_key and token: give one of them, not both")
+    if api_key is None and token is None:
+        api_key = env.get("ALLI_API_KEY") or None
+        token = None if api_key else env.get("ALLI_TOKEN") or None
+    if api_key is not None:
+        return {"API-KEY": Secret(_credential("api_key", api_key))}
+    if token is not None:
+        return {"Authorization": Secret("Bearer " + _credential("token", token))}
+    raise ConfigurationError("no key: pass api_key or token, or set ALLI_API_KEY or ALLI_TOKEN")
+
+
+def _credential(name: str, value: str) -> str:
+    value = value.strip() if isinstance(value, str) else ""
+    if not value or not all("!" <= char <= "~" for char in value):
+        raise ConfigurationError(f"{name}: expected visible ASCII characters, and at least one (not shown here)")
+    return value
+
+
+def _identity(agent_email: str | None, user_email: str | None, own_user_id: str | None) -> dict[str, str]:
+    headers = {}
+    if agent_email is not None:
+        headers["AGENT-EMAIL"] = _header("agent_email", agent_email)
+    if user_email is not None:
+        headers["USER-EMAIL"] = _header("user_email", user_email)
+    if own_user_id is not None:
+        if isinstance(own_user_id, str) and not own_user_id.isascii():
+            try:
+                own_user_id = "base64:" + base64.b64encode(own_user_id.encode()).decode()
+            except UnicodeEncodeError:
+                raise ConfigurationError(f"own_user_id: not valid Unicode: {own_user_id!a}") from None
+        headers["OWN-USER-ID"] = _header("own_user_id", own_user_id)
+    return headers
+
+
+def _header(name: str, value: str) -> str:
+    if not isinstance(value, str) or not value or not all(" " <= char <= "~" for char in value):
+        raise ConfigurationError(f"{name}: expected printable ASCII characters, got {value!a}")
+    return value
+
+
+def _region_url(region: Region | str | None) -> str:
+    try:
+        return BASE_URLS[Region(region or Region.US)]
+    except ValueError:
+        raise ConfigurationError(f"region: expected one of {', '.join(Region)}, got {region!a}") from None
+
+
+def _base_url(url: str, *, allow_http: bool) -> str:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"base_url: {error}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base_url: must not hold a user name or password (not shown here)")
+    clean = url.isascii() and not any(char <= " " or char in '\\"<>^`{|}' for char in url) if host else False
+    if not clean or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ConfigurationError(f"base_url: expected https://host[:port][/path], got {url!a}")
+    if parts.scheme == "http" and not allow_http and not _loopback(host or ""):
+        raise ConfigurationError(
+            f"base_url: {url} would carry the key unencrypted; use https, or pass allow_http=True"
+        )
+    return url.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+

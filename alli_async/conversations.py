@@ -1,0 +1,456 @@
+"""ConversationsAPI: the eleven operations, and the streams over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any, Literal, TypeVar, Unpack, overload
+
+import anyio
+from msgspec import Struct, field
+
+from ._bulk.pages import (
+    MAX_PAGE_SIZE,
+    ChatPages,
+    ConversationPages,
+    all_chats,
+    concurrently,
+    decode_chats,
+    decode_conversations,
+    fetch_chats,
+    fetch_conversations,
+    walk,
+    walk_chats,
+)
+from ._bulk.shapes import RAW, STRUCTS, Shape, decode_conversation
+from ._bulk.transcripts import TranscriptStream
+from ._transport import wire
+from ._transport.filters import ConversationFilters, Filters, names, text, texts
+from ._transport.session import Session
+from ._transport.wire import Request
+from .errors import AlliTimeoutError, ConfigurationError
+from .models import (
+    UNSET,
+    Conversation,
+    ConversationState,
+    ConversationUpdate,
+    DailyCounts,
+    Feedback,
+    FeedbackReason,
+    Order,
+    RawTranscript,
+    Transcript,
+    UnsetType,
+)
+
+__all__ = ["ConversationsAPI"]
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
+
+
+class _Running(Struct, rename="camel"):
+    is_running: bool
+
+
+class _FeedbackRequest(Struct, rename="camel"):
+    rating: bool | UnsetType | None = UNSET
+    feedback_selection: list[FeedbackReason] | UnsetType | None = UNSET
+    suggested_answer: str | UnsetType | None = UNSET
+
+
+class _Title(Struct):
+    title: str
+
+
+class _BulkUpdate(Struct, rename="camel", omit_defaults=True):
+    conversation_info: ConversationUpdate
+    conversation_ids: list[str] | None = None
+    user_ids: list[str] | None = None
+    llm_app_ids: list[str] | None = None
+    category_ids: list[str] | None = None
+
+
+class _Days(Struct, rename="camel"):
+    start_date: str
+    end_date: str
+
+
+class _DailyAnswer(Struct):
+    result: DailyCounts = field(default_factory=DailyCounts)
+
+
+_decode_running = wire.decoder(_Running)
+_decode_feedback = wire.decoder(Feedback)
+_decode_daily_answer = wire.decoder(_DailyAnswer)
+
+
+def _decode_daily(body: bytes) -> DailyCounts:
+    # A failure comes as 200 with the errors inside, and beside them a result that may be anything.
+    if error := wire.reported_error(body):
+        raise error
+    counts = _decode_daily_answer(body).result
+    counts.__dict__["_raw"] = body
+    return counts
+
+
+class ConversationsAPI:
+    """The conversations of a project. Reached as `client.conversations`.
+
+    Every method raises an `AlliError`: `ConfigurationError` for an argument that cannot be right, before anything
+    is sent; `TransportError` when no whole answer came; `APIError` when the server answered with an error;
+    `DecodeError` when the answer is not what the contract says.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def list(
+        self,
+        *,
+        cursor: str | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        order: Order | str | None = None,
+        **filters: Unpack[ConversationFilters],
+    ) -> ConversationPages:
+        """Conversations, page by page, as the server has them.
+
+        Behind this cursor rows can move: when chats arrive during a walk in last-chat-time order (the server's
+        default), a row may come twice or not at all. `transcripts` does not lose any.
+
+        Args:
+            cursor: Where to begin: the `cursor` of a page, or of an error.
+            page_size: Conversations a page, from 1 to 50.
+            order: By first or last chat time; None for the server's default, the latest chat first.
+            **filters: See `ConversationFilters`.
+
+        Returns:
+            `async for` gives conversations, `.pages()` pages, and `await` the first page.
+
+        Raises:
+            PaginationError: The list does not end.
+        """
+        checked = Filters.checked(filters)
+        if not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
+            raise ConfigurationError(
+                f"page_size: expected a whole number from 1 to {MAX_PAGE_SIZE}, got {page_size!r}"
+            )
+        if cursor is not None:
+            text("cursor", cursor)
+        fetch = partial(
+            _fetch_conversations,
+            self._session,
+            checked,
+            page_size,
+            None if order is None else _member("order", Order, order),
+        )
+        return ConversationPages(lambda: walk(fetch, cursor), lambda page: page.conversations)
+
+    async def get(self, conversation_id: str, *, variables: Sequence[str] | None = None) -> Conversation:
+        """One conversation.
+
+        Args:
+            conversation_id: Its id.
+            variables: The names of the variables that are wanted with it; None for the server's choice.
+        """
+        query = "" if variables is None else wire.query([("variables", names("variables", variables)[0])])
+        path = wire.conversation_path(conversation_id)
+        return await self._session.request(Request("getConversation", "GET", path, query), decode_conversation)
+
+    def list_chats(self, conversation_id: str) -> ChatPages:
+        """A conversation's chats, oldest first; pages after the first are fetched concurrently.
+
+        Returns:
+            `async for` gives chats, `.pages()` pages, and `await` the first page.
+        """
+        wire.segment("conversation id", conversation_id)
+        fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
+        return ChatPages(lambda: walk_chats(fetch), lambda page: page.chats)
+
+    async def transcript(self, conversation_id: str) -> Transcript:
+        """A conversation with all its chats, oldest first.
+
+        Raises:
+            IncompleteError: The pages of chats did not add up, however often they were fetched.
+        """
+        wire.segment("conversation id", conversation_id)
+        fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
+        conversation, pages = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
+        return STRUCTS.join(conversation, pages)  # type: ignore[arg-type]
+
+    @overload
+    def transcripts(
+        self,
+        *,
+        raw: Literal[False] = False,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        **filters: Unpack[ConversationFilters],
+    ) -> TranscriptStream[Transcript]: ...
+
+    @overload
+    def transcripts(
+        self,
+        *,
+        raw: Literal[True],
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        **filters: Unpack[ConversationFilters],
+    ) -> TranscriptStream[RawTranscript]: ...
+
+    def transcripts(
+        self,
+        *,
+        raw: bool = False,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        **filters: Unpack[ConversationFilters],
+    ) -> TranscriptStream[Transcript] | TranscriptStream[RawTranscript]:
+        """Every conversation with every chat, fetched concurrently, in bounded memory.
+
+        Chats are fetched only where those that come with the list are not already all of them. Until the
+        server's `chat_count` has been seen to count what the pages of chats hold, they are fetched all the same.
+
+        Args:
+            raw: Give `RawTranscript`, the bytes the server sent, in place of `Transcript`.
+            concurrency: Conversations whose chats are fetched at a time; None for the client's `max_concurrency`.
+            ordered: By first chat time; else each as soon as it is whole.
+            on_error: `"skip"` goes on past a conversation whose chats cannot be had, and notes it in `.skipped`.
+            **filters: See `ConversationFilters`.
+
+        Returns:
+            An async iterator, and an async context manager that ends the work when it is left. `.stats` counts.
+
+        Raises:
+            IncompleteError: A conversation's pages of chats did not add up, however often they were fetched.
+            PaginationError: The list does not end.
+        """
+        checked = Filters.checked(filters)
+        shape: Shape[Any] = RAW if raw else STRUCTS
+        return TranscriptStream(
+            self._session, shape, checked, concurrency=concurrency, ordered=ordered, on_error=on_error
+        )
+
+    async def daily_counts(self, start_date: date | str, end_date: date | str) -> DailyCounts:
+        """How many conversations were active on each day.
+
+        The contract makes this a GET with a JSON body, which a proxy on the way may refuse.
+
+        Args:
+            start_date: The first day, a `date` or `YYYY-MM-DD`.
+            end_date: The last day.
+
+        Raises:
+            APIError: With status 200, when the server reports the failure inside its answer.
+        """
+        first, last = _day("start_date", start_date), _day("end_date", end_date)
+        if first > last:
+            raise ConfigurationError(f"start_date: lies after end_date ({first} > {last})")
+        body = wire.encode("days", _Days(first.isoformat(), last.isoformat()))
+        request = Request("getDailyConversationCount", "GET", "/webapi/conversation_daily_count", body=body)
+        return await self._session.request(request, _decode_daily)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        conversation_id: str,
+        *,
+        state: ConversationState | str | UnsetType | None = UNSET,
+        assignee: str | UnsetType | None = UNSET,
+        category_ids: Sequence[str] | UnsetType | None = UNSET,
+        title: str | UnsetType | None = UNSET,
+    ) -> Conversation:
+        """Change a conversation. None is sent as null; what is left UNSET is not sent.
+
+        Raises:
+            ConfigurationError: Nothing is set, or a value cannot be right.
+        """
+        update = _checked_update(
+            ConversationUpdate(
+                state=state,  # type: ignore[arg-type]
+                assignee=assignee,
+                category_ids=category_ids,  # type: ignore[arg-type]
+                title=title,
+            )
+        )
+        path = wire.conversation_path(conversation_id)
+        body = wire.encode("update", update)
+        return await self._session.request(
+            Request("updateConversation", "PATCH", path, body=body), decode_conversation
+        )
+
+    async def bulk_update(
+        self,
+        update: ConversationUpdate,
+        *,
+        conversation_ids: Sequence[str] | None = None,
+        user_ids: Sequence[str] | None = None,
+        llm_app_ids: Sequence[str] | None = None,
+        category_ids: Sequence[str] | None = None,
+        all_conversations: bool = False,
+    ) -> None:
+        """Change every conversation that the filters select.
+
+        Args:
+            update: What to change.
+            conversation_ids: These.
+            user_ids: Of these users.
+            llm_app_ids: Of these apps.
+            category_ids: In these categories.
+            all_conversations: Said when no filter is: change every conversation of the project.
+
+        Raises:
+            ConfigurationError: No filter (or an empty list) and not `all_conversations`; or both.
+        """
+        chosen: dict[str, Sequence[str] | None] = {
+            "conversation_ids": conversation_ids,
+            "user_ids": user_ids,
+            "llm_app_ids": llm_app_ids,
+            "category_ids": category_ids,
+        }
+        given = {name: texts(name, ids) for name, ids in chosen.items() if ids is not None}
+        if bool(given) is all_conversations:
+            raise ConfigurationError(
+                "all_conversations: does not go with a filter"
+                if given
+                else "no filter: give conversation_ids, user_ids, llm_app_ids or category_ids, "
+                "or all_conversations=True to change every conversation of the project"
+            )
+        if not isinstance(update, ConversationUpdate):
+            raise ConfigurationError(f"update: expected a ConversationUpdate, got {type(update).__name__}")
+        body = wire.encode("update", _BulkUpdate(_checked_update(update), **given))
+        request = Request("bulkUpdateConversations", "POST", f"{wire.CONVERSATIONS}/bulk_update", body=body)
+        await self._session.request(request, wire.nothing)
+
+    async def set_title(self, conversation_id: str, title: str) -> Conversation:
+        """Give a conversation a title."""
+        path = wire.conversation_path(conversation_id, "title")
+        if not isinstance(title, str):
+            raise ConfigurationError(f"title: expected a text, got {title!a}")
+        request = Request("updateConversationTitle", "PUT", path, body=wire.encode("title", _Title(title)))
+        return await self._session.request(request, decode_conversation)
+
+    async def delete_chat(self, conversation_id: str, chat_id: str) -> None:
+        """Delete a chat. A 404 that follows a try whose outcome was unknown is that try's success."""
+        path = wire.conversation_path(conversation_id, "chats", wire.segment("chat id", chat_id))
+        await self._session.request(Request("deleteConversationChat", "DELETE", path), wire.nothing)
+
+    async def send_feedback(
+        self,
+        conversation_id: str,
+        chat_id: str,
+        *,
+        rating: bool | UnsetType | None = UNSET,
+        selection: Sequence[FeedbackReason | str] | UnsetType | None = UNSET,
+        suggested_answer: str | UnsetType | None = UNSET,
+    ) -> Feedback:
+        """Say how good an answer was. None is sent as null; what is left UNSET is not sent.
+
+        Args:
+            conversation_id: The conversation.
+            chat_id: The answer.
+            rating: True for good, False for bad.
+            selection: What was wrong with it.
+            suggested_answer: What it should have been.
+
+        Raises:
+            ConfigurationError: Nothing is set, or a value cannot be right.
+        """
+        if rating is UNSET and selection is UNSET and suggested_answer is UNSET:
+            raise ConfigurationError("nothing is set: give rating, selection or suggested_answer")
+        if not isinstance(rating, (bool, UnsetType, type(None))):
+            raise ConfigurationError(f"rating: expected True, False or None, got {rating!a}")
+        if not isinstance(suggested_answer, (str, UnsetType, type(None))):
+            raise ConfigurationError(f"suggested_answer: expected a text or None, got {suggested_answer!a}")
+        reasons: list[FeedbackReason] | UnsetType | None
+        if isinstance(selection, (UnsetType, type(None))):
+            reasons = selection
+        else:
+            reasons = [_member("selection", FeedbackReason, each) for each in texts("selection", selection)]
+        path = wire.conversation_path(conversation_id, "chats", wire.segment("chat id", chat_id), "feedback")
+        body = wire.encode("feedback", _FeedbackRequest(rating, reasons, suggested_answer))
+        return await self._session.request(Request("postChatFeedback", "POST", path, body=body), _decode_feedback)
+
+    # --- answers under way --------------------------------------------------------------------------------
+
+    async def is_running(self, conversation_id: str) -> bool:
+        """Whether an answer is being made just now."""
+        path = wire.conversation_path(conversation_id, "running")
+        answer = await self._session.request(Request("getConversationRunning", "GET", path), _decode_running)
+        return answer.is_running
+
+    async def wait_until_idle(
+        self, conversation_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
+    ) -> None:
+        """Wait until no answer is being made.
+
+        Args:
+            conversation_id: The conversation.
+            timeout: Seconds to wait at most; None for no bound.
+            poll_interval: Seconds between two questions.
+
+        Raises:
+            AlliTimeoutError: It is still running.
+        """
+        for name, value in (("timeout", timeout), ("poll_interval", poll_interval)):
+            if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+                raise ConfigurationError(f"{name}: expected a number of seconds of at least 0, got {value!r}")
+        with anyio.move_on_after(timeout):
+            while await self.is_running(conversation_id):  # noqa: ASYNC110 - the service can only be asked
+                await anyio.sleep(poll_interval)
+            return
+        raise AlliTimeoutError(f"conversation {conversation_id!a} is still running after {timeout:g} s")
+
+    async def stop(self, conversation_id: str) -> None:
+        """Stop the answer that is being made."""
+        path = wire.conversation_path(conversation_id, "stop")
+        await self._session.request(Request("stopConversation", "POST", path), wire.nothing)
+
+
+async def _fetch_conversations(
+    session: Session, filters: Filters, page_size: int, order: Order | None, cursor: str | None
+) -> Any:
+    return await fetch_conversations(
+        session, filters, decode_conversations, cursor=cursor, page_size=page_size, order=order
+    )
+
+
+def _member(name: str, kind: type[EnumT], value: Any) -> EnumT:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(f"{name}: expected one of {', '.join(kind)}, got {value!a}") from None
+
+
+def _checked_update(update: ConversationUpdate) -> ConversationUpdate:
+    """The update with its values checked, and codes of states for their names."""
+    state, assignee, category_ids, title = update.state, update.assignee, update.category_ids, update.title
+    if state is UNSET and assignee is UNSET and category_ids is UNSET and title is UNSET:
+        raise ConfigurationError("nothing is set: give state, assignee, category_ids or title")
+    for name, value in (("assignee", assignee), ("title", title)):
+        if not isinstance(value, (str, UnsetType, type(None))):
+            raise ConfigurationError(f"{name}: expected a text or None, got {value!a}")
+    if not isinstance(state, (UnsetType, type(None))):
+        state = _member("state", ConversationState, state)
+    if isinstance(category_ids, (str, bytes)):
+        raise ConfigurationError(f"category_ids: expected a list of texts, got {category_ids!a}")
+    if not isinstance(category_ids, (UnsetType, type(None))):
+        # An empty list is meant here: it takes the conversation out of every category.
+        category_ids = [item for each in category_ids for item in text("category_ids", each)]
+    return ConversationUpdate(state=state, assignee=assignee, category_ids=category_ids, title=title)
+
+
+def _day(name: str, value: date | str) -> date:
+    try:
+        if isinstance(value, datetime):
+            return value.date()
+        return value if isinstance(value, date) else date.fromisoformat(value)
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{name}: expected a date or YYYY-MM-DD, got {value!a}") from None

@@ -1,0 +1,226 @@
+"""Every error this library raises.
+
+    AlliError
+    ├── ConfigurationError (also a ValueError)   bad options or arguments; nothing was sent
+    ├── TransportError                           no whole answer arrived
+    │   ├── AlliConnectionError                  refused, reset, cut short
+    │   ├── AlliTimeoutError (also a TimeoutError)
+    │   └── TLSError                             the server's certificate was not accepted
+    ├── APIError                                 the server answered with an error
+    │   ├── BadRequestError                      400 and other 4xx; 403 with code 7002 (invalid JSON)
+    │   ├── AuthenticationError                  401; 403 with code 7001 (invalid key)
+    │   ├── PaymentRequiredError                 402; 403 with code 7004
+    │   ├── PermissionDeniedError                403 otherwise
+    │   ├── NotFoundError                        404
+    │   ├── RateLimitError                       429
+    │   ├── ServerError                          5xx
+    │   └── RedirectError                        3xx: redirects are never followed
+    ├── DecodeError                              an answer that is not what the contract says
+    ├── ResponseTooLargeError                    an answer beyond the limit on decoded bytes
+    ├── PaginationError                          a list that cannot end
+    ├── IncompleteError                          what was promised whole is not
+    └── ExportError                              an export that could not be written
+
+No error holds a key, nor anything of aiohttp's that does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "APIError",
+    "AlliConnectionError",
+    "AlliError",
+    "AlliTimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ConfigurationError",
+    "DecodeError",
+    "ExportError",
+    "IncompleteError",
+    "NotFoundError",
+    "Outcome",
+    "PaginationError",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RedirectError",
+    "ResponseTooLargeError",
+    "ServerError",
+    "TLSError",
+    "TransportError",
+]
+
+Outcome = Literal["not_sent", "rejected", "unknown"]
+
+
+class AlliError(Exception):
+    """The root of all errors of this library.
+
+    Attributes:
+        message: What went wrong, in one sentence.
+        outcome: `"not_sent"`, `"rejected"` (the server refused it), or `"unknown"` (it may have happened).
+        request: What was asked, like `GET /webapi/v2/conversations`; None where no request was meant.
+        attempts: How many requests went, or were about to go, to the wire for this call.
+        elapsed: Seconds from the call to the error, waits included.
+        cursor: In the middle of a list: the cursor from which `list(cursor=…)` goes on; None at its start.
+    """
+
+    outcome: Outcome = "not_sent"
+
+    def __init__(self, message: str = "", *, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if outcome is not None:
+            self.outcome = outcome
+        self.request: str | None = None
+        self.attempts = 0
+        self.elapsed = 0.0
+        self.cursor: str | None = None
+
+    def __str__(self) -> str:
+        if self.request is None:
+            return self.message
+        tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return f"{self.message} [{self.request}: {tries} in {self.elapsed:.1f} s, {self.outcome}]"
+
+    def locate(self, method: str, path: str, attempts: int, elapsed: float) -> None:
+        """Note what was asked, how often, and how long it took."""
+        self.request = f"{method} {path}"
+        self.attempts = attempts
+        self.elapsed = elapsed
+
+
+class ConfigurationError(AlliError, ValueError):
+    """An option or argument that cannot be right; the message names it and what would be. Nothing was sent."""
+
+
+class TransportError(AlliError):
+    """No whole answer arrived."""
+
+    outcome: Outcome = "unknown"
+
+
+class AlliConnectionError(TransportError):
+    """The connection was refused, reset, or ended before the answer did."""
+
+
+class AlliTimeoutError(TransportError, TimeoutError):
+    """The attempt's timeout, or the call's deadline, passed."""
+
+
+class TLSError(TransportError):
+    """The server's certificate was not accepted, or the handshake failed."""
+
+    outcome: Outcome = "not_sent"
+
+
+class APIError(AlliError):
+    """The server answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: Alli's own code (7000 server, 7001 key, 7002 JSON, 7003 parameter, 7004 payment), where sent.
+        request_id: The server's id of the request, where sent.
+        method: The HTTP method that was asked.
+        path: The path that was asked, without the query.
+        retry_after: Seconds the server asked to wait, where it did.
+    """
+
+    outcome: Outcome = "rejected"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        code: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        super().__init__(message, outcome=outcome)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.method: str | None = None
+        self.path: str | None = None
+        self.retry_after = retry_after
+
+    def locate(self, method: str, path: str, attempts: int, elapsed: float) -> None:
+        """Note what was asked, how often, and how long it took."""
+        super().locate(method, path, attempts, elapsed)
+        self.method, self.path = method, path
+
+
+class BadRequestError(APIError):
+    """The server did not accept the request as it was put."""
+
+
+class AuthenticationError(APIError):
+    """The key or token was not accepted."""
+
+
+class PaymentRequiredError(APIError):
+    """The project's plan does not cover the call."""
+
+
+class PermissionDeniedError(APIError):
+    """The key does not give access to this."""
+
+
+class NotFoundError(APIError):
+    """No such conversation, chat, or path."""
+
+
+class RateLimitError(APIError):
+    """Too many requests."""
+
+
+class ServerError(APIError):
+    """The server failed."""
+
+    outcome: Outcome = "unknown"
+
+
+class RedirectError(APIError):
+    """The server answered with a redirect; none is followed, since the key would go along."""
+
+
+class DecodeError(AlliError):
+    """An answer that is not what the contract says.
+
+    Attributes:
+        path: Where in the document, like `$.conversations[3].id`; `$` when it is no JSON at all.
+        malformed: True when it is no JSON at all (it may be whole the next time), False when it is another.
+    """
+
+    outcome: Outcome = "unknown"
+
+    def __init__(self, message: str = "", *, path: str = "$", malformed: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.malformed = malformed
+
+
+class ResponseTooLargeError(AlliError):
+    """The answer is beyond the limit on decoded bytes; it was not read further."""
+
+    outcome: Outcome = "unknown"
+
+
+class PaginationError(AlliError):
+    """A list that cannot end: a cursor came again, or pages stay empty."""
+
+    outcome: Outcome = "unknown"
+
+
+class IncompleteError(AlliError):
+    """What was promised whole is not: chat pages that do not add up, however often they are fetched."""
+
+    outcome: Outcome = "unknown"
+
+
+class ExportError(AlliError):
+    """An export could not be written."""

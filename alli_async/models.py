@@ -1,0 +1,344 @@
+"""The structs of the wire: what Alli sends, in snake_case, decoded by msgspec.
+
+Every struct ignores fields it does not know. What the contract lets be null may also be missing and is then
+None. Times stay the number that was sent (epoch milliseconds as far as seen, seconds are possible); beside
+each stands a `datetime` property that knows one from the other.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+__all__ = [
+    "UNSET",
+    "Chat",
+    "ChatInputSource",
+    "ChatPage",
+    "Citation",
+    "Conversation",
+    "ConversationPage",
+    "ConversationState",
+    "ConversationUpdate",
+    "DailyCount",
+    "DailyCounts",
+    "Feedback",
+    "FeedbackReason",
+    "FolderInfo",
+    "KnowledgeBaseInfo",
+    "LLMApp",
+    "Order",
+    "RawTranscript",
+    "Region",
+    "Skipped",
+    "StreamStats",
+    "Transcript",
+    "UnsetType",
+    "User",
+]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# As seconds this is the year 5138, as milliseconds March 1973: no conversation lies on the wrong side.
+_SECONDS_END = 1e11
+
+
+def in_milliseconds(value: float) -> bool:
+    """Whether an epoch number of the wire counts milliseconds (rather than seconds)."""
+    return abs(value) >= _SECONDS_END
+
+
+def to_datetime(value: float) -> datetime:
+    """The moment that an epoch number of the wire names, in UTC.
+
+    Args:
+        value: Seconds or milliseconds since 1970, with fractions.
+
+    Raises:
+        ValueError: The number names no moment between the years 1 and 9999.
+    """
+    try:
+        return EPOCH + (timedelta(milliseconds=value) if in_milliseconds(value) else timedelta(seconds=value))
+    except (OverflowError, ValueError):
+        raise ValueError(f"not a moment in the years 1 to 9999: {value!r}") from None
+
+
+class Region(StrEnum):
+    """Where the service runs; each has its own base URL."""
+
+    US = "us"
+    JA = "ja"
+
+
+class Order(StrEnum):
+    """The orders in which conversations can be listed."""
+
+    LAST_CHAT_TIME_DESC = "LAST_CHAT_TIME_DESC"
+    LAST_CHAT_TIME_ASC = "LAST_CHAT_TIME_ASC"
+    FIRST_CHAT_TIME_DESC = "FIRST_CHAT_TIME_DESC"
+    FIRST_CHAT_TIME_ASC = "FIRST_CHAT_TIME_ASC"
+
+
+class ConversationState(StrEnum):
+    """The states a conversation can be put into, by the wire's codes (the contract does not spell them out)."""
+
+    NO = "no"
+    EB = "eb"
+    EA = "ea"
+    EU = "eu"
+    WA = "wa"
+    WU = "wu"
+    WU2 = "wu2"
+    IN = "in"
+    PND = "pnd"
+    EO = "eo"
+    LCK = "lck"
+
+
+class FeedbackReason(StrEnum):
+    """What was wrong with an answer."""
+
+    NOT_RELEVANT = "not_relevant"
+    INACCURATE = "inaccurate"
+    NOT_BEST_ANSWER = "not_best_answer"
+
+
+# gc=False: the wire is a tree, so these can never be part of a cycle, and a page of thousands of them need
+# not be walked by the collector (a quarter of the decoding time).
+class _Wire(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What all nested structs share."""
+
+
+class _Answer(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
+    """What the structs that can be a whole response share: its bytes stay reachable."""
+
+    @property
+    def raw(self) -> bytes:
+        """The whole response body this was decoded from; empty when it was part of another, or built by hand."""
+        body: bytes = self.__dict__.get("_raw", b"")
+        return body
+
+
+class User(_Wire, frozen=True):
+    """Who talked with the app."""
+
+    user_id: str
+    first_name: str
+    last_name: str
+
+
+class LLMApp(_Wire, frozen=True):
+    """The app that answered."""
+
+    id: str
+    name: str
+    description: str | None = None
+
+
+class KnowledgeBaseInfo(_Wire, frozen=True):
+    """A document that may be searched for an answer."""
+
+    id: str
+    name: str
+
+
+class FolderInfo(_Wire, frozen=True):
+    """A folder of documents that may be searched for an answer."""
+
+    id: str
+    name: str
+
+
+class Citation(_Wire, frozen=True):
+    """A passage that an answer was drawn from."""
+
+    clue_id: str
+    source: str | None = None
+    title: str | None = None
+    knowledge_base_id: str | None = None
+    page_no: int | None = None
+    url: str | None = None
+    text: str | None = None
+
+
+class ChatInputSource(_Wire, frozen=True):
+    """What a question was to be answered from."""
+
+    knowledge_base_ids: list[str] | None = None
+    folder_ids: list[str] | None = None
+    web_sites: list[str] | None = None
+    search_all_shared_document: bool = False
+    search_all_personal_document: bool = False
+    including_hashtags: list[str] | None = None
+    excluding_hashtags: list[str] | None = None
+    including_hashtags_operator: str | None = None
+    excluding_hashtags_operator: str | None = None
+    shared_knowledge_bases: list[KnowledgeBaseInfo] | None = None
+    shared_folders: list[FolderInfo] | None = None
+    personal_knowledge_bases: list[KnowledgeBaseInfo] | None = None
+    personal_folders: list[FolderInfo] | None = None
+
+
+class Chat(_Wire, frozen=True):
+    """One message of a conversation."""
+
+    id: str
+    sender: str
+    message: str
+    timestamp: int | float
+    source: ChatInputSource | None = None
+    citations: list[Citation] | None = None
+    rating: bool | None = None
+    agent_rating: bool | None = None
+
+    @property
+    def sent(self) -> datetime:
+        """`timestamp` as a moment in UTC."""
+        return to_datetime(self.timestamp)
+
+
+class Conversation(_Answer, frozen=True):
+    """A conversation, with its most recent chats (at most 20 as far as seen; perhaps none, or all).
+
+    `chat_count` is the server's; it may count something else than the `total_count` of the chat pages does.
+    """
+
+    id: str
+    title: str
+    created_at: int | float
+    is_end: bool
+    chats: list[Chat]
+    chat_count: int
+    user: User | None = None
+    last_chat_time: int | float | None = None
+    categories: list[str] | None = None
+    memo: str | None = None
+    llm_app: LLMApp | None = None
+    variables: dict[str, Any] | None = None
+
+    @property
+    def created(self) -> datetime:
+        """`created_at` as a moment in UTC."""
+        return to_datetime(self.created_at)
+
+    @property
+    def last_chat(self) -> datetime | None:
+        """`last_chat_time` as a moment in UTC; None for a conversation without chats."""
+        return None if self.last_chat_time is None else to_datetime(self.last_chat_time)
+
+
+class ConversationPage(_Answer, frozen=True):
+    """One page of a list. `cursor` names the next one and is None on the last."""
+
+    conversations: list[Conversation]
+    cursor: str | None = None
+
+
+class ChatPage(_Answer, frozen=True):
+    """One page (of 100, as far as seen) of a conversation's chats, oldest first."""
+
+    chats: list[Chat]
+    page_no: int
+    total_count: int
+
+
+class Feedback(_Answer, frozen=True):
+    """The feedback as the server took it."""
+
+    conversation_id: str
+    chat_id: str
+    rating: bool | None = None
+
+
+class DailyCount(_Wire, frozen=True):
+    """One day and how many conversations were active on it."""
+
+    date: str
+    active_count: int
+
+
+class DailyCounts(_Answer, frozen=True, rename={"days": "dailyTotalCount", "campaign_count": "campaignCount"}):
+    """The answer to `daily_counts`."""
+
+    days: list[DailyCount] = msgspec.field(default_factory=list)
+    state: str | None = None
+    campaign_count: int | None = None
+
+
+class Transcript(Struct, frozen=True, gc=False):
+    """A conversation with every one of its chats, oldest first."""
+
+    conversation: Conversation
+    chats: list[Chat]
+
+    @property
+    def id(self) -> str:
+        """The conversation's id."""
+        return self.conversation.id
+
+
+class RawTranscript(Struct, frozen=True, gc=False):
+    """A transcript as the server sent it.
+
+    `json` is one JSON object, the conversation, whose `chats` are all chats, oldest first; it holds no newline,
+    so that records can be written as JSON Lines as they are.
+    """
+
+    id: str
+    json: bytes
+    chat_count: int
+
+
+class ConversationUpdate(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What to change: None is sent as null, what is left UNSET is not sent.
+
+    Attributes:
+        state: The new state.
+        assignee: Who takes over.
+        category_ids: The new categories, in place of all present ones.
+        title: The new title.
+    """
+
+    state: ConversationState | UnsetType | None = UNSET
+    assignee: str | UnsetType | None = UNSET
+    category_ids: list[str] | UnsetType | None = UNSET
+    title: str | UnsetType | None = UNSET
+
+
+class StreamStats(Struct, kw_only=True):
+    """What a stream has done so far; plain numbers, cheap enough to draw a progress bar from.
+
+    Attributes:
+        conversations: Given to the consumer, or ready for it.
+        chats: In them.
+        requests: On the wire, retries included.
+        retries: Of these, second and further tries.
+        refused: Answers 429 and 503.
+        bytes: Of decompressed answers.
+        seconds_waited: In the throttle's queue and between tries, summed over all tasks.
+        in_flight: Requests under way now.
+    """
+
+    conversations: int = 0
+    chats: int = 0
+    requests: int = 0
+    retries: int = 0
+    refused: int = 0
+    bytes: int = 0
+    seconds_waited: float = 0.0
+    in_flight: int = 0
+
+
+class Skipped(Struct, frozen=True):
+    """A conversation that a stream with `on_error="skip"` went past.
+
+    Attributes:
+        id: The conversation's id.
+        error: Why it could not be made whole.
+    """
+
+    id: str
+    error: Exception
