@@ -59,7 +59,6 @@ class AlliError(Exception):
     """The root of all errors of this library.
 
     Attributes:
-        message: What went wrong, in one sentence.
         outcome: `"not_sent"`, `"rejected"` (the server refused it), or `"unknown"` (it may have happened).
         request: What was asked, like `GET /webapi/v2/conversations`; None where no request was meant.
         attempts: How many requests went, or were about to go, to the wire for this call.
@@ -71,13 +70,17 @@ class AlliError(Exception):
 
     def __init__(self, message: str = "", *, outcome: Outcome | None = None) -> None:
         super().__init__(message)
-        self.message = message
         if outcome is not None:
             self.outcome = outcome
         self.request: str | None = None
         self.attempts = 0
         self.elapsed = 0.0
         self.cursor: str | None = None
+
+    @property
+    def message(self) -> str:
+        """What went wrong, in one sentence."""
+        return str(self.args[0])
 
     def __str__(self) -> str:
         if self.request is None:

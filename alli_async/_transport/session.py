@@ -143,14 +143,14 @@ class Session:
         error = AlliTimeoutError(
             f"the call's deadline of {deadline:g} s passed", outcome="unknown" if request.sent else "not_sent"
         )
-        error.locate(request.method, request.path, request.attempt, time.monotonic() - started)
+        self._note(error, request, request.attempt, started)
         raise error
 
     async def _tries(self, request: Request, decode: Callable[[bytes], T], started: float, ends_at: float) -> T:
         try:
             result = await self._attempt(request, decode)
         except AlliError as error:
-            error.locate(request.method, request.path, 1, time.monotonic() - started)
+            self._note(error, request, 1, started)
             if not is_retryable(error, request.method):
                 raise
             first = error
@@ -174,10 +174,10 @@ class Session:
             except NotFoundError as error:
                 if request.method == "DELETE" and maybe_done:
                     return decode(b"")
-                error.locate(request.method, request.path, number, time.monotonic() - started)
+                self._note(error, request, number, started)
                 raise
             except AlliError as error:
-                error.locate(request.method, request.path, number, time.monotonic() - started)
+                self._note(error, request, number, started)
                 maybe_done = maybe_done or error.outcome == "unknown"
                 raise
 
@@ -197,6 +197,11 @@ class Session:
         self.connection.quota.give_back(retried=True)
         return result
 
+    def _note(self, error: AlliError, request: Request, attempts: int, started: float) -> None:
+        """Say in an error what was asked; and take the key out, should the server have echoed it."""
+        error.locate(request.method, request.path, attempts, time.monotonic() - started)
+        error.args = (self.config.redact(error.message),)
+
     async def _attempt(self, request: Request, decode: Callable[[bytes], T]) -> T:
         stats = self.stats
         asked = time.monotonic()
@@ -215,7 +220,6 @@ class Session:
             self.throttle.answered()
             return decode(response.body)
         error = wire.error_of(response, datetime.now(UTC))
-        error.message = self.config.redact(error.message)
         if error.status in (429, 503):
             stats.refused += 1
             asked_pause = error.retry_after or 0.0
@@ -242,7 +246,9 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+    except aiohttp.ServerDisconnectedError:
+        raise _DroppedError("the server closed it") from None
+    except aiohttp.ClientOSError as error:
         raise _DroppedError(str(error) or type(error).__name__) from None
 
 
@@ -346,7 +352,7 @@ class _Sender:
             return AlliTimeoutError("no connection could be made in time", outcome="not_sent")
         if isinstance(error, TimeoutError):
             return AlliTimeoutError(f"no whole answer within the attempt's {self._config.timeout:g} s")
-        text = self._config.redact(_text_of(error))
+        text = _text_of(error)
         if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
             return TLSError(f"the server's certificate or handshake was not accepted: {text}")
         if isinstance(error, aiohttp.ClientConnectorError):

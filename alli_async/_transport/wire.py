@@ -260,6 +260,7 @@ def _http_date(text: str) -> datetime | None:
 _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 
@@ -276,23 +277,30 @@ def decoder(kind: type[T]) -> Callable[[bytes], T]:
     def decode_body(body: bytes) -> T:
         try:
             result = decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            result = _second_try(decode, body, error)
-        if keeps_raw:
-            result.__dict__["_raw"] = body
-        return result
+        except _UNDECODABLE as error:
+            failure: Exception = error
+        else:
+            return _keep_raw(result, body) if keeps_raw else result
+        # Outside of any `except`, here and below: what is raised drags nothing behind it.
+        result = _second_try(decode, body, failure)
+        return _keep_raw(result, body) if keeps_raw else result
 
     return decode_body
 
 
-def _second_try(decode: Callable[[bytes], T], body: bytes, error: Exception) -> T:
+def _keep_raw(result: T, body: bytes) -> T:
+    result.__dict__["_raw"] = body
+    return result
+
+
+def _second_try(decode: Callable[[bytes], T], body: bytes, failure: Exception) -> T:
     """Decode again with lone surrogates repaired, so that one such message does not cost its page."""
-    if not isinstance(error, msgspec.ValidationError) and (repaired := repair_surrogates(body)) != body:
+    if not isinstance(failure, msgspec.ValidationError) and (repaired := repair_surrogates(body)) != body:
         try:
             return decode(repaired)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as second:
-            error = second
-    raise _decode_error(body, error) from None
+        except _UNDECODABLE as error:
+            failure = error
+    raise _decode_error(body, failure)
 
 
 def _decode_error(body: bytes, error: Exception) -> AlliError:

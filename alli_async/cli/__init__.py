@@ -1,0 +1,22 @@
+"""The alli-async command. click and rich are imported when it runs: the library does not need them."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command and exit with its code: 0, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    try:
+        import click as _click
+        import rich as _rich
+    except ImportError as error:
+        missing = str(error.name)
+        sys.stderr.write(f"alli-async: the command needs {missing}: pip install 'alli-async[cli]'\n")
+        sys.exit(1)
+    del _click, _rich
+    from .app import run
+
+    sys.exit(run(sys.argv[1:]))

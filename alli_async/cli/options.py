@@ -1,0 +1,141 @@
+"""The options that several commands share, and the client and filters they stand for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ..client import AlliClient
+from ..config import Secret
+from ..errors import ConfigurationError
+from ..models import Region
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def _moment(text: str) -> datetime | float:
+    """An ISO 8601 time with a zone, or a number, which is sent as it is."""
+    with contextlib.suppress(ValueError):
+        return float(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-01-31T00:00Z") from None
+    if moment.utcoffset() is None:
+        raise click.BadParameter(f"{text!r} has no time zone; write 2026-01-31T00:00Z or 2026-01-31T09:00+09:00")
+    return moment
+
+
+_CONNECTION = (
+    click.option(
+        "--region",
+        type=click.Choice([region.value for region in Region]),
+        help="Where the service runs. [env: ALLI_REGION]",
+    ),
+    click.option("--base-url", metavar="URL", help="The server, when it is in no region. [env: ALLI_BASE_URL]"),
+    click.option("--allow-http", is_flag=True, help="Send the key unencrypted to another machine."),
+    click.option(
+        "--api-key-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Holds the API key, instead of ALLI_API_KEY in the environment.",
+    ),
+    click.option("--agent-email", metavar="EMAIL", help="On behalf of this agent."),
+    click.option("--user-email", metavar="EMAIL", help="On behalf of this user."),
+    click.option("--own-user-id", metavar="ID", help="On behalf of the user with this id of yours."),
+    click.option(
+        "--max-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Requests in flight."
+    ),
+    click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Requests per second."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        help="Seconds for one attempt.",
+    ),
+)
+
+_FILTERS = (
+    click.option("--user-id", "user_ids", metavar="ID", multiple=True, help="Of this user; may be repeated."),
+    click.option("--llm-app-id", metavar="ID", help="Of this app."),
+    click.option("--category-id", metavar="ID", help="In this category."),
+    click.option("--started-at", type=_moment, metavar="TIME", help="With a last chat from this time on."),
+    click.option("--end-at", type=_moment, metavar="TIME", help="With a last chat up to this time."),
+    click.option(
+        "--first-chat-started-at", type=_moment, metavar="TIME", help="With a first chat from this time on."
+    ),
+    click.option("--first-chat-end-at", type=_moment, metavar="TIME", help="With a first chat up to this time."),
+    click.option("--search-term", metavar="TEXT", help="That hold this text."),
+    click.option(
+        "--variable", "variables", metavar="NAME", multiple=True, help="Send this variable along; may be repeated."
+    ),
+    click.option("--active-only", is_flag=True, help="That have not ended."),
+    click.option(
+        "--background-running/--no-background-running", default=None, help="Being answered just now, or not."
+    ),
+)
+
+CONNECTION_NAMES = (
+    "region",
+    "base_url",
+    "allow_http",
+    "api_key_file",
+    "agent_email",
+    "user_email",
+    "own_user_id",
+    "max_concurrency",
+    "rate_limit",
+    "timeout",
+)
+
+
+def connection_options(command: CommandT) -> CommandT:
+    """Add the options that say where the service is and who asks."""
+    for option in reversed(_CONNECTION):
+        command = option(command)
+    return command
+
+
+def filter_options(command: CommandT) -> CommandT:
+    """Add the options that select conversations."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Connection options and filters apart; filters that were not given are left out."""
+    connection = {name: options.pop(name) for name in CONNECTION_NAMES}
+    filters = {name: value for name, value in options.items() if value not in (None, (), False)}
+    if options.get("background_running") is False:
+        filters["background_running"] = False
+    return connection, filters
+
+
+def make_client(*, api_key_file: Path | None, **connection: Any) -> AlliClient:
+    """A client whose key comes from a file, the environment, or a prompt.
+
+    Never from an argument, which would show in a list of processes.
+    """
+    if api_key_file is not None:
+        return AlliClient(_key_in(api_key_file), **connection)
+    if os.environ.get("ALLI_API_KEY") or os.environ.get("ALLI_TOKEN"):
+        return AlliClient(**connection)
+    if not sys.stdin.isatty():
+        raise click.UsageError("no key: set ALLI_API_KEY (or ALLI_TOKEN), or give --api-key-file")
+    return AlliClient(Secret(click.prompt("API key", hide_input=True, err=True)), **connection)
+
+
+def _key_in(path: Path) -> Secret:
+    try:
+        return Secret(path.read_text("utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise ConfigurationError(f"--api-key-file: cannot read {path}: {reason}") from None
