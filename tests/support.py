@@ -49,12 +49,13 @@ class ScriptedServer:
         self.answers: list[Answer] = list(answers)
         self.default = default
         self.requests: list[Received] = []
+        self._asked = asyncio.Event()
         self.connections = 0
         self.open = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         self._tasks: set[asyncio.Task[Any]] = set()
         return self
 
@@ -65,6 +66,11 @@ class ScriptedServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    async def asked(self) -> None:
+        """Wait until a first request has arrived."""
+        async with asyncio.timeout(10):
+            await self._asked.wait()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())  # type: ignore[arg-type]
         self.connections += 1
@@ -72,6 +78,7 @@ class ScriptedServer:
         try:
             while request := await _read(reader):
                 self.requests.append(request)
+                self._asked.set()
                 position = len(self.requests) - 1
                 if position < len(self.answers):
                     answer = self.answers[position]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import anyio
+from anyio import sleep
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from ..config import RetryPolicy
@@ -118,7 +118,7 @@ async def retry(
         )
 
     retrying = AsyncRetrying(
-        sleep=anyio.sleep,
+        sleep=sleep,
         wait=wait,
         stop=stop,
         retry=retry_if_exception(lambda raised: is_retryable(raised, method)),
