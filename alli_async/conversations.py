@@ -439,11 +439,9 @@ def _checked_update(update: ConversationUpdate) -> ConversationUpdate:
             raise ConfigurationError(f"{name}: expected a text or None, got {value!a}")
     if not isinstance(state, (UnsetType, type(None))):
         state = _member("state", ConversationState, state)
-    if isinstance(category_ids, (str, bytes)):
-        raise ConfigurationError(f"category_ids: expected a list of texts, got {category_ids!a}")
     if not isinstance(category_ids, (UnsetType, type(None))):
         # An empty list is meant here: it takes the conversation out of every category.
-        category_ids = [item for each in category_ids for item in text("category_ids", each)]
+        category_ids = texts("category_ids", category_ids, may_be_empty=True)
     return ConversationUpdate(state=state, assignee=assignee, category_ids=category_ids, title=title)
 
 

@@ -49,37 +49,45 @@ class Shape(Generic[ResultT]):
         conversations: Decodes a page of a list.
         conversation: Decodes a single conversation.
         chats: Decodes a page of chats.
-        join: Makes the result of a conversation, and of all its chat pages where the embedded chats are not all.
+        whole: Makes the result of a conversation whose embedded chats are all, and whether to turn them round.
+        join: Makes the result of a conversation and all its chat pages.
         size: The number of chats in a result.
     """
 
     conversations: Callable[[bytes], Listed]
     conversation: Callable[[bytes], Any]
     chats: Callable[[bytes], Chatted]
-    join: Callable[[Any, Sequence[Any] | None], ResultT]
+    whole: Callable[[Any, bool], ResultT]
+    join: Callable[[Any, Sequence[Any]], ResultT]
     size: Callable[[ResultT], int]
 
 
-def newest_first(chats: Sequence[Any]) -> bool:
-    """Whether embedded chats came in descending order of time; pages always ascend."""
-    return len(chats) > 1 and bool(chats[0].timestamp > chats[-1].timestamp)
+def newest_first(chats: Sequence[Any]) -> bool | None:
+    """Whether embedded chats came in descending order of time (pages ascend); None when they do not tell."""
+    if len(chats) < 2 or chats[0].timestamp == chats[-1].timestamp:
+        return None
+    return bool(chats[0].timestamp > chats[-1].timestamp)
 
 
 # --- structs ----------------------------------------------------------------------------------------------
 
 
-def _join(conversation: Conversation, pages: Sequence[ChatPage] | None) -> Transcript:
-    if pages is not None:
-        chats = pages[0].chats if len(pages) == 1 else [chat for page in pages for chat in page.chats]
-    elif newest_first(conversation.chats):
-        chats = conversation.chats[::-1]
-    else:
-        chats = conversation.chats
+def _whole(conversation: Conversation, turn: bool) -> Transcript:
+    return Transcript(conversation, conversation.chats[::-1] if turn else conversation.chats)
+
+
+def _join(conversation: Conversation, pages: Sequence[ChatPage]) -> Transcript:
+    chats = pages[0].chats if len(pages) == 1 else [chat for page in pages for chat in page.chats]
     return Transcript(conversation, chats)
 
 
 STRUCTS: Shape[Transcript] = Shape(
-    decode_conversations, decode_conversation, decode_chats, _join, lambda transcript: len(transcript.chats)
+    decode_conversations,
+    decode_conversation,
+    decode_chats,
+    _whole,
+    _join,
+    lambda transcript: len(transcript.chats),
 )
 
 
@@ -147,8 +155,7 @@ _decode_raw_chats = wire.decoder(_RawChats)
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
-# A newline in JSON can only be white space between two tokens: inside a string it is escaped.
-_ONE_LINE = bytes.maketrans(b"\n\r", b"  ")
+_NEWLINES = bytes.maketrans(b"\n\r", b"  ")
 
 
 def _raw_list(body: bytes) -> RawListPage:
@@ -173,17 +180,21 @@ def _raw_chats(body: bytes) -> RawChatPage:
     return RawChatPage(heads.chats, heads.total_count, array[1:-1].strip())
 
 
-def _raw_join(item: RawItem, pages: Sequence[RawChatPage] | None) -> RawTranscript:
-    if pages is not None:
-        json = _with_chats(item.json, b",".join(page.json for page in pages if page.chats))
-        count = sum(len(page.chats) for page in pages)
-    else:
-        json, count = item.json, len(item.chats)
-        if newest_first(item.chats):
-            json = _with_chats(json, b",".join(map(bytes, _decode_array(_decode_fields(json)["chats"])[::-1])))
-    if b"\n" in json or b"\r" in json:
-        json = json.translate(_ONE_LINE)
-    return RawTranscript(item.id, json, count)
+def _raw_whole(item: RawItem, turn: bool) -> RawTranscript:
+    json = item.json
+    if turn:
+        json = _with_chats(json, b",".join(map(bytes, _decode_array(_decode_fields(json)["chats"])[::-1])))
+    return RawTranscript(item.id, _one_line(json), len(item.chats))
+
+
+def _raw_join(item: RawItem, pages: Sequence[RawChatPage]) -> RawTranscript:
+    json = _with_chats(item.json, b",".join(page.json for page in pages if page.chats))
+    return RawTranscript(item.id, _one_line(json), sum(len(page.chats) for page in pages))
+
+
+def _one_line(json: bytes) -> bytes:
+    # A newline in JSON can only be white space between two tokens: inside a string it is escaped.
+    return json.translate(_NEWLINES) if b"\n" in json or b"\r" in json else json
 
 
 def _with_chats(json: bytes, chats: bytes) -> bytes:
@@ -194,5 +205,5 @@ def _with_chats(json: bytes, chats: bytes) -> bytes:
 
 
 RAW: Shape[RawTranscript] = Shape(
-    _raw_list, _raw_conversation, _raw_chats, _raw_join, lambda transcript: transcript.chat_count
+    _raw_list, _raw_conversation, _raw_chats, _raw_whole, _raw_join, lambda transcript: transcript.chat_count
 )

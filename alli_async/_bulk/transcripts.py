@@ -27,7 +27,7 @@ from .pages import (
     first_error,
     walk,
 )
-from .shapes import ResultT, Shape, Summary
+from .shapes import ResultT, Shape, Summary, newest_first
 from .trust import CountTrust
 
 # Pages of conversations that may lie between the walk and the consumer. They bound the memory, whatever the size.
@@ -143,6 +143,7 @@ class _Engine(Generic[ResultT]):
         self._ordered = ordered
         self._skipped = skipped
         self._trust = CountTrust()
+        self._newest_first = False
         self._seen: dict[str, None] = {}
         self._out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]
         self._places: set[asyncio.Future[ResultT | None]] = set()
@@ -214,6 +215,9 @@ class _Engine(Generic[ResultT]):
         """Send on what is whole, and queue what is not; before the count is proved, prove it."""
         if any(len(item.chats) > item.chat_count for item in items):
             self._trust.break_()
+        for item in items:
+            if (descending := newest_first(item.chats)) is not None:
+                self._newest_first = descending
         proved = await self._prove(items) if self._trust.wanted else {}
         entries: list[Entry[ResultT]] = []
         for item in items:
@@ -221,7 +225,7 @@ class _Engine(Generic[ResultT]):
                 entry: Entry[ResultT] | None = proved[item.id]
             elif self._trust.holds and len(item.chats) == item.chat_count:
                 self._trust.take(item.id, item.chat_count)
-                entry = self.shape.join(item, None)
+                entry = self._whole(item)
             else:
                 entry = self._place()
                 await jobs.send(_Job(item, entry))
@@ -229,6 +233,11 @@ class _Engine(Generic[ResultT]):
                 entries.append(entry)
         if entries:
             await self._out.send(entries)
+
+    def _whole(self, item: Summary) -> ResultT:
+        """A conversation with the chats that came with it; equal instants are turned like the others' are."""
+        descending = newest_first(item.chats)
+        return self.shape.whole(item, self._newest_first if descending is None else descending)
 
     async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
         """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show."""

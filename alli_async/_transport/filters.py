@@ -92,12 +92,12 @@ def text(name: str, value: Any) -> list[str]:
     return [value]
 
 
-def texts(name: str, value: Any) -> list[str]:
-    """One or more strings: none would select everything, which nobody means by an empty list."""
+def texts(name: str, value: Any, *, may_be_empty: bool = False) -> list[str]:
+    """A list of strings; as a filter, none would select everything, which nobody means by an empty list."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ConfigurationError(f"{name}: expected a list of texts, got {value!a}")
     found = [item for each in value for item in text(name, each)]
-    if not found:
+    if not found and not may_be_empty:
         raise ConfigurationError(f"{name}: an empty list; leave it out to select everything")
     return found
 

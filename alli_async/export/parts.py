@@ -58,7 +58,8 @@ class PartWriter:
         self._temporary = path.with_name(f".{path.name}.partial")
         self._compressor = _gzip() if compression == "gzip" else _Plain()
         with self._errors():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in reversed((path.parent, *path.parent.parents)):
+                directory.mkdir(mode=0o700, exist_ok=True)
             # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
             self._temporary.unlink(missing_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

@@ -1,0 +1,64 @@
+"""The answers that say no, in every shape that the service is known to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, not a failure of the sandbox
+    """A request is answered with an error."""
+
+    def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, body)
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
+
+
+def api_error(status: int, code: int, message: str) -> Refusal:
+    """An error with a code of the API."""
+    return Refusal(status, msgspec.json.encode({"type": "APIError", "code": code, "message": message}))
+
+
+def bad_parameter(message: str) -> Refusal:
+    """A parameter is wrong; the message names it."""
+    return api_error(400, 7003, message)
+
+
+def bad_json(message: str) -> Refusal:
+    """The body is not JSON, or not an object."""
+    return api_error(403, 7002, message)
+
+
+def bad_key() -> Refusal:
+    """There is no key, or it is not the right one."""
+    return api_error(403, 7001, "Invalid API key")
+
+
+def not_found(what: str) -> Refusal:
+    """What the path names is not there."""
+    return Refusal(404, msgspec.json.encode({"error": f"{what} not found"}))
+
+
+def not_allowed(methods: Iterable[str]) -> Refusal:
+    """The path is there, but not with this method."""
+    return Refusal(405, b'{"error":"Method not allowed"}', {"Allow": ", ".join(sorted(methods))})
+
+
+def documented(status: int) -> Refusal:
+    """The error that the service answers with this status when nothing more is known."""
+    match status:
+        case 400:
+            return bad_parameter("A parameter is wrong")
+        case 402 | 403:
+            return api_error(status, 7004, "Payment required")
+        case 404:
+            return not_found("Resource")
+        case 429:
+            return Refusal(429, b'{"errors":"Too many requests"}')
+        case _:
+            return api_error(
+                status, 7000, "Service unavailable" if status == 503 else "Internal server error"
+            )

@@ -1,0 +1,204 @@
+"""The eleven operations, without a socket in sight: a call in, the body of a 200 out, or a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from msgspec import UNSET
+
+from . import params
+from .errors import not_found
+from .lists import Lists
+from .options import Options
+from .params import BulkUpdate, ConversationInfo, Pairs
+from .render import Edits, Renderer, encode, profile
+from .store import Store
+
+_CHATS_PER_PAGE = 100
+_NOTHING = b"null"
+
+
+class Call(NamedTuple):
+    """What an operation is given: the ids of its path, decoded, the query and the body."""
+
+    ids: tuple[str, ...]
+    query: Pairs
+    body: bytes
+
+
+_Perform = Callable[["Operations", Call], bytes]
+# By the shape of the path, where {} stands for an id: the operations by their method.
+_ROUTES: dict[tuple[str, ...], dict[str, str]] = {}
+_PERFORM: dict[str, _Perform] = {}
+OPERATIONS = _PERFORM.keys()
+
+
+def _operation(name: str, method: str, path: str) -> Callable[[_Perform], _Perform]:
+    def register(perform: _Perform) -> _Perform:
+        _ROUTES.setdefault(tuple(path.split("/")), {})[method] = name
+        _PERFORM[name] = perform
+        return perform
+
+    return register
+
+
+class Operations:
+    """What the service can be asked for."""
+
+    def __init__(self, store: Store, options: Options) -> None:
+        self._store = store
+        self._churn = options.churn
+        self._lists = Lists(store, options)
+        self._renderer = Renderer(store.data, options)
+
+    def run(self, operation: str, call: Call) -> bytes:
+        """The JSON of the answer.
+
+        Raises:
+            Refusal: The answer is an error.
+        """
+        return _PERFORM[operation](self, call)
+
+    @_operation("listConversations", "GET", "/webapi/v2/conversations")
+    def _list(self, call: Call) -> bytes:
+        query = params.list_query(call.query)
+        rows, cursor = self._lists.page(query)
+        conversations = b",".join([self._conversation(index, query.variables) for index in rows])
+        self._store.apply(self._churn)
+        return b'{"conversations":[%b],"cursor":%b}' % (conversations, encode(cursor))
+
+    @_operation("bulkUpdateConversations", "POST", "/webapi/v2/conversations/bulk_update")
+    def _bulk_update(self, call: Call) -> bytes:
+        update = params.body(call.body, BulkUpdate)
+        edits = _edits(update.conversation_info)
+        for index in self._selected(update):
+            self._store.edit(index, edits)
+        return _NOTHING
+
+    @_operation("getConversation", "GET", "/webapi/v2/conversations/{}")
+    def _get(self, call: Call) -> bytes:
+        wanted = params.variables(call.query)
+        return self._conversation(self._find(call), wanted)
+
+    @_operation("updateConversation", "PATCH", "/webapi/v2/conversations/{}")
+    def _update(self, call: Call) -> bytes:
+        edits = _edits(params.body(call.body, ConversationInfo))
+        index = self._find(call)
+        self._store.edit(index, edits)
+        return self._conversation(index)
+
+    @_operation("listConversationChats", "GET", "/webapi/v2/conversations/{}/chats")
+    def _list_chats(self, call: Call) -> bytes:
+        number = params.page_number(call.query)
+        index = self._find(call)
+        timeline = self._store.timeline(index)
+        start = (number - 1) * _CHATS_PER_PAGE
+        page = timeline.sequences[start : start + _CHATS_PER_PAGE]
+        chats = self._renderer.chats(index, timeline, page, self._store.ratings(index))
+        return b'{"chats":[%b],"pageNo":%d,"totalCount":%d}' % (chats, number, len(timeline.sequences))
+
+    @_operation("getConversationRunning", "GET", "/webapi/v2/conversations/{}/running")
+    def _running(self, call: Call) -> bytes:
+        return encode({"isRunning": self._store.poll_running(self._find(call))})
+
+    @_operation("stopConversation", "POST", "/webapi/v2/conversations/{}/stop")
+    def _stop(self, call: Call) -> bytes:
+        self._store.stop(self._find(call))
+        return _NOTHING
+
+    @_operation("deleteConversationChat", "DELETE", "/webapi/v2/conversations/{}/chats/{}")
+    def _delete_chat(self, call: Call) -> bytes:
+        self._store.delete_chat(*self._find_chat(call))
+        return _NOTHING
+
+    @_operation("updateConversationTitle", "PUT", "/webapi/v2/conversations/{}/title")
+    def _set_title(self, call: Call) -> bytes:
+        title = params.body(call.body, params.Title).title
+        index = self._find(call)
+        self._store.edit(index, Edits(title=title))
+        return self._conversation(index)
+
+    @_operation("postChatFeedback", "POST", "/webapi/v2/conversations/{}/chats/{}/feedback")
+    def _feedback(self, call: Call) -> bytes:
+        given = params.body(call.body, params.Feedback)
+        index, sequence = self._find_chat(call)
+        answer = {"conversationId": call.ids[0], "chatId": call.ids[1]}
+        if given.rating is UNSET:
+            return encode(answer)
+        self._store.rate(index, sequence, given.rating)
+        return encode({**answer, "rating": given.rating})
+
+    @_operation("getDailyConversationCount", "GET", "/webapi/conversation_daily_count")
+    def _daily_count(self, call: Call) -> bytes:
+        asked = params.body(call.body, params.Range)
+        try:
+            first, last = params.days(asked)
+        except ValueError as error:
+            # This operation fails with 200. The contract lets `result` be missing, but not null.
+            return encode({"errors": {"code": 7003, "message": f"Invalid date range: {error}"}})
+        counts = [{"date": day, "activeCount": count} for day, count in self._store.daily_counts(first, last)]
+        return encode(
+            {"result": {"dailyTotalCount": counts, "state": "done", "campaignCount": 0}, "errors": None}
+        )
+
+    def _conversation(self, index: int, variables: frozenset[str] | None = None) -> bytes:
+        store = self._store
+        return self._renderer.conversation(
+            index, store.timeline(index), store.edits(index), store.ratings(index), variables
+        )
+
+    def _find(self, call: Call) -> int:
+        index = self._store.find(call.ids[0])
+        if index is None:
+            raise not_found("Conversation")
+        return index
+
+    def _find_chat(self, call: Call) -> tuple[int, int]:
+        index = self._find(call)
+        sequence = self._store.find_chat(index, call.ids[1])
+        if sequence is None:
+            raise not_found("Chat")
+        return index, sequence
+
+    def _selected(self, update: BulkUpdate) -> list[int]:
+        store = self._store
+        rows: list[int] | range = range(store.total)
+        if update.conversation_ids is not None:
+            found = map(store.find, update.conversation_ids)
+            rows = sorted({index for index in found if index is not None})
+        return [index for index in rows if self._is_meant(update, index)]
+
+    def _is_meant(self, update: BulkUpdate, index: int) -> bool:
+        shown = profile(index, self._store.data.word(index), self._store.edits(index))
+        person, app = shown.person, shown.app
+        return (
+            (update.user_ids is None or (person is not None and person.user_id in update.user_ids))
+            and (update.llm_app_ids is None or (app is not None and app.app_id in update.llm_app_ids))
+            and (
+                update.category_ids is None or not set(update.category_ids).isdisjoint(shown.categories or ())
+            )
+        )
+
+
+def _edits(info: ConversationInfo) -> Edits:
+    """The changes that a body asks for; a title of null clears it, and a title is never null in answers."""
+    return Edits(info.title if info.title is not None else "", info.category_ids, info.state, info.assignee)
+
+
+def route(path: str) -> tuple[Mapping[str, str], tuple[str, ...]] | None:
+    """The operations of a raw path by their method, and the ids in it, decoded once.
+
+    The path is split before it is decoded, so that an id may hold anything, a slash as well.
+    """
+    parts = path.split("/")
+    fixed = _ROUTES.get(tuple(parts))
+    if fixed is not None and "{}" not in parts:
+        return fixed, ()
+    places = [place for place in (4, 6) if place < len(parts)]
+    ids = tuple(unquote(parts[place], errors="replace") for place in places if parts[place])
+    for place in places:
+        parts[place] = "{}"
+    methods = _ROUTES.get(tuple(parts))
+    return (methods, ids) if methods is not None and len(ids) == len(places) else None

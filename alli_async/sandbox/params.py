@@ -1,0 +1,190 @@
+"""Query parameters and request bodies: checked as the contract says, refused as the documentation says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from .errors import bad_json, bad_parameter
+
+Pairs = Sequence[tuple[str, str]]
+
+State = Literal["no", "eb", "ea", "eu", "wa", "wu", "wu2", "in", "pnd", "eo", "lck"]
+Reason = Literal["not_relevant", "inaccurate", "not_best_answer"]
+_ORDERS = ("LAST_CHAT_TIME_DESC", "LAST_CHAT_TIME_ASC", "FIRST_CHAT_TIME_DESC", "FIRST_CHAT_TIME_ASC")
+_LONGEST_RANGE_DAYS = 3660
+
+
+class Filters(Struct, frozen=True, kw_only=True):
+    """Which conversations a list is about. Hashable: views are kept by it."""
+
+    user_ids: frozenset[str] | None
+    llm_app_id: str | None
+    category_id: str | None
+    last_window: tuple[float | None, float | None]
+    first_window: tuple[float | None, float | None]
+    search_term: str | None
+    active_only: bool
+    background_running: bool | None
+
+
+class ListQuery(Struct, frozen=True, kw_only=True):
+    """A request for a page of conversations."""
+
+    filters: Filters
+    cursor: str | None
+    variables: frozenset[str] | None
+    page_size: int
+    order: str
+
+
+class ConversationInfo(Struct, rename="camel"):
+    """The body of a PATCH."""
+
+    state: State | UnsetType | None = UNSET
+    assignee: str | UnsetType | None = UNSET
+    category_ids: list[str] | UnsetType | None = UNSET
+    title: str | UnsetType | None = UNSET
+
+
+class BulkUpdate(Struct, rename="camel", kw_only=True):
+    """The body of a bulk update."""
+
+    user_ids: list[str] | None = None
+    llm_app_ids: list[str] | None = None
+    category_ids: list[str] | None = None
+    conversation_ids: list[str] | None = None
+    conversation_info: ConversationInfo
+
+
+class Title(Struct):
+    """The body of a PUT of the title."""
+
+    title: str
+
+
+class Feedback(Struct, rename="camel"):
+    """The body of a feedback."""
+
+    rating: bool | UnsetType | None = UNSET
+    feedback_selection: list[Reason] | None = None
+    suggested_answer: str | None = None
+
+
+class Range(Struct, rename="camel"):
+    """The body of a request for daily counts."""
+
+    start_date: str
+    end_date: str
+
+
+_Body = TypeVar("_Body", bound=Struct)
+
+
+def body(raw: bytes, kind: type[_Body]) -> _Body:
+    """The body of a request as the struct it should be."""
+    try:
+        fields = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        raise bad_json("The request body is not valid JSON") from None
+    if not isinstance(fields, dict):
+        raise bad_json("The request body must be a JSON object")
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise bad_parameter(str(error)) from None
+
+
+def list_query(pairs: Pairs) -> ListQuery:
+    """The parameters of a list."""
+    one = _Single(pairs)
+    filters = Filters(
+        user_ids=frozenset(value for name, value in pairs if name == "userIds") or None,
+        llm_app_id=one.text("llmAppId"),
+        category_id=one.text("categoryId"),
+        last_window=(one.number("startedAt"), one.number("endAt")),
+        first_window=(one.number("firstChatStartedAt"), one.number("firstChatEndAt")),
+        search_term=one.text("searchTerm"),
+        active_only=one.boolean("activeOnly") or False,
+        background_running=one.boolean("backgroundRunning"),
+    )
+    order = one.text("order") or _ORDERS[0]
+    if order not in _ORDERS:
+        raise bad_parameter(f"order must be one of {', '.join(_ORDERS)}")
+    return ListQuery(
+        filters=filters,
+        cursor=one.text("cursor"),
+        variables=variables(pairs),
+        page_size=one.integer("pageSize", 50, 50),
+        order=order,
+    )
+
+
+def variables(pairs: Pairs) -> frozenset[str] | None:
+    """The names of the variables to give, from one comma-separated value; None for all."""
+    names = _Single(pairs).text("variables")
+    return None if names is None else frozenset(names.split(","))
+
+
+def page_number(pairs: Pairs) -> int:
+    """Which page of chats."""
+    return _Single(pairs).integer("pageNo", 1, 10**18)
+
+
+def days(asked: Range) -> tuple[date, date]:
+    """The first and the last day.
+
+    Raises:
+        ValueError: They are no dates, or not a range that can be answered.
+    """
+    first, last = date.fromisoformat(asked.start_date), date.fromisoformat(asked.end_date)
+    if not 0 <= (last - first).days < _LONGEST_RANGE_DAYS:
+        raise ValueError(f"endDate must be from startDate to {_LONGEST_RANGE_DAYS} days later")
+    return first, last
+
+
+class _Single:
+    """Parameters that may be given once. A second value would be lost in silence: it is refused."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def text(self, name: str) -> str | None:
+        values = [value for key, value in self._pairs if key == name]
+        if len(values) > 1:
+            raise bad_parameter(f"{name} must be given once")
+        return values[0] if values else None
+
+    def number(self, name: str) -> float | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise bad_parameter(f"{name} must be a number")
+        return number
+
+    def integer(self, name: str, default: int, largest: int) -> int:
+        text = self.text(name)
+        if text is None:
+            return default
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else 0
+        if not 1 <= number <= largest:
+            raise bad_parameter(f"{name} must be an integer from 1 to {largest}")
+        return number
+
+    def boolean(self, name: str) -> bool | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        if text not in {"true", "false"}:
+            raise bad_parameter(f"{name} must be true or false")
+        return text == "true"

@@ -1,0 +1,30 @@
+"""The pytest fixture `alli_sandbox`: a sandbox for one test, over a real socket.
+
+Options come from a marker: `@pytest.mark.alli_sandbox(conversations=1000, cursor="keyset")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from . import Sandbox
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, for `--strict-markers`."""
+    config.addinivalue_line("markers", "alli_sandbox(**options): options of the alli_sandbox fixture")
+
+
+@pytest.fixture
+def alli_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox that serves from a thread of its own: for sync tests, and async ones of any kind."""
+    # Late, so that those who have the package installed but do not test with it do not wait for aiohttp.
+    from alli_async.sandbox import Sandbox
+
+    marker = request.node.get_closest_marker("alli_sandbox")
+    with Sandbox(**(marker.kwargs if marker else {})) as sandbox:
+        yield sandbox

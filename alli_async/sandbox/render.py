@@ -1,0 +1,149 @@
+"""Conversations and chats as the JSON of the wire, joined from parts that were encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from . import texts
+from .data import Data
+from .options import Options
+from .timeline import Timeline
+
+_MASK = (1 << 64) - 1
+_MIX = 0xD6E8_FEB8_6659_FD93
+_ENDED = frozenset({"eb", "ea", "eu", "eo"})
+encode = msgspec.json.Encoder().encode
+
+
+class Edits(msgspec.Struct):
+    """What writes have changed of a conversation's own fields; None is what was set to null."""
+
+    title: str | UnsetType = UNSET
+    categories: list[str] | UnsetType | None = UNSET
+    state: str | UnsetType | None = UNSET
+    assignee: str | UnsetType | None = UNSET
+
+
+NO_EDITS = Edits()
+
+
+class Profile(NamedTuple):
+    """What a conversation is, apart from its chats."""
+
+    title: str
+    person: texts.Person | None
+    app: texts.App | None
+    is_end: bool
+    categories: list[str] | None
+    memo: str | None
+    variables: dict[str, Any] | None
+    extras: bytes
+
+
+def profile(index: int, word: int, edits: Edits) -> Profile:
+    """The fields that a conversation was generated with, under those that were edited since."""
+    bits = word * _MIX & _MASK
+    title = texts.TITLES[bits >> 60]
+    is_end = bool(bits >> 59 & 1)
+    categories = texts.CATEGORIES[bits >> 56 & 7]
+    return Profile(
+        title=(f"{title} #{index}" if title else "") if edits.title is UNSET else edits.title,
+        person=texts.people()[bits >> 47 & 511],
+        app=texts.apps()[bits >> 44 & 7],
+        # States whose code begins with an e are the ended ones; with any other, or none, it goes on.
+        is_end=is_end if edits.state is UNSET else edits.state in _ENDED,
+        categories=categories if edits.categories is UNSET else edits.categories,
+        memo=texts.MEMOS[bits >> 41 & 7],
+        variables=texts.VARIABLES[(bits >> 36 & 31) % len(texts.VARIABLES)],
+        extras=texts.extras()[bits >> 33 & 7],
+    )
+
+
+class Renderer:
+    """Makes the bytes of answers, as the options say."""
+
+    def __init__(self, data: Data, options: Options) -> None:
+        self._data = data
+        self._embed = options.embed
+        self._newest_first = options.embed_order == "newest_first"
+        self._users_chats_only = options.chat_count == "user"
+
+    def chats(
+        self, index: int, timeline: Timeline, sequences: Sequence[int], ratings: Mapping[int, bool | None]
+    ) -> bytes:
+        """Chats of a conversation, in the order given, joined by commas."""
+        word = self._data.word(index)
+        chat_id, time = self._data.chat_id, timeline.time
+        asked, answered = texts.bodies()
+        joined = []
+        for sequence in sequences:
+            pick = (word + sequence * _MIX) * _MIX >> 50 & 0x1FF
+            body = answered[pick] if sequence & 1 else asked[pick & 0xFF]
+            if sequence in ratings:
+                body = _rated(body, ratings[sequence])
+            joined.append(
+                b'{"id":"%b",%b,"timestamp":%b}'
+                % (chat_id(index, sequence), body, repr(time(sequence)).encode())
+            )
+        return b",".join(joined)
+
+    def conversation(
+        self,
+        index: int,
+        timeline: Timeline,
+        edits: Edits,
+        ratings: Mapping[int, bool | None],
+        variables: Collection[str] | None,
+    ) -> bytes:
+        """A conversation with its embedded chats; `variables` are the names to give, None for all."""
+        shown = profile(index, self._data.word(index), edits)
+        chosen = shown.variables
+        if chosen is not None and variables is not None:
+            chosen = {name: value for name, value in chosen.items() if name in variables}
+        embedded = self._embedded(timeline.sequences)
+        count = timeline.users_chats() if self._users_chats_only else len(timeline.sequences)
+        return b"".join(
+            (
+                b'{"id":"%b","title":' % self._data.conversation_id(index).encode(),
+                encode(shown.title),
+                b',"user":',
+                shown.person.json if shown.person else b"null",
+                b',"createdAt":%b,"lastChatTime":' % repr(timeline.created).encode(),
+                b"null" if timeline.last is None else repr(timeline.last).encode(),
+                b',"isEnd":true' if shown.is_end else b',"isEnd":false',
+                b',"categories":%b,"memo":%b,"chats":[' % (encode(shown.categories), encode(shown.memo)),
+                self.chats(index, timeline, embedded, ratings),
+                b'],"chatCount":%d,"llmApp":' % count,
+                shown.app.json if shown.app else b"null",
+                b',"variables":',
+                encode(chosen),
+                shown.extras,
+                _edited_extras(edits),
+                b"}",
+            )
+        )
+
+    def _embedded(self, sequences: Sequence[int]) -> Sequence[int]:
+        if self._embed != "all":
+            sequences = sequences[max(0, len(sequences) - self._embed) :]
+        return sequences[::-1] if self._newest_first else sequences
+
+
+def _rated(body: bytes, rating: bool | None) -> bytes:
+    fields: dict[str, Any] = msgspec.json.decode(b"{%b}" % body)
+    fields["rating"] = rating
+    return encode(fields)[1:-1]
+
+
+def _edited_extras(edits: Edits) -> bytes:
+    """State and assignee have no place in the contract; once set they are shown as fields beside it."""
+    parts = []
+    if edits.state is not UNSET:
+        parts.append(b',"state":' + encode(edits.state))
+    if edits.assignee is not UNSET:
+        parts.append(b',"assignee":' + encode(edits.assignee))
+    return b"".join(parts)

@@ -1,0 +1,149 @@
+"""The public face: its names, its types, its documentation, and what it does not import."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+
+import alli_async
+from alli_async import AlliClient, ConversationsAPI, errors, models
+
+ROOT = Path(alli_async.__file__).parent
+
+NAMES = """
+    AlliClient ConversationsAPI ConversationFilters ConversationPages ChatPages TranscriptStream RetryPolicy
+    Request Response Middleware Handler Skipped StreamStats RawTranscript UNSET UnsetType __version__
+    Conversation ConversationPage Chat ChatPage ChatInputSource KnowledgeBaseInfo FolderInfo Citation User LLMApp
+    Transcript ConversationUpdate Feedback DailyCounts DailyCount Order ConversationState FeedbackReason Region
+    AlliError ConfigurationError TransportError AlliConnectionError AlliTimeoutError TLSError APIError
+    BadRequestError AuthenticationError PermissionDeniedError PaymentRequiredError NotFoundError RateLimitError
+    ServerError RedirectError DecodeError ResponseTooLargeError PaginationError IncompleteError ExportError
+"""
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(alli_async.__all__) == sorted(NAMES.split())
+    for name in NAMES.split():
+        assert hasattr(alli_async, name)
+
+
+def test_every_error_is_an_alli_error_and_stands_in_the_tree_of_the_docstring() -> None:
+    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    tree = errors.__doc__ or ""
+    for kind in kinds:
+        assert issubclass(kind, errors.AlliError)
+        assert re.search(rf"\b{kind.__name__}\b", tree), kind
+        assert kind.__name__ in alli_async.__all__
+
+
+def public(module: Any) -> list[Any]:
+    found: list[Any] = []
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) and thing.__module__.startswith("alli_async"):
+            found.append(thing)
+            found += [
+                member
+                for key, member in vars(thing).items()
+                if not key.startswith("_") and inspect.isfunction(member)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("thing", public(alli_async), ids=lambda thing: thing.__qualname__)
+def test_everything_public_is_documented_and_its_annotations_resolve(thing: Any) -> None:
+    assert (inspect.getdoc(thing) or "").strip()
+    get_type_hints(thing)
+
+
+def test_the_eleven_operations_of_the_contract_are_all_there() -> None:
+    contract = json.loads((Path(__file__).parent / "data" / "alli-openapi.json").read_text("utf-8"))
+    wanted = {operation["operationId"] for path in contract["paths"].values() for operation in path.values()}
+    sources = "".join((ROOT / name).read_text("utf-8") for name in ("conversations.py", "_bulk/pages.py"))
+    assert len(wanted) == 11
+    assert wanted <= set(re.findall(r'Request\(\s*"(\w+)"', sources))
+
+
+def test_the_structs_have_every_field_of_the_contract_and_ask_for_none_that_may_be_missing() -> None:
+    contract = json.loads((Path(__file__).parent / "data" / "alli-openapi.json").read_text("utf-8"))
+    schemas = contract["components"]["schemas"]
+    pairs = {
+        "ConversationsResponse": models.ConversationPage,
+        "ChatsResponse": models.ChatPage,
+        "FeedbackResponse": models.Feedback,
+        "ConversationInfoRequest": models.ConversationUpdate,
+    }
+    for name in ("Conversation", "User", "Chat", "ChatInputSource", "KnowledgeBaseInfo", "FolderInfo", "Citation"):
+        pairs[name] = getattr(models, name)
+    pairs["LLMApp"] = models.LLMApp
+    for name, struct in pairs.items():
+        properties = schemas[name]["properties"]
+        fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+        assert set(fields) == set(properties), name
+        nullable = {key for key, schema in properties.items() if {"type": "null"} in schema.get("anyOf", [])}
+        for key in set(schemas[name].get("required", [])) - nullable:
+            assert fields[key].required, (name, key)
+        for key in nullable | (set(properties) - set(schemas[name].get("required", []))):
+            assert not fields[key].required, (name, key)
+    for enum, kind in (
+        ("ConversationStateEnum", models.ConversationState),
+        ("UserAnswerFeedbackSelection", models.FeedbackReason),
+    ):
+        assert [*kind] == schemas[enum]["enum"]
+
+
+def test_importing_the_library_imports_only_its_four_dependencies_and_what_they_need() -> None:
+    code = "import sys, alli_async; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for extra in ("click", "rich", "uvloop", "isal", "pytest"):
+        assert extra not in loaded
+    assert (
+        "alli_async.sandbox"
+        not in subprocess.run(
+            [sys.executable, "-c", "import sys, alli_async; print(*sys.modules)"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+    )
+
+
+def test_the_core_has_four_dependencies() -> None:
+    core = [line for line in requires("alli-async") or [] if "extra ==" not in line]
+    assert sorted(re.split(r"[<>=!~ ]", line)[0] for line in core) == ["aiohttp", "anyio", "msgspec", "tenacity"]
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "py.typed").exists()
+
+
+def test_the_client_needs_no_more_than_three_positional_arguments() -> None:
+    for thing in (AlliClient, *[each for name, each in vars(ConversationsAPI).items() if name[0] != "_"]):
+        parameters = inspect.signature(thing).parameters.values()
+        positional = [
+            each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"
+        ]
+        assert len(positional) <= 3
+
+
+def test_no_module_reaches_for_a_clock_of_the_wall_but_the_session() -> None:
+    users = set()
+    for path in ROOT.rglob("*.py"):
+        if "sandbox" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
+                users.add(path.name)
+    assert users <= {"session.py"}
