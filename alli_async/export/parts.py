@@ -59,7 +59,8 @@ class PartWriter:
         self._compressor = _gzip() if compression == "gzip" else _Plain()
         with self._errors():
             for directory in reversed((path.parent, *path.parent.parents)):
-                directory.mkdir(mode=0o700, exist_ok=True)
+                if not directory.exists():
+                    directory.mkdir(mode=0o700, exist_ok=True)
             # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
             self._temporary.unlink(missing_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)

@@ -8,9 +8,28 @@ and its failures can be chosen.
             page = await alli.conversations.list()
 """
 
-from .faults import Fault
-from .options import Churn, SandboxOptions
-from .sandbox import Sandbox
-from .traffic import Received
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .faults import Fault
+    from .options import Churn, SandboxOptions
+    from .sandbox import Sandbox
+    from .traffic import Received
 
 __all__ = ["Churn", "Fault", "Received", "Sandbox", "SandboxOptions"]
+
+_HOMES = {
+    "Churn": "options",
+    "Fault": "faults",
+    "Received": "traffic",
+    "Sandbox": "sandbox",
+    "SandboxOptions": "options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Late: pytest imports this package, for its fixture, in every project of an environment that has it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

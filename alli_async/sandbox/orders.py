@@ -85,7 +85,7 @@ class View:
             start, stop = start - size, stop - size
         return found
 
-    def after(self, time: float | None, index: int, time_of: Callable[[int], float]) -> int:
+    def after(self, time: float | None, index: int, time_of: Callable[[int], float | None]) -> int:
         """How many rows come before what follows the row (time, index), which need not be there any more."""
         if time is None:
             offset = 0 if self.nulls_first else self.high - self.low
@@ -95,7 +95,7 @@ class View:
         offset = len(self.empty) if self.nulls_first else 0
 
         def key(row: int) -> tuple[float, int]:
-            return time_of(row), row
+            return time_of(row) or 0.0, row  # rows of `ids` do have a time
 
         if self.descending:
             return offset + self.high - bisect_left(self.ids, (time, index), self.low, self.high, key=key)

@@ -27,8 +27,8 @@ _SHUTDOWN_SECONDS = 0.1
 class Sandbox:
     """A faithful Alli backend on a port of this machine: no account, no network, the same data every time.
 
-    With `async with` it serves in the running event loop, with `with` from a thread of its own; one at a time,
-    and what was changed stays when it is entered again. Everything may be called from any thread.
+    With `async with` it serves in the running event loop, with `with` from a thread of its own. What was
+    changed stays when it is entered again. Everything may be called from any thread.
 
     Args:
         conversations: How many there are. Each is a pure function of the seed and its index, so a million
