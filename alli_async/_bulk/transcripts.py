@@ -35,6 +35,9 @@ _PAGES_AHEAD = 4
 # Rows can only come again within as many rows as were inserted between two requests.
 _REMEMBERED_IDS = 100_000
 
+# Chats come in pages of a hundred, as far as seen.
+_SHORT = 100
+
 EntryT = TypeVar("EntryT")
 # A transcript, or in an ordered stream the place of one whose chats are still to come.
 Entry: TypeAlias = EntryT | asyncio.Future[EntryT | None]
@@ -240,10 +243,14 @@ class _Engine(Generic[ResultT]):
         return self.shape.whole(item, self._newest_first if descending is None else descending)
 
     async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
-        """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show."""
+        """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show.
+
+        Of the latter only what fits one page of chats, where there is such: this is what a small job pays.
+        """
         must = sorted((item for item in items if len(item.chats) < item.chat_count), key=_chat_count)
         may = sorted((item for item in items if len(item.chats) == item.chat_count), key=_chat_count)
-        chosen = (must + may[::-1])[: self._trust.wanted]
+        short = [item for item in may if item.chat_count <= _SHORT]
+        chosen = (must + short[::-1] + may[len(short) :])[: self._trust.wanted]
         results = await concurrently([self._result(item) for item in chosen])
         return {item.id: result for item, result in zip(chosen, results, strict=True)}
 
