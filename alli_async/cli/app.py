@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 
 import click
@@ -34,10 +32,6 @@ def run(arguments: Sequence[str]) -> int:
     except AlliError as error:
         click.echo(f"alli-async: {type(error).__name__}: {error}", err=True)
         return 1
-    except BrokenPipeError:
-        # The reader went away (`| head`), which is no failure; nothing more can be told it, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return code if isinstance(code, int) else 0
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
@@ -29,6 +31,10 @@ def asynchronous(command: Any) -> Any:
             except KeyboardInterrupt:
                 click.echo("alli-async: interrupted", err=True)
                 return INTERRUPTED
+            except BrokenPipeError:
+                # The reader went away (`| head`), which is no failure; what is still buffered goes nowhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
 
     return sync
 

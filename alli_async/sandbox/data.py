@@ -182,9 +182,7 @@ class Data:
         found = array("I")
         for low in range(0, conversations, _BLOCK):
             words = self._block(low // _BLOCK)[: conversations - low]
-            found.extend(
-                [low + place for place, word in enumerate(words) if not CHAT_COUNTS[word & _COUNT_MASK]]
-            )
+            found.extend([low + place for place, word in enumerate(words) if not CHAT_COUNTS[word & _COUNT_MASK]])
         return found
 
 

@@ -71,16 +71,12 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response()
 
 
-async def silence(
-    request: web.BaseRequest, closing: asyncio.Event, seconds: float | None
-) -> web.StreamResponse:
+async def silence(request: web.BaseRequest, closing: asyncio.Event, seconds: float | None) -> web.StreamResponse:
     """No answer until the client goes away, the sandbox closes or so many seconds have passed."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             # aiohttp tells a handler nothing of a client that left: it has to look.
-            while (
-                request.transport is not None and not request.transport.is_closing() and not closing.is_set()
-            ):
+            while request.transport is not None and not request.transport.is_closing() and not closing.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(closing.wait(), _POLL)
     if request.transport is not None:

@@ -59,6 +59,4 @@ def documented(status: int) -> Refusal:
         case 429:
             return Refusal(429, b'{"errors":"Too many requests"}')
         case _:
-            return api_error(
-                status, 7000, "Service unavailable" if status == 503 else "Internal server error"
-            )
+            return api_error(status, 7000, "Service unavailable" if status == 503 else "Internal server error")

@@ -128,18 +128,12 @@ class Lists:
         if filters.category_id is not None and filters.category_id not in (shown.categories or ()):
             return False
         term = None if filters.search_term is None else filters.search_term.casefold()
-        return (
-            term is None or term in shown.title.casefold() or (person is not None and term in person.folded)
-        )
+        return term is None or term in shown.title.casefold() or (person is not None and term in person.folded)
 
 
 def _selective(filters: Filters) -> bool:
     others = (filters.user_ids, filters.llm_app_id, filters.category_id, filters.search_term)
-    return (
-        filters.active_only
-        or filters.background_running is not None
-        or any(one is not None for one in others)
-    )
+    return filters.active_only or filters.background_running is not None or any(one is not None for one in others)
 
 
 def _opaque(text: str) -> str:

@@ -139,9 +139,7 @@ class Operations:
             # This operation fails with 200. The contract lets `result` be missing, but not null.
             return encode({"errors": {"code": 7003, "message": f"Invalid date range: {error}"}})
         counts = [{"date": day, "activeCount": count} for day, count in self._store.daily_counts(first, last)]
-        return encode(
-            {"result": {"dailyTotalCount": counts, "state": "done", "campaignCount": 0}, "errors": None}
-        )
+        return encode({"result": {"dailyTotalCount": counts, "state": "done", "campaignCount": 0}, "errors": None})
 
     def _conversation(self, index: int, variables: frozenset[str] | None = None) -> bytes:
         store = self._store
@@ -176,9 +174,7 @@ class Operations:
         return (
             (update.user_ids is None or (person is not None and person.user_id in update.user_ids))
             and (update.llm_app_ids is None or (app is not None and app.app_id in update.llm_app_ids))
-            and (
-                update.category_ids is None or not set(update.category_ids).isdisjoint(shown.categories or ())
-            )
+            and (update.category_ids is None or not set(update.category_ids).isdisjoint(shown.categories or ()))
         )
 
 

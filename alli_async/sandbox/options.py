@@ -115,9 +115,7 @@ class Options:
         if self.burst is not None:
             _check_number("burst", self.burst)
             if self.burst < 1 or self.rate_limit is None:
-                raise ValueError(
-                    f"burst must be at least 1 and stand beside a rate_limit, not {self.burst!r}"
-                )
+                raise ValueError(f"burst must be at least 1 and stand beside a rate_limit, not {self.burst!r}")
         if self.max_in_flight is not None:
             _check_integer("max_in_flight", self.max_in_flight, 1)
 
@@ -139,9 +137,7 @@ def _wrong(name: str, right: str, value: Any) -> ValueError:
     return ValueError(f"{name} must be {right}, not {value!r}")
 
 
-def _check_integer(
-    name: str, value: Any, low: int | None = None, high: int | None = None, more: str = ""
-) -> None:
+def _check_integer(name: str, value: Any, low: int | None = None, high: int | None = None, more: str = "") -> None:
     right = isinstance(value, int) and not isinstance(value, bool)
     if not right or (low is not None and value < low) or (high is not None and value > high):
         bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
@@ -151,9 +147,7 @@ def _check_integer(
 def _check_number(name: str, value: Any, *, zero: bool = False) -> None:
     right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
     if not right or (value == 0 and not zero):
-        raise ValueError(
-            f"{name} must be a finite number {'of at least' if zero else 'above'} 0, not {value!r}"
-        )
+        raise ValueError(f"{name} must be a finite number {'of at least' if zero else 'above'} 0, not {value!r}")
 
 
 def _check_faults(faults: Any) -> None:
@@ -164,6 +158,4 @@ def _check_faults(faults: Any) -> None:
             raise ValueError(f"faults knows {', '.join(FAULTS)}, not {name!r}")
         _check_number(f"faults[{name!r}]", probability, zero=True)
     if sum(faults.values()) > 1 + 1e-9:
-        raise ValueError(
-            f"faults must have probabilities that add up to at most 1, not {sum(faults.values())}"
-        )
+        raise ValueError(f"faults must have probabilities that add up to at most 1, not {sum(faults.values())}")

@@ -86,8 +86,7 @@ class Renderer:
             if sequence in ratings:
                 body = _rated(body, ratings[sequence])
             joined.append(
-                b'{"id":"%b",%b,"timestamp":%b}'
-                % (chat_id(index, sequence), body, repr(time(sequence)).encode())
+                b'{"id":"%b",%b,"timestamp":%b}' % (chat_id(index, sequence), body, repr(time(sequence)).encode())
             )
         return b",".join(joined)
 

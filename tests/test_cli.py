@@ -1,0 +1,263 @@
+"""The alli-async command, as its users meet it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async import __version__
+from alli_async.sandbox import Sandbox
+
+COMMAND = [sys.executable, "-m", "alli_async"]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(conversations=120) as served:
+        yield served
+
+
+def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ALLI_")}
+    if sandbox is not None:
+        clean |= {"ALLI_BASE_URL": sandbox.url, "ALLI_API_KEY": sandbox.api_key}
+    return clean | more
+
+
+def run(*arguments: str, sandbox: Sandbox | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
+    more.setdefault("env", environment(sandbox))
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        **more,
+    )
+
+
+def test_export_from_the_embedded_sandbox_ends_in_a_summary(tmp_path: Path) -> None:
+    done = run("export", "backup", "--sandbox", "300", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"Exported 300 conversations with [\d,]+ chats in \d+\.\d s \([\d,]+/s\)\.\n", done.stdout)
+    assert "backup/conversations/part-00000.jsonl.gz" in done.stdout
+    written = gzip.decompress((tmp_path / "backup/conversations/part-00000.jsonl.gz").read_bytes())
+    assert len(written.splitlines()) == 300
+    assert done.stderr == ""
+
+
+def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = run(
+        "export", str(tmp_path / "out.jsonl"), "--json", "--active-only", "--no-background-running",
+        "--started-at", "2024-01-01T00:00Z", "--end-at", "1e13", "--max-concurrency", "4",
+        sandbox=sandbox,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["conversations"] == len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) > 10
+    query = next(dict(each.query) for each in sandbox.received if "startedAt" in dict(each.query))
+    assert (query["activeOnly"], query["backgroundRunning"]) == ("true", "false")
+    assert (query["startedAt"], query["endAt"]) == ("1704067200000", "10000000000000")
+
+
+def test_a_key_comes_from_a_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(sandbox.api_key + "\n")
+    arguments = ("conversations", "--limit", "3", "--base-url", sandbox.url, "--api-key-file", str(key))
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3
+    key.write_bytes(b"\xff")
+    done = run(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--api-key-file" in done.stderr
+
+
+def test_a_key_comes_from_a_prompt_on_a_terminal_and_is_not_echoed(sandbox: Sandbox) -> None:
+    output = terminal(
+        [*COMMAND, "conversations", "--limit", "1", "--base-url", sandbox.url],
+        environment(),
+        send={b"API key": sandbox.api_key.encode() + b"\n"},
+    )
+    assert b'"id":' in output
+    assert sandbox.api_key.encode() not in output
+
+
+def test_conversations_chats_and_daily_print_one_record_a_line(sandbox: Sandbox) -> None:
+    listed = [json.loads(line) for line in run("conversations", sandbox=sandbox).stdout.splitlines()]
+    assert len(listed) == 120
+    one = next(each["id"] for each in listed if each["chatCount"] > 3)
+    chats = [json.loads(line) for line in run("chats", one, sandbox=sandbox).stdout.splitlines()]
+    assert [chat["id"] for chat in chats] == sandbox.chat_ids(one)
+    daily = run("daily", "2024-01-01", "2024-01-03", sandbox=sandbox)
+    assert re.fullmatch(r"(2024-01-0[123]\t\d+\n){3}", daily.stdout), daily
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("export",), 2, "Missing argument 'DEST'"),
+        (("export", "x", "--bogus"), 2, "No such option"),
+        (("export", "x"), 2, "no key: set ALLI_API_KEY"),
+        (("export", "x", "--started-at", "2024-01-01"), 2, "has no time zone"),
+        (("export", "x", "--started-at", "tomorrow"), 2, "no ISO 8601 time"),
+        (("export", "x", "--region", "eu"), 2, "'us', 'ja'"),
+        (("export", "x", "--sandbox", "5", "--started-at", "5", "--end-at", "4"), 2, "lies after"),
+        (("chats", "..", "--base-url", "http://127.0.0.1:9"), 2, "no key"),
+        (("sandbox", "--fault", "503"), 2, "503=0.05"),
+        (("sandbox", "--fault", "boom=1"), 2, "boom"),
+        (("sandbox", "--embed", "some"), 2, "some"),
+        (("sandbox", "--host", "203.0.113.1"), 1, "cannot listen on 203.0.113.1:0"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_code_2(
+    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("alli-async: ")
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line_and_code_1_without_a_traceback_or_the_key(sandbox: Sandbox, tmp_path: Path) -> None:
+    wrong = environment(sandbox, ALLI_API_KEY="a-wrong-canary")
+    done = run("export", str(tmp_path / "x"), env=wrong)
+    assert done.returncode == 1
+    assert done.stderr.startswith("alli-async: AuthenticationError: 403: ")
+    assert done.stderr.count("\n") == 1
+    assert "canary" not in done.stderr + done.stdout
+    (tmp_path / "file").write_text("")
+    done = run("export", str(tmp_path / "file"), "--sandbox", "5")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Not a directory" in done.stderr
+
+
+def test_skipped_conversations_are_said_and_make_the_code_1(tmp_path: Path) -> None:
+    with Sandbox(conversations=60, embed=0) as sandbox:
+        sandbox.script("listConversationChats", [404])
+        done = run("export", str(tmp_path), "--on-error", "skip", sandbox=sandbox)
+    assert done.returncode == 1
+    assert "Exported 59 conversations" in done.stdout
+    assert "  skipped   " in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:
+    piped = subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {sys.executable} -m alli_async conversations | head -n 1"],
+        capture_output=True,
+        env=environment(sandbox),
+        timeout=60,
+        check=False,
+    )
+    assert (piped.returncode, piped.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    with Sandbox(conversations=5000, latency=0.05) as sandbox:
+        process = subprocess.Popen(
+            [*COMMAND, "export", str(tmp_path / "out")],
+            env=environment(sandbox),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: sandbox.count() > 5)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert errors in ("alli-async: interrupted\n", "alli-async: terminated\n")
+    assert output == ""
+    assert list((tmp_path / "out" / "conversations").iterdir()) == []
+
+
+def test_the_sandbox_command_serves_what_it_says_until_it_is_interrupted() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "sandbox", "--conversations", "7", "--churn", "1", "--embed", "all", "--unit", "s"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = [process.stdout.readline() for _ in range(2)]
+    exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in printed)
+    done = run("conversations", env=environment() | exported)
+    assert len(done.stdout.splitlines()) == 7, done.stderr
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "7 conversations" in errors
+
+
+def test_on_a_terminal_there_is_a_bar_and_elsewhere_lines(tmp_path: Path) -> None:
+    with Sandbox(conversations=1500, latency=0.02) as sandbox:
+        shown = terminal([*COMMAND, "export", str(tmp_path / "a")], environment(sandbox, TERM="xterm"))
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
+    assert "exporting" in text
+    assert re.search(r"[\d,]+ chats · [\d,]+/s", text)
+    assert "Exported 1,500 conversations" in text
+
+
+def test_the_version_and_the_help_are_there() -> None:
+    assert run("--version").stdout == f"alli-async, version {__version__}\n"
+    shown = run("--help").stdout
+    assert all(name in shown for name in ("export", "conversations", "chats", "daily", "sandbox"))
+    assert "--api-key" not in run("export", "--help").stdout.replace("--api-key-file", "")
+
+
+def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ImportError('no', name='click')")
+    done = run("--version", env=environment(None, PYTHONPATH=str(tmp_path)))
+    assert done.returncode == 1
+    assert done.stderr == "alli-async: the command needs click: pip install 'alli-async[cli]'\n"
+
+
+def wait_for(condition: Any) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def terminal(command: list[str], env: dict[str, str], send: dict[bytes, bytes] | None = None) -> bytes:
+    """Run a command on a terminal of its own; gives all that it showed."""
+    pid, descriptor = pty.fork()
+    if not pid:
+        os.execvpe(command[0], command, env)
+    shown = b""
+    waiting = dict(send or {})
+    until = time.monotonic() + 40
+    while time.monotonic() < until:
+        if not select.select([descriptor], [], [], 1)[0]:
+            continue
+        try:
+            block = os.read(descriptor, 65536)
+        except OSError:
+            break
+        if not block:
+            break
+        shown += block
+        for prompt in [each for each in waiting if each in shown]:
+            os.write(descriptor, waiting.pop(prompt))
+    os.close(descriptor)
+    assert os.waitpid(pid, 0)[1] == 0, shown
+    return shown

@@ -1,0 +1,177 @@
+"""The export: everything, once a line, as it was sent; there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import stat
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
+from alli_async.export import ExportReport, export, parts
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+
+
+def lines(path: str | Path) -> list[dict[str, Any]]:
+    data = Path(path).read_bytes()
+    text = gzip.decompress(data) if str(path).endswith(".gz") else data
+    assert text.endswith(b"\n") or not text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def mode_of(path: str | Path) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("isal", [True, False])
+async def test_every_conversation_is_a_line_with_all_its_chats_and_unknown_fields(
+    make_client: ClientFactory, tmp_path: Path, compression: Any, isal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isal:
+        monkeypatch.setitem(sys.modules, "isal", None)
+    async with Sandbox(conversations=400) as sandbox:
+        seen: list[int] = []
+
+        def progress(stats: StreamStats) -> None:
+            seen.append(stats.conversations)
+
+        report = await export(
+            make_client(sandbox), tmp_path / "backup", compression=compression, on_progress=progress
+        )
+        suffix = ".jsonl.gz" if compression == "gzip" else ".jsonl"
+        assert report.path == str(tmp_path / "backup" / "conversations" / f"part-00000{suffix}")
+        found = {each["id"]: each for each in lines(report.path)}
+        assert {each: [chat["id"] for chat in record["chats"]] for each, record in found.items()} == {
+            each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()
+        }
+        known = set(found[sandbox.conversation_ids()[0]])
+        assert any(set(record) != known for record in found.values())
+        assert (report.conversations, report.chats) == (400, sum(len(each["chats"]) for each in found.values()))
+        assert report.bytes == Path(report.path).stat().st_size
+        assert report.requests == sandbox.count()
+        assert report.uncompressed_bytes > 1_000_000
+        assert seen[-1] == 400
+        assert mode_of(report.path) == 0o600
+        assert mode_of(tmp_path / "backup") == mode_of(tmp_path / "backup" / "conversations") == 0o700
+        assert [each.name for each in (tmp_path / "backup" / "conversations").iterdir()] == [f"part-00000{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
+async def test_a_destination_named_like_a_file_is_one(
+    make_client: ClientFactory, tmp_path: Path, name: str
+) -> None:
+    async with Sandbox(conversations=30) as sandbox:
+        report = await export(make_client(sandbox), tmp_path / name, active_only=True)
+        assert report.path == str(tmp_path / name)
+        assert 0 < len(lines(report.path)) < 30
+
+
+async def test_an_export_of_nothing_is_an_empty_file(make_client: ClientFactory, tmp_path: Path) -> None:
+    async with Sandbox(conversations=0) as sandbox:
+        report = await export(make_client(sandbox), tmp_path)
+        assert lines(report.path) == []
+        assert report.conversations == 0
+
+
+async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=300) as sandbox:
+        client = make_client(sandbox)
+        report = await export(client, tmp_path)
+        before = Path(report.path).read_bytes()
+        sandbox.script("listConversations", ["ok", "ok", *["500"] * 4])
+        with pytest.raises(ServerError):
+            await export(client, tmp_path)
+        assert Path(report.path).read_bytes() == before
+        assert len(list(Path(report.path).parent.iterdir())) == 1
+        sandbox.add_conversations(5)
+        assert (await export(client, tmp_path)).conversations == 305
+        assert len(lines(report.path)) == 305
+
+
+async def test_a_leftover_is_replaced_and_a_planted_link_is_not_followed(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / ".all.jsonl.partial").symlink_to(victim)
+    async with Sandbox(conversations=10) as sandbox:
+        report = await export(make_client(sandbox), tmp_path / "all.jsonl")
+        assert len(lines(report.path)) == 10
+    assert victim.read_text() == "mine"
+    assert not Path(report.path).is_symlink()
+
+
+async def test_a_destination_that_cannot_be_written_is_known_before_anything_is_asked(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with Sandbox(conversations=10) as sandbox:
+        with pytest.raises(ExportError, match=r"cannot write .*file/conversations.*: Not a directory") as raised:
+            await export(make_client(sandbox), tmp_path / "file")
+        assert raised.value.__cause__ is None
+        assert sandbox.count() == 0
+
+
+async def test_a_full_disk_is_one_clear_error_and_nothing_half_is_left(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A small file system needs root to mount; the kernel's answer is what is made up here, nothing else.
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(parts.os, "fsync", full)
+    async with Sandbox(conversations=10) as sandbox:
+        with pytest.raises(ExportError, match="No space left on device"):
+            await export(make_client(sandbox), tmp_path)
+    assert list((tmp_path / "conversations").iterdir()) == []
+
+
+async def test_a_compression_that_is_none_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
+    async with Sandbox(conversations=1) as sandbox:
+        with pytest.raises(ConfigurationError, match="compression"):
+            await export(make_client(sandbox), tmp_path, compression="zip")  # type: ignore[arg-type]
+        assert not list(tmp_path.iterdir())
+
+
+async def test_a_conversation_that_cannot_be_made_whole_ends_the_export_or_is_reported(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async def lies(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if bad in request.path and request.path.endswith("/chats"):
+            response.body = response.body.replace(b'"totalCount":', b'"totalCount":1')
+        return response
+
+    async with Sandbox(conversations=60, embed=0) as sandbox:
+        whole = next(each for each in sandbox.conversation_ids() if sandbox.chat_ids(each))
+        bad = whole.replace("=", "%3D")
+        client = make_client(sandbox, middlewares=[lies])
+        with pytest.raises(IncompleteError):
+            await export(client, tmp_path)
+        report = await export(client, tmp_path, on_error="skip")
+        assert [each.id for each in report.skipped] == [whole]
+        assert report.conversations == 59 == len(lines(report.path))
+
+
+def test_gzip_is_a_whole_gzip_whoever_makes_it(tmp_path: Path) -> None:
+    writer = parts.PartWriter(tmp_path / "a.jsonl.gz", "gzip")
+    writer.write([b"{}", b"[]"])
+    writer.commit()
+    writer.discard()
+    assert zlib.decompress((tmp_path / "a.jsonl.gz").read_bytes(), wbits=31) == b"{}\n[]\n"
+    assert (writer.bytes_in, writer.bytes_out) == (6, (tmp_path / "a.jsonl.gz").stat().st_size)
+
+
+def test_a_report_is_plain_data() -> None:
+    assert "path" in ExportReport.__struct_fields__

@@ -1,0 +1,85 @@
+"""How the library is typed, for mypy --strict to check; nothing here is run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import assert_type
+
+from alli_async import (
+    AlliClient,
+    Chat,
+    ChatPage,
+    Conversation,
+    ConversationFilters,
+    ConversationPage,
+    ConversationUpdate,
+    DailyCounts,
+    Feedback,
+    Handler,
+    Order,
+    RawTranscript,
+    Request,
+    Response,
+    RetryPolicy,
+    Skipped,
+    StreamStats,
+    Transcript,
+)
+from alli_async.export import ExportReport, export
+from alli_async.sandbox import Churn, Sandbox
+
+
+async def trace(request: Request, call_next: Handler) -> Response:
+    request.headers["X-Trace"] = request.operation
+    return await call_next(request)
+
+
+async def reading(alli: AlliClient) -> None:
+    filters: ConversationFilters = {"user_ids": ["a"], "started_at": datetime.now(UTC), "active_only": True}
+    pages = alli.conversations.list(order=Order.FIRST_CHAT_TIME_ASC, page_size=10, **filters)
+    async for conversation in pages:
+        assert_type(conversation, Conversation)
+        assert_type(conversation.last_chat, datetime | None)
+    assert_type(pages.pages(), AsyncGenerator[ConversationPage, None])
+    assert_type(await pages, ConversationPage)
+    chats = alli.conversations.list_chats("c")
+    async for chat in chats:
+        assert_type(chat, Chat)
+    assert_type(await chats, ChatPage)
+    assert_type(await alli.conversations.get("c", variables=["v"]), Conversation)
+    assert_type(await alli.conversations.transcript("c"), Transcript)
+    assert_type(await alli.conversations.daily_counts("2026-01-01", "2026-01-02"), DailyCounts)
+    assert_type(await alli.conversations.is_running("c"), bool)
+
+
+async def streaming(alli: AlliClient, filters: ConversationFilters) -> None:
+    async with alli.conversations.transcripts(ordered=True, on_error="skip", **filters) as stream:
+        async for transcript in stream:
+            assert_type(transcript, Transcript)
+        assert_type(stream.stats, StreamStats)
+        assert_type(stream.skipped, list[Skipped])
+    async for record in alli.conversations.transcripts(raw=True):
+        assert_type(record, RawTranscript)
+        assert_type(record.json, bytes)
+
+
+async def writing(alli: AlliClient) -> None:
+    assert_type(await alli.conversations.update("c", title=None, state="eo"), Conversation)
+    assert_type(await alli.conversations.set_title("c", "t"), Conversation)
+    feedback = await alli.conversations.send_feedback("c", "x", rating=True, selection=["inaccurate"])
+    assert_type(feedback, Feedback)
+    await alli.conversations.bulk_update(ConversationUpdate(title="t"), conversation_ids=["c"])
+    alli.conversations.list(page_size="10")  # type: ignore[arg-type]
+    alli.conversations.list(nonsense=1)  # type: ignore[call-arg]
+    alli.conversations.transcripts(on_error="log")  # type: ignore[call-overload]
+
+
+async def clients() -> None:
+    async with Sandbox(conversations=10, cursor="keyset", churn=Churn(new_chats=1)) as sandbox:
+        async with AlliClient(
+            sandbox.api_key, base_url=sandbox.url, retry=RetryPolicy(max_attempts=2), middlewares=[trace]
+        ) as alli:
+            assert_type(alli.with_options(agent_email="a@b.c", timeout=5), AlliClient)
+            assert_type(await export(alli, "dest", active_only=True), ExportReport)
+            alli.with_options(session=None)  # type: ignore[call-arg]
