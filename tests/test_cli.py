@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from alli_async import __version__
+from alli_async.cli import exporting
 from alli_async.sandbox import Sandbox
 
 COMMAND = [sys.executable, "-m", "alli_async"]
@@ -95,6 +96,28 @@ def test_a_key_comes_from_a_prompt_on_a_terminal_and_is_not_echoed(sandbox: Sand
     )
     assert b'"id":' in output
     assert sandbox.api_key.encode() not in output
+
+
+def test_a_prompt_that_is_left_ends_the_command(sandbox: Sandbox) -> None:
+    shown = terminal(
+        [*COMMAND, "conversations", "--base-url", sandbox.url], environment(), send={b"API key": b"\x04"}, code=130
+    )
+    assert b"interrupted" in shown
+    assert sandbox.count() == 0
+
+
+def test_the_command_runs_without_the_speed_extra(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ImportError")
+    done = run("conversations", "--limit", "2", env=environment(sandbox, PYTHONPATH=str(tmp_path)))
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (5e6, "5.0 MB"), (2.5e12, "2500.0 GB")],
+)
+def test_sizes_are_shown_in_what_people_read(count: float, shown: str) -> None:
+    assert exporting.size_text(count) == shown
 
 
 def test_conversations_chats_and_daily_print_one_record_a_line(sandbox: Sandbox) -> None:
@@ -238,7 +261,9 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def terminal(command: list[str], env: dict[str, str], send: dict[bytes, bytes] | None = None) -> bytes:
+def terminal(
+    command: list[str], env: dict[str, str], send: dict[bytes, bytes] | None = None, code: int = 0
+) -> bytes:
     """Run a command on a terminal of its own; gives all that it showed."""
     pid, descriptor = pty.fork()
     if not pid:
@@ -259,5 +284,5 @@ def terminal(command: list[str], env: dict[str, str], send: dict[bytes, bytes] |
         for prompt in [each for each in waiting if each in shown]:
             os.write(descriptor, waiting.pop(prompt))
     os.close(descriptor)
-    assert os.waitpid(pid, 0)[1] == 0, shown
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, shown
     return shown

@@ -125,6 +125,8 @@ def test_a_secret_shows_nowhere() -> None:
     assert "hush" not in repr(config) + str(config) + f"{config!r}"
     assert repr(Secret("hush")) == "'***'"
     assert config.redact("the key hush!") == "the key ***!"
+    with_more = settings(token="hush", agent_email="a@b.c")
+    assert with_more.redact("a@b.c sent hush") == "a@b.c sent ***"
 
 
 async def test_with_options_shares_the_connection_and_changes_only_what_it_is_given(

@@ -58,7 +58,7 @@ async def test_what_is_none_is_not_sent_and_the_rest_is_sent_as_the_wire_wants_i
 ) -> None:
     async with ScriptedServer(page(range(0), None)) as server:
         client = make_client(server)
-        await client.conversations.list()
+        await client.conversations.list(user_ids=None, active_only=None, cursor=None, order=None)
         await client.conversations.list(
             user_ids=["a&b", "日本"],
             llm_app_id="app=",

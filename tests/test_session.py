@@ -8,11 +8,13 @@ import gzip
 import logging
 import os
 import socket
+import ssl
 import traceback
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from alli_async import (
     AlliClient,
@@ -34,6 +36,7 @@ from alli_async import (
     ResponseTooLargeError,
     RetryPolicy,
     ServerError,
+    TLSError,
 )
 from tests.conftest import ClientFactory
 from tests.support import (
@@ -51,6 +54,7 @@ from tests.support import (
 
 OK = answer(200, conversation())
 ONCE = RetryPolicy(max_attempts=1)
+CANARY = "canary-0123456789"
 
 
 # --- one attempt is one request ---------------------------------------------------------------------------
@@ -518,9 +522,30 @@ async def test_a_thousand_calls_cancelled_in_flight_leave_the_client_usable(make
         assert client._connection.throttle.in_flight == 0
 
 
-# --- secrets ----------------------------------------------------------------------------------------------
+# --- TLS --------------------------------------------------------------------------------------------------
 
-CANARY = "canary-0123456789"
+
+async def test_a_certificate_that_is_not_trusted_is_a_tls_error_and_asked_once() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with ScriptedServer(OK, tls=context) as server:
+        async with AlliClient(CANARY, base_url=server.url) as client:
+            with pytest.raises(TLSError) as raised:
+                await client.conversations.get("a")
+        assert (raised.value.attempts, raised.value.outcome) == (1, "not_sent")
+        assert not server.requests
+        assert server.connections <= 1
+        assert CANARY not in everything_about(raised.value)
+
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as http:
+            async with AlliClient("k", base_url=server.url, session=http) as client:
+                assert (await client.conversations.get("a")).title == "t"
+
+
+# --- secrets ----------------------------------------------------------------------------------------------
 
 
 def everything_about(error: BaseException) -> str:

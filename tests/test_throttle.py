@@ -180,3 +180,8 @@ async def test_a_child_gives_its_own_place_back_when_the_parents_queue_is_left()
     child.answered()
     child.release()
     assert parent.in_flight == 0
+    child.pushed_back(await child.acquire(), 0.05)
+    child.release()
+    began = time.monotonic()
+    await parent.acquire()
+    assert time.monotonic() - began > 0.04

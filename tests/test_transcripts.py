@@ -198,6 +198,26 @@ async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
                 pass
 
 
+# --- rows that come again ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_row_that_is_pushed_onto_the_next_page_comes_once(
+    make_client: ClientFactory, ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcripts, "_REMEMBERED_IDS", 60)
+    rows = [embedded(n, 1) for n in range(50)] + [embedded(n, 1) for n in range(47, 130)]
+    async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(130)}, {})) as served:
+        found = [each.id async for each in make_client(served).conversations.transcripts(ordered=ordered)]
+        assert sorted(found) == sorted(f"c{n}" for n in range(130))
+
+
+async def test_a_page_of_nothing_but_repeats_is_passed_over(make_client: ClientFactory) -> None:
+    rows = [embedded(n, 1) for n in range(50)] * 2 + [embedded(50, 1)]
+    async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(51)}, {})) as served:
+        assert len([each async for each in make_client(served).conversations.transcripts()]) == 51
+
+
 # --- errors -----------------------------------------------------------------------------------------------
 
 
@@ -363,6 +383,13 @@ async def test_no_more_chats_are_fetched_at_a_time_than_concurrency_says(make_cl
         # Two conversations, one page of the list; a long conversation's own pages come together.
         short = max(len(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()) // 100 + 1
         assert sandbox.peak_in_flight <= 2 * short + 1
+
+
+async def test_a_stream_that_was_never_walked_is_left_without_a_trace(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=10) as sandbox:
+        async with make_client(sandbox).conversations.transcripts():
+            pass
+        assert sandbox.count() == 0
 
 
 async def test_a_stream_is_walked_once(make_client: ClientFactory) -> None:

@@ -231,3 +231,16 @@ def test_unknown_fields_are_no_errors_and_raw_keeps_them() -> None:
     assert found.chats[0].sender == "ALIEN"
     assert found.raw == body
     assert found.chats[0].message == "message 1"
+
+
+def test_a_body_with_a_lone_surrogate_that_is_broken_otherwise_is_still_refused() -> None:
+    with pytest.raises(DecodeError, match="no JSON"):
+        wire.decoder(Conversation)(b'{"title": "\\ud800", "id": }')
+
+
+def test_times_of_a_conversation_are_moments() -> None:
+    found = wire.decoder(Conversation)(msgspec.json.encode(conversation()))
+    assert found.created == datetime(2024, 1, 1, 0, 0, 0, 123_500, tzinfo=UTC)
+    assert found.last_chat == datetime(2024, 1, 1, 0, 1, 40, 123_000, tzinfo=UTC)
+    empty = wire.decoder(Conversation)(msgspec.json.encode(conversation(lastChatTime=None)))
+    assert empty.last_chat is None

@@ -285,9 +285,7 @@ class _Sender:
                 return await self._exchange(http, request)
         except ResponseTooLargeError as error:
             failure: AlliError = error.with_traceback(None)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not http.closed:
-                raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = self._translate(error)
         failure.__context__ = None
         raise failure
@@ -357,8 +355,6 @@ class _Sender:
             return TLSError(f"the server's certificate or handshake was not accepted: {text}")
         if isinstance(error, aiohttp.ClientConnectorError):
             return AlliConnectionError(f"no connection: {text}", outcome="not_sent")
-        if isinstance(error, RuntimeError):
-            return AlliConnectionError("the client was closed while the request was under way")
         if not isinstance(error, (aiohttp.ClientError, OSError)):
             return ConfigurationError(f"the request cannot be put on the wire: {text}")
         # A ClientResponseError here is the parser's; the status 400 it carries is invented.

@@ -18,8 +18,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; gives the exit code."""
     try:
         code = cli.main(args=list(arguments), prog_name="alli-async", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except click.Abort:
         click.echo("alli-async: interrupted", err=True)
         return INTERRUPTED

@@ -60,14 +60,15 @@ def _summary(report: ExportReport) -> str:
     lines = [
         f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s).",
         f"  file      {report.path}",
-        f"  size      {_size(report.bytes)} ({_size(report.uncompressed_bytes)} uncompressed)",
+        f"  size      {size_text(report.bytes)} ({size_text(report.uncompressed_bytes)} uncompressed)",
         f"  requests  {report.requests:,} ({report.retries:,} retried)",
     ]
     lines += [f"  skipped   {each.id}: {each.error}" for each in report.skipped]
     return "\n".join(lines)
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """A number of bytes as people read it."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
