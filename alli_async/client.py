@@ -8,7 +8,8 @@ from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 
-from ._transport.session import Connection, Middleware, Session
+from ._transport.connection import Connection
+from ._transport.session import Middleware, Session
 from ._transport.throttle import Throttle
 from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, resolve
 from .conversations import ConversationsAPI

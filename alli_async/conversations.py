@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from enum import StrEnum
+from datetime import date
 from functools import partial
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import anyio
-from msgspec import Struct, field
 
 from ._bulk.pages import (
     MAX_PAGE_SIZE,
@@ -26,7 +24,7 @@ from ._bulk.pages import (
 )
 from ._bulk.shapes import RAW, STRUCTS, Shape, decode_conversation
 from ._bulk.transcripts import TranscriptStream
-from ._transport import wire
+from ._transport import bodies, wire
 from ._transport.filters import ConversationFilters, Filters, names, text, texts
 from ._transport.session import Session
 from ._transport.wire import Request
@@ -34,6 +32,7 @@ from .errors import AlliTimeoutError, ConfigurationError
 from .models import (
     UNSET,
     Conversation,
+    ConversationPage,
     ConversationState,
     ConversationUpdate,
     DailyCounts,
@@ -46,53 +45,6 @@ from .models import (
 )
 
 __all__ = ["ConversationsAPI"]
-
-EnumT = TypeVar("EnumT", bound=StrEnum)
-
-
-class _Running(Struct, rename="camel"):
-    is_running: bool
-
-
-class _FeedbackRequest(Struct, rename="camel"):
-    rating: bool | UnsetType | None = UNSET
-    feedback_selection: list[FeedbackReason] | UnsetType | None = UNSET
-    suggested_answer: str | UnsetType | None = UNSET
-
-
-class _Title(Struct):
-    title: str
-
-
-class _BulkUpdate(Struct, rename="camel", omit_defaults=True):
-    conversation_info: ConversationUpdate
-    conversation_ids: list[str] | None = None
-    user_ids: list[str] | None = None
-    llm_app_ids: list[str] | None = None
-    category_ids: list[str] | None = None
-
-
-class _Days(Struct, rename="camel"):
-    start_date: str
-    end_date: str
-
-
-class _DailyAnswer(Struct):
-    result: DailyCounts = field(default_factory=DailyCounts)
-
-
-_decode_running = wire.decoder(_Running)
-_decode_feedback = wire.decoder(Feedback)
-_decode_daily_answer = wire.decoder(_DailyAnswer)
-
-
-def _decode_daily(body: bytes) -> DailyCounts:
-    # A failure comes as 200 with the errors inside, and beside them a result that may be anything.
-    if error := wire.reported_error(body):
-        raise error
-    counts = _decode_daily_answer(body).result
-    counts.__dict__["_raw"] = body
-    return counts
 
 
 class ConversationsAPI:
@@ -140,13 +92,13 @@ class ConversationsAPI:
             )
         if cursor is not None:
             text("cursor", cursor)
-        fetch = partial(
-            _fetch_conversations,
-            self._session,
-            checked,
-            page_size,
-            None if order is None else _member("order", Order, order),
-        )
+        in_order = None if order is None else bodies.member("order", Order, order)
+
+        async def fetch(at: str | None) -> ConversationPage:
+            return await fetch_conversations(
+                self._session, checked, decode_conversations, cursor=at, page_size=page_size, order=in_order
+            )
+
         return ConversationPages(lambda: walk(fetch, cursor), lambda page: page.conversations)
 
     async def get(self, conversation_id: str, *, variables: Sequence[str] | None = None) -> Conversation:
@@ -249,12 +201,12 @@ class ConversationsAPI:
         Raises:
             APIError: With status 200, when the server reports the failure inside its answer.
         """
-        first, last = _day("start_date", start_date), _day("end_date", end_date)
+        first, last = bodies.day("start_date", start_date), bodies.day("end_date", end_date)
         if first > last:
             raise ConfigurationError(f"start_date: lies after end_date ({first} > {last})")
-        body = wire.encode("days", _Days(first.isoformat(), last.isoformat()))
+        body = wire.encode("days", bodies.Days(first.isoformat(), last.isoformat()))
         request = Request("getDailyConversationCount", "GET", "/webapi/conversation_daily_count", body=body)
-        return await self._session.request(request, _decode_daily)
+        return await self._session.request(request, bodies.decode_daily)
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -272,7 +224,7 @@ class ConversationsAPI:
         Raises:
             ConfigurationError: Nothing is set, or a value cannot be right.
         """
-        update = _checked_update(
+        update = bodies.checked_update(
             ConversationUpdate(
                 state=state,  # type: ignore[arg-type]
                 assignee=assignee,
@@ -325,7 +277,7 @@ class ConversationsAPI:
             )
         if not isinstance(update, ConversationUpdate):
             raise ConfigurationError(f"update: expected a ConversationUpdate, got {type(update).__name__}")
-        body = wire.encode("update", _BulkUpdate(_checked_update(update), **given))
+        body = wire.encode("update", bodies.BulkUpdate(bodies.checked_update(update), **given))
         request = Request("bulkUpdateConversations", "POST", f"{wire.CONVERSATIONS}/bulk_update", body=body)
         await self._session.request(request, wire.nothing)
 
@@ -334,7 +286,7 @@ class ConversationsAPI:
         path = wire.conversation_path(conversation_id, "title")
         if not isinstance(title, str):
             raise ConfigurationError(f"title: expected a text, got {title!a}")
-        request = Request("updateConversationTitle", "PUT", path, body=wire.encode("title", _Title(title)))
+        request = Request("updateConversationTitle", "PUT", path, body=wire.encode("title", bodies.Title(title)))
         return await self._session.request(request, decode_conversation)
 
     async def delete_chat(self, conversation_id: str, chat_id: str) -> None:
@@ -363,27 +315,19 @@ class ConversationsAPI:
         Raises:
             ConfigurationError: Nothing is set, or a value cannot be right.
         """
-        if rating is UNSET and selection is UNSET and suggested_answer is UNSET:
-            raise ConfigurationError("nothing is set: give rating, selection or suggested_answer")
-        if not isinstance(rating, (bool, UnsetType, type(None))):
-            raise ConfigurationError(f"rating: expected True, False or None, got {rating!a}")
-        if not isinstance(suggested_answer, (str, UnsetType, type(None))):
-            raise ConfigurationError(f"suggested_answer: expected a text or None, got {suggested_answer!a}")
-        reasons: list[FeedbackReason] | UnsetType | None
-        if isinstance(selection, (UnsetType, type(None))):
-            reasons = selection
-        else:
-            reasons = [_member("selection", FeedbackReason, each) for each in texts("selection", selection)]
+        feedback = bodies.checked_feedback(rating, selection, suggested_answer)
         path = wire.conversation_path(conversation_id, "chats", wire.segment("chat id", chat_id), "feedback")
-        body = wire.encode("feedback", _FeedbackRequest(rating, reasons, suggested_answer))
-        return await self._session.request(Request("postChatFeedback", "POST", path, body=body), _decode_feedback)
+        body = wire.encode("feedback", feedback)
+        return await self._session.request(
+            Request("postChatFeedback", "POST", path, body=body), bodies.decode_feedback
+        )
 
     # --- answers under way --------------------------------------------------------------------------------
 
     async def is_running(self, conversation_id: str) -> bool:
         """Whether an answer is being made just now."""
         path = wire.conversation_path(conversation_id, "running")
-        answer = await self._session.request(Request("getConversationRunning", "GET", path), _decode_running)
+        answer = await self._session.request(Request("getConversationRunning", "GET", path), bodies.decode_running)
         return answer.is_running
 
     async def wait_until_idle(
@@ -412,43 +356,3 @@ class ConversationsAPI:
         """Stop the answer that is being made."""
         path = wire.conversation_path(conversation_id, "stop")
         await self._session.request(Request("stopConversation", "POST", path), wire.nothing)
-
-
-async def _fetch_conversations(
-    session: Session, filters: Filters, page_size: int, order: Order | None, cursor: str | None
-) -> Any:
-    return await fetch_conversations(
-        session, filters, decode_conversations, cursor=cursor, page_size=page_size, order=order
-    )
-
-
-def _member(name: str, kind: type[EnumT], value: Any) -> EnumT:
-    try:
-        return kind(value)
-    except ValueError:
-        raise ConfigurationError(f"{name}: expected one of {', '.join(kind)}, got {value!a}") from None
-
-
-def _checked_update(update: ConversationUpdate) -> ConversationUpdate:
-    """The update with its values checked, and codes of states for their names."""
-    state, assignee, category_ids, title = update.state, update.assignee, update.category_ids, update.title
-    if state is UNSET and assignee is UNSET and category_ids is UNSET and title is UNSET:
-        raise ConfigurationError("nothing is set: give state, assignee, category_ids or title")
-    for name, value in (("assignee", assignee), ("title", title)):
-        if not isinstance(value, (str, UnsetType, type(None))):
-            raise ConfigurationError(f"{name}: expected a text or None, got {value!a}")
-    if not isinstance(state, (UnsetType, type(None))):
-        state = _member("state", ConversationState, state)
-    if not isinstance(category_ids, (UnsetType, type(None))):
-        # An empty list is meant here: it takes the conversation out of every category.
-        category_ids = texts("category_ids", category_ids, may_be_empty=True)
-    return ConversationUpdate(state=state, assignee=assignee, category_ids=category_ids, title=title)
-
-
-def _day(name: str, value: date | str) -> date:
-    try:
-        if isinstance(value, datetime):
-            return value.date()
-        return value if isinstance(value, date) else date.fromisoformat(value)
-    except (ValueError, TypeError):
-        raise ConfigurationError(f"{name}: expected a date or YYYY-MM-DD, got {value!a}") from None

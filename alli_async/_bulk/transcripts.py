@@ -34,7 +34,6 @@ from .trust import CountTrust
 _PAGES_AHEAD = 4
 # Rows can only come again within as many rows as were inserted between two requests.
 _REMEMBERED_IDS = 100_000
-
 # Chats come in pages of a hundred, as far as seen.
 _SHORT = 100
 
@@ -168,7 +167,7 @@ class _Engine(Generic[ResultT]):
             error = first_error(failures)
         finally:
             for place in self._places:
-                place.set_result(None)
+                _settle(place, None)
             taken.close()
             out.close()
         if error is not None:
@@ -268,7 +267,7 @@ class _Engine(Generic[ResultT]):
                 result = await self._result(job.item)
                 if job.place is not None:
                     self._places.discard(job.place)
-                    job.place.set_result(result)
+                    _settle(job.place, result)
                 elif result is not None:
                     await self._out.send([result])
 
@@ -334,6 +333,12 @@ class _Engine(Generic[ResultT]):
             self._skipped.append(Skipped(conversation_id, error))
             return None
         return await self._result(item)
+
+
+def _settle(place: asyncio.Future[ResultT | None], result: ResultT | None) -> None:
+    # A consumer that is cancelled while it waits at a place cancels the place.
+    if not place.done():
+        place.set_result(result)
 
 
 def _chat_count(item: Summary) -> int:

@@ -1,0 +1,87 @@
+"""The connection: owns the aiohttp session, and what else a client and those derived from it share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import aiohttp
+
+from ..config import ClientConfig
+from ..errors import ConfigurationError
+from .retry import RetryQuota
+from .throttle import Throttle
+
+
+class Connection:
+    """What a client and its `with_options` clients share: sockets, throttle, retry quota, the server's time unit.
+
+    The aiohttp session is made on first use, in the loop that uses it, and belongs to that loop and process.
+    """
+
+    def __init__(self, config: ClientConfig, http: aiohttp.ClientSession | None) -> None:
+        self.throttle = Throttle(config.max_concurrency, config.rate_limit)
+        self.quota = RetryQuota(config.retry.quota)
+        self.milliseconds: bool | None = None
+        # Those of a caller's session would be replaced by ours, did we not put them before it.
+        self.middlewares = (*getattr(http, "_middlewares", ()), _once)
+        self._given = http
+        self._http: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._closed = False
+
+    def http(self) -> aiohttp.ClientSession:
+        """The aiohttp session.
+
+        Raises:
+            ConfigurationError: Closed, or used from another loop or process than before.
+        """
+        loop = asyncio.get_running_loop()
+        http = self._http
+        if http is None or http.closed or loop is not self._loop or self._closed or self._pid != os.getpid():
+            return self._bind(loop)
+        return http
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+        http = self._http or self._given
+        if self._closed or (http is not None and http.closed):
+            raise ConfigurationError("the client is closed; make a new one")
+        if self._http is not None:
+            where = "process (it was made before a fork)" if self._pid != os.getpid() else "event loop"
+            raise ConfigurationError(f"the client belongs to another {where}; make one for each")
+        self._loop, self._pid = loop, os.getpid()
+        # Without a limit of its own: the throttle is the one queue, and it knows about deadlines.
+        self._http = self._given or aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self._http
+
+    async def aclose(self) -> None:
+        """Close the sockets, unless the session was given by the caller. Twice is fine."""
+        self._closed = True
+        # Another process' sockets are not ours to shut down, and another loop's cannot be from here.
+        if self._http is not None and self._http is not self._given and self._pid == os.getpid():
+            await self._http.close()
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """An aiohttp middleware that keeps aiohttp from sending a request a second time by itself.
+
+    On a dropped connection it resends GET, PUT and DELETE once. It knows a drop by these two types, so they
+    are renamed before it sees them. (Its own switch is a private attribute, and a caller's session is not
+    ours to change.)
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except aiohttp.ServerDisconnectedError:
+        raise _DroppedError("the server closed it") from None
+    except aiohttp.ClientOSError as error:
+        raise _DroppedError(str(error) or type(error).__name__) from None
+
+
+class _DroppedError(aiohttp.ClientError):
+    """The connection went away before the answer began."""

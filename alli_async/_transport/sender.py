@@ -1,0 +1,139 @@
+"""One attempt: one request on the wire, its whole answer read, aiohttp's exceptions translated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from .._version import __version__
+from ..config import ClientConfig
+from ..errors import (
+    AlliConnectionError,
+    AlliError,
+    AlliTimeoutError,
+    ConfigurationError,
+    ResponseTooLargeError,
+    TLSError,
+)
+from .connection import Connection
+from .wire import Request, Response
+
+logger = logging.getLogger("alli_async")
+
+USER_AGENT = f"alli-async/{__version__}"
+
+
+class Sender:
+    """Sends for one configuration over a connection."""
+
+    def __init__(self, connection: Connection, config: ClientConfig) -> None:
+        self._connection = connection
+        self._config = config
+        base = URL(config.base_url, encoded=True)
+        self._scheme, self._authority, self._prefix = (
+            base.scheme,
+            base.raw_authority,
+            base.raw_path.rstrip("/"),
+        )
+        self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
+        # Connecting must fail before the attempt does: then it is known that nothing was sent.
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(10.0, config.timeout * 0.8))
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and read its answer.
+
+        Raises:
+            AlliError: No whole answer came. It is raised from nothing and outside of any `except`, so that no
+                exception of aiohttp's, whose request_info and frames hold the headers, hangs on it.
+        """
+        http = self._connection.http()
+        try:
+            async with asyncio.timeout(self._config.timeout):  # 4.6 µs; anyio.fail_after 10
+                return await self._exchange(http, request)
+        except ResponseTooLargeError as error:
+            failure: AlliError = error.with_traceback(None)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = self._translate(error)
+        failure.__context__ = None
+        raise failure
+
+    async def _exchange(self, http: aiohttp.ClientSession, request: Request) -> Response:
+        started = time.monotonic()
+        async with http.request(
+            request.method,
+            URL.build(
+                scheme=self._scheme,
+                authority=self._authority,
+                path=self._prefix + request.path,
+                query_string=request.query,
+                encoded=True,
+            ),
+            data=request.body,
+            headers=self._headers_for(request),
+            allow_redirects=False,
+            timeout=self._timeout,
+            # Whatever a caller's session says otherwise:
+            raise_for_status=False,
+            auto_decompress=True,
+            middlewares=self._connection.middlewares,
+        ) as answer:
+            body = await self._read(answer)
+            logger.debug(
+                "%s %s: %d, %d bytes in %.3f s",
+                request.method,
+                request.path,
+                answer.status,
+                len(body),
+                time.monotonic() - started,
+            )
+            return Response(answer.status, answer.headers, body)
+
+    def _headers_for(self, request: Request) -> CIMultiDict[str]:
+        if request.body is None and not request.headers:
+            return self._headers
+        headers = self._headers.copy()
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        headers.update(request.headers)
+        return headers
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        limit = self._config.max_response_bytes
+        blocks = []
+        size = 0
+        while block := await answer.content.readany():
+            blocks.append(block)
+            size += len(block)
+            if size > limit:
+                raise ResponseTooLargeError(
+                    f"the answer is above max_response_bytes ({limit:,}); for a list, try a smaller page_size"
+                )
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _translate(self, error: Exception) -> AlliError:
+        """What an exception of aiohttp's means. The one place that knows them."""
+        # A ServerTimeoutError is a ServerConnectionError too, so timeouts are asked for first.
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return AlliTimeoutError("no connection could be made in time", outcome="not_sent")
+        if isinstance(error, TimeoutError):
+            return AlliTimeoutError(f"no whole answer within the attempt's {self._config.timeout:g} s")
+        text = _text_of(error)
+        if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
+            return TLSError(f"the server's certificate or handshake was not accepted: {text}")
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return AlliConnectionError(f"no connection: {text}", outcome="not_sent")
+        if not isinstance(error, (aiohttp.ClientError, OSError)):
+            return ConfigurationError(f"the request cannot be put on the wire: {text}")
+        # A ClientResponseError here is the parser's; the status 400 it carries is invented.
+        return AlliConnectionError(f"the connection failed before the answer was whole: {text}")
+
+
+def _text_of(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"not HTTP: {error.message}"
+    return str(error) or type(error).__name__
