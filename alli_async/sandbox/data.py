@@ -13,7 +13,9 @@ from array import array
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+from .options import Unit
 
 DAY_MS = 86_400_000.0
 START_MS = 1_704_067_200_000.0  # 2024-01-01
@@ -28,8 +30,6 @@ _MASK = (1 << 64) - 1
 _SCRAMBLE = 0x9E37_79B9_7F4A_7C15  # odd, so that multiplying by it can be undone
 _UNSCRAMBLE = pow(_SCRAMBLE, -1, 1 << 64)
 _SEQUENCE_BITS = 24
-
-Unit = Literal["ms", "s"]
 
 
 def _log_uniform(low: float, high: float, steps: int, skew: float = 1.0) -> Iterator[float]:
@@ -176,7 +176,7 @@ class Data:
             start, spacing, scatter = self._group(low // _GROUP)
             words = self._block(low // _BLOCK)[low % _BLOCK : low % _BLOCK + min(_GROUP, conversations - low)]
             for place, word in enumerate(words):
-                yield low + place, word, start + place * spacing + (word >> 33 & 0x3FFF) * scatter
+                yield low + place, word, _first_ms(place, word, start, spacing, scatter)
 
     def _without_chats(self, conversations: int) -> array[int]:
         found = array("I")

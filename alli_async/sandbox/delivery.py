@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 _SLOW_BYTES = 400
 _SLOW_PAUSE = 0.001
-_POLL = 0.02
+_POLL = 0.1
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -46,8 +46,7 @@ async def truncated(request: web.BaseRequest, answer: Answer) -> web.StreamRespo
     response = await _begin(request, answer)
     with contextlib.suppress(ConnectionError):
         await response.write(answer.body[: len(answer.body) // 2])
-    if request.transport is not None:
-        request.transport.close()
+    _hang_up(request)
     return response
 
 
@@ -79,9 +78,13 @@ async def silence(request: web.BaseRequest, closing: asyncio.Event, seconds: flo
             while request.transport is not None and not request.transport.is_closing() and not closing.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(closing.wait(), _POLL)
-    if request.transport is not None:
-        request.transport.close()
+    _hang_up(request)
     return web.Response()
+
+
+def _hang_up(request: web.BaseRequest) -> None:
+    if request.transport is not None:  # the client may have been faster
+        request.transport.close()
 
 
 async def _begin(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:

@@ -31,15 +31,15 @@ class Fault:
         name: `"ok"` for the right answer. `"429"`, `"500"`, `"503"` for the documented errors, and
             `"status"` for any answer, given by `status`, `body` and `headers`. `"html"`: a page of a proxy,
             with 200. None of these has any effect on the data, nor has `"reset_before"`. The operation does
-            take effect with `"reset_after"` (then the connection is reset), `"truncated"` (half of the promised
-            body), `"cut_gzip"` (a gzip stream that ends early in a whole body), `"broken_json"`, and `"slow"`
-            (the first bytes one at a time). `"silence"`: no answer until the client goes away or the sandbox
-            closes.
+            take effect with `"reset_after"` (then the connection is reset), `"truncated"` (half of the body
+            that was promised), `"cut_gzip"` (a gzip stream that ends early in a whole body),
+            `"broken_json"`, and `"slow"` (the first bytes one at a time). `"silence"`: no answer until the
+            client goes away or the sandbox closes.
         seconds: How long the answer is held back; for `"silence"`, when the connection is closed unanswered.
         status: The status of a `"status"` fault.
         body: The body of a `"status"` fault, sent as it is.
         headers: More headers, sent as they are, for any fault that has an answer.
-        retry_after: The value of a Retry-After header, sent as it is; empty for none.
+        retry_after: The value of a Retry-After header, for any fault that has an answer.
     """
 
     name: str

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from .errors import bad_parameter
 from .options import Options
 from .orders import View
-from .params import Filters, ListQuery
+from .params import Filters, ListQuery, Window
 from .render import profile
 from .store import By, Store
 
-_NO_WINDOW: tuple[float | None, float | None] = (None, None)
+_NO_WINDOW: Window = (None, None)
 _KEPT_VIEWS = 8
 
 
@@ -73,7 +73,7 @@ class Lists:
         return view
 
     def _make(self, filters: Filters, by: By, *, descending: bool) -> View:
-        windows: dict[By, tuple[float | None, float | None]] = {
+        windows: dict[By, Window] = {
             "first": filters.first_window,
             "last": filters.last_window,
         }
@@ -96,22 +96,12 @@ class Lists:
             empty = array("I", self._matching(filters, empty, {}))
         return View(ids, low, high, empty, descending, self._options.nulls == "first")
 
-    def _matching(
-        self, filters: Filters, rows: Iterable[int], windows: dict[By, tuple[float | None, float | None]]
-    ) -> list[int]:
+    def _matching(self, filters: Filters, rows: Iterable[int], windows: dict[By, Window]) -> list[int]:
         return [row for row in rows if self._matches(filters, row) and self._within(row, windows)]
 
-    def _within(self, row: int, windows: dict[By, tuple[float | None, float | None]]) -> bool:
+    def _within(self, row: int, windows: dict[By, Window]) -> bool:
         closed = self._options.bounds == "closed"
-        for by, (start, end) in windows.items():
-            time = self._store.time_of(by)(row)
-            if time is None:
-                return False
-            if start is not None and (time < start or (time == start and not closed)):
-                return False
-            if end is not None and (time > end or (time == end and not closed)):
-                return False
-        return True
+        return all(_inside(self._store.time_of(by)(row), window, closed) for by, window in windows.items())
 
     def _matches(self, filters: Filters, row: int) -> bool:
         running = filters.background_running
@@ -129,6 +119,13 @@ class Lists:
             return False
         term = None if filters.search_term is None else filters.search_term.casefold()
         return term is None or term in shown.title.casefold() or (person is not None and term in person.folded)
+
+
+def _inside(time: float | None, window: Window, closed: bool) -> bool:
+    start, end = window
+    if closed:
+        return time is not None and (start is None or start <= time) and (end is None or time <= end)
+    return time is not None and (start is None or start < time) and (end is None or time < end)
 
 
 def _selective(filters: Filters) -> bool:

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from .errors import bad_json, bad_parameter
 
 Pairs = Sequence[tuple[str, str]]
+Window = tuple[float | None, float | None]
 
 State = Literal["no", "eb", "ea", "eu", "wa", "wu", "wu2", "in", "pnd", "eo", "lck"]
 Reason = Literal["not_relevant", "inaccurate", "not_best_answer"]
@@ -26,8 +27,8 @@ class Filters(Struct, frozen=True, kw_only=True):
     user_ids: frozenset[str] | None
     llm_app_id: str | None
     category_id: str | None
-    last_window: tuple[float | None, float | None]
-    first_window: tuple[float | None, float | None]
+    last_window: Window
+    first_window: Window
     search_term: str | None
     active_only: bool
     background_running: bool | None
@@ -113,8 +114,10 @@ def list_query(pairs: Pairs) -> ListQuery:
         active_only=one.boolean("activeOnly") or False,
         background_running=one.boolean("backgroundRunning"),
     )
-    order = one.text("order") or _ORDERS[0]
-    if order not in _ORDERS:
+    order = one.text("order")
+    if order is None:
+        order = _ORDERS[0]
+    elif order not in _ORDERS:
         raise bad_parameter(f"order must be one of {', '.join(_ORDERS)}")
     return ListQuery(
         filters=filters,
@@ -142,10 +145,17 @@ def days(asked: Range) -> tuple[date, date]:
     Raises:
         ValueError: They are no dates, or not a range that can be answered.
     """
-    first, last = date.fromisoformat(asked.start_date), date.fromisoformat(asked.end_date)
-    if not 0 <= (last - first).days < _LONGEST_RANGE_DAYS:
+    first, last = _day(asked.start_date), _day(asked.end_date)
+    if not 0 <= (last - first).days <= _LONGEST_RANGE_DAYS:
         raise ValueError(f"endDate must be from startDate to {_LONGEST_RANGE_DAYS} days later")
     return first, last
+
+
+def _day(text: str) -> date:
+    day = date.fromisoformat(text)
+    if day.isoformat() != text:  # 20240101 and 2024-W01-1 are dates too, but not of this API
+        raise ValueError(f"not of the form YYYY-MM-DD: {text!r}")
+    return day
 
 
 class _Single:

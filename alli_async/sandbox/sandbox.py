@@ -227,7 +227,7 @@ class Sandbox:
     @property
     def received(self) -> deque[Received]:
         """The latest 10,000 requests, as they came."""
-        return self._service.traffic.received
+        return self._service.traffic.received.copy()
 
     @property
     def in_flight(self) -> int:

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from . import delivery
 from .delivery import Answer
 from .errors import Refusal, bad_key, documented, not_allowed, not_found
-from .faults import Fault, FaultPlan
+from .faults import OK, Fault, FaultPlan
 from .limits import TokenBucket, retry_after
 from .operations import Call, Operations, route
 from .options import Options
@@ -85,8 +85,7 @@ class Service:
         self.traffic.received.append(arrived.received)
         if wait := self._over_limit():
             await asyncio.sleep(self._options.latency)
-            self._count(arrived, 429)
-            return delivery.whole(self._error(429, Fault("429"), wait))
+            return await self._send(arrived, OK, self._error(429, wait))
         self._admitted += 1
         try:
             fault = self._plan.next(arrived.received.operation)
@@ -114,7 +113,13 @@ class Service:
         answer = self._instead(fault) or self._perform(arrived)
         if fault.name == "reset_after":
             return self._reset(arrived)
+        return await self._send(arrived, fault, answer)
+
+    async def _send(self, arrived: _Arrived, fault: Fault, answer: Answer) -> web.StreamResponse:
+        """Let an answer go, whole or as the fault spoils it."""
         answer.headers.update(fault.headers or {})
+        if fault.retry_after is not None:
+            answer.headers["Retry-After"] = fault.retry_after
         self._count(arrived, answer.status)
         match fault.name:
             case "truncated":
@@ -131,15 +136,14 @@ class Service:
 
     def _instead(self, fault: Fault) -> Answer | None:
         """The answer of a fault that keeps the operation from being performed."""
-        if fault.name in {"429", "500", "503"}:
-            return self._error(int(fault.name), fault)
         if fault.name == "html":
             return self._answer(200, _HTML.encode(), "text/html; charset=utf-8")
-        if fault.status is None:
+        status = int(fault.name) if fault.name.isdigit() else fault.status
+        if status is None:
             return None
-        if fault.body is None and fault.status >= 400:
-            return self._error(fault.status, fault)
-        return self._answer(fault.status, fault.body or b"", retry_after=fault.retry_after)
+        if fault.body is None and status >= 400:
+            return self._error(status)
+        return self._answer(status, fault.body or b"")
 
     def _perform(self, arrived: _Arrived) -> Answer:
         """The right answer."""
@@ -159,20 +163,16 @@ class Service:
             answer.headers.update(refusal.headers)
             return answer
 
-    def _error(self, status: int, fault: Fault, wait: float = 1.0) -> Answer:
-        """A documented error, with the Retry-After that the options, or the fault, say."""
-        after = fault.retry_after
-        if after is None and status in {429, 503}:
-            after = retry_after(wait, self._options.retry_after)
-        return self._answer(status, documented(status).body, retry_after=after)
+    def _error(self, status: int, wait: float = 1.0) -> Answer:
+        """A documented error; with 429 and 503, when to come back in the form that the options say."""
+        answer = self._answer(status, documented(status).body)
+        if status in {429, 503} and (after := retry_after(wait, self._options.retry_after)):
+            answer.headers["Retry-After"] = after
+        return answer
 
-    def _answer(
-        self, status: int, body: bytes, content_type: str = "application/json", retry_after: str | None = None
-    ) -> Answer:
+    def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> Answer:
         self._answers += 1
         headers = CIMultiDict({"Content-Type": content_type, "X-Request-Id": f"sandbox-{self._answers:08d}"})
-        if retry_after:
-            headers["Retry-After"] = retry_after
         return Answer(status, headers, body)
 
     def _reset(self, arrived: _Arrived) -> web.StreamResponse:

@@ -93,11 +93,11 @@ class Store:
 
     def set_running(self, index: int, polls: int | None) -> None:
         """Mark a conversation as running for so many polls; None for until it is stopped."""
-        if polls == 0:
+        if polls is not None and polls < 1:
             self.stop(index)
-            return
-        self._running[index] = polls
-        self.version += 1
+        else:
+            self._running[index] = polls
+            self.version += 1
 
     def is_running(self, index: int) -> bool:
         """Whether it is marked as running, without polling it."""
