@@ -203,6 +203,19 @@ async def test_a_delete_that_was_cut_off_is_not_reported_as_missing(make_client:
         assert sandbox.count("deleteConversationChat", 404) == 1
 
 
+async def test_a_write_of_many_ids_is_sent_whole_and_again_when_refused(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=5) as sandbox:
+        some = sandbox.conversation_ids()
+        sandbox.script("bulkUpdateConversations", ["429", "ok"])
+        await make_client(sandbox, retry=replace(QUICK, retry_after_cap=5)).conversations.bulk_update(
+            ConversationUpdate(title="new"), conversation_ids=[f"{number:064}" for number in range(40_000)] + some
+        )
+        first, second = (each.body for each in sandbox.received)
+        assert len(first) > 2_000_000
+        assert first == second
+        assert {each.title async for each in make_client(sandbox).conversations.list()} == {"new"}
+
+
 async def test_a_datetime_filter_in_an_empty_project_finds_nothing(make_client: ClientFactory) -> None:
     async with Sandbox(conversations=0) as sandbox:
         alli = make_client(sandbox)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from io import BytesIO
 
 import aiohttp
 from multidict import CIMultiDict
@@ -25,6 +26,7 @@ from .wire import Request, Response
 
 logger = logging.getLogger("alli_async")
 
+_LARGE = 1 << 20
 USER_AGENT = f"alli-async/{__version__}"
 
 
@@ -73,7 +75,7 @@ class Sender:
                 query_string=request.query,
                 encoded=True,
             ),
-            data=request.body,
+            data=_payload(request.body),
             headers=self._headers_for(request),
             allow_redirects=False,
             timeout=self._timeout,
@@ -131,6 +133,11 @@ class Sender:
             return ConfigurationError(f"the request cannot be put on the wire: {text}")
         # A ClientResponseError here is the parser's; the status 400 it carries is invented.
         return AlliConnectionError(f"the connection failed before the answer was whole: {text}")
+
+
+def _payload(body: bytes | None) -> bytes | BytesIO | None:
+    # aiohttp warns of large bytes, which would be written in one go; a file it writes in pieces.
+    return BytesIO(body) if body is not None and len(body) >= _LARGE else body
 
 
 def _text_of(error: Exception) -> str:

@@ -30,9 +30,7 @@ MODES: list[dict[str, Any]] = [
 
 
 def check(operation: str, answer: Any) -> None:
-    errors = [
-        f"{error.json_path}: {error.message[:200]}" for error in VALIDATORS[operation].iter_errors(answer)
-    ]
+    errors = [f"{error.json_path}: {error.message[:200]}" for error in VALIDATORS[operation].iter_errors(answer)]
     assert errors == []
 
 
@@ -94,9 +92,7 @@ schema = schemathesis.openapi.from_dict(or_null(json.loads(CONTRACT.read_bytes()
 
 
 @schema.parametrize()
-@settings(
-    max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_is_sent_the_answer_is_no_failure_and_a_200_conforms(case: Any, served: Sandbox) -> None:
     ids = served.conversation_ids()
     if "conversation_id" in case.path_parameters and len(case.path_parameters["conversation_id"]) % 2:

@@ -110,9 +110,7 @@ async def test_a_wrong_page_number_answers_400(number: str) -> None:
         ("POST", "{}/chats/{}/feedback", {"feedbackSelection": ["bad"]}, "$.feedbackSelection"),
     ],
 )
-async def test_a_wrong_field_answers_400_7003_and_is_named(
-    method: str, path: str, body: Any, named: str
-) -> None:
+async def test_a_wrong_field_answers_400_7003_and_is_named(method: str, path: str, body: Any, named: str) -> None:
     async with Sandbox() as sandbox, Client(sandbox) as client:
         one = next(one for one in sandbox.conversation_ids() if sandbox.chat_ids(one))
         where = path.format(one, sandbox.chat_ids(one)[0])
@@ -161,9 +159,7 @@ async def test_a_chat_of_another_conversation_answers_404() -> None:
     async with Sandbox() as sandbox, Client(sandbox) as client:
         one, other = [one for one in sandbox.conversation_ids() if sandbox.chat_ids(one)][:2]
         wrong = sandbox.chat_ids(other)[0]
-        assert (await client.send("DELETE", f"{ROOT}/{one}/chats/{wrong}")).json == {
-            "error": "Chat not found"
-        }
+        assert (await client.send("DELETE", f"{ROOT}/{one}/chats/{wrong}")).json == {"error": "Chat not found"}
         assert (await client.send("POST", f"{ROOT}/{one}/chats/{wrong}/feedback", {})).status == 404
 
 

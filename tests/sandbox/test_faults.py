@@ -128,9 +128,7 @@ async def test_a_write_takes_effect_though_its_client_has_left() -> None:
     async with Sandbox(latency=0.1) as sandbox, Client(sandbox) as client:
         path = f"{ROOT}/{sandbox.conversation_ids()[0]}"
         with pytest.raises(TimeoutError):
-            await client.send(
-                "PUT", f"{path}/title", {"title": "x"}, timeout=aiohttp.ClientTimeout(total=0.02)
-            )
+            await client.send("PUT", f"{path}/title", {"title": "x"}, timeout=aiohttp.ClientTimeout(total=0.02))
         await until(lambda: sandbox.in_flight == 0)
         assert (await client.get(path))["title"] == "x"
 

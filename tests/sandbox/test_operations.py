@@ -79,9 +79,7 @@ async def test_variables_are_chosen_by_one_comma_separated_value(on: str) -> Non
         row = (
             chosen
             if on == "get"
-            else next(
-                one for one in await client.walk(variables="plan,언어,nothing") if one["id"] == full["id"]
-            )
+            else next(one for one in await client.walk(variables="plan,언어,nothing") if one["id"] == full["id"])
         )
         assert row["variables"] == {k: v for k, v in full["variables"].items() if k in {"plan", "언어"}}
 
@@ -120,9 +118,7 @@ async def test_what_is_written_is_what_is_read() -> None:
         assert (written["state"], written["assignee"]) == ("ea", "김")
         assert await client.get(path) == written
         assert (await client.write("PATCH", path, {})) == written
-        cleared = await client.write(
-            "PATCH", path, dict.fromkeys(("state", "assignee", "categoryIds", "title"))
-        )
+        cleared = await client.write("PATCH", path, dict.fromkeys(("state", "assignee", "categoryIds", "title")))
         assert (cleared["title"], cleared["categories"], cleared["isEnd"]) == ("", None, False)
         assert (cleared["state"], cleared["assignee"]) == (None, None)
         assert (await client.write("PUT", f"{path}/title", {"title": "二"}))["title"] == "二"
@@ -142,9 +138,7 @@ async def test_a_bulk_update_changes_what_all_its_filters_select() -> None:
     async with Sandbox(conversations=300) as sandbox, Client(sandbox) as client:
         rows = await client.walk()
         app, user = next(
-            (r["llmApp"]["id"], r["user"]["userId"])
-            for r in rows
-            if r["llmApp"] and r["user"] and r["categories"]
+            (r["llmApp"]["id"], r["user"]["userId"]) for r in rows if r["llmApp"] and r["user"] and r["categories"]
         )
         selected = [
             row["id"]
@@ -160,9 +154,7 @@ async def test_a_bulk_update_changes_what_all_its_filters_select() -> None:
             "categoryIds": [category],
             "conversationIds": [selected[0], "x"],
         }
-        await client.write(
-            "POST", f"{ROOT}/bulk_update", {**filters, "conversationInfo": {"title": "새 제목"}}
-        )
+        await client.write("POST", f"{ROOT}/bulk_update", {**filters, "conversationInfo": {"title": "새 제목"}})
         assert [row["id"] for row in await client.walk() if row["title"] == "새 제목"] == [selected[0]]
 
 
@@ -287,9 +279,9 @@ async def test_unicode_citations_sources_and_unknown_fields_are_to_be_found() ->
         assert any(row["user"] is None for row in rows)
         assert any(row["llmApp"] is None for row in rows)
         assert any((row["user"] or {}).get("userId", "").startswith("base64:") for row in rows)
-        assert {type(row["categories"]) for row in rows} == {type(row["variables"]) for row in rows} - {
-            dict
-        } | {list}
+        assert {type(row["categories"]) for row in rows} == {type(row["variables"]) for row in rows} - {dict} | {
+            list
+        }
         assert any("channel" in row for row in rows)
         text = "".join(chat["message"] for chat in chats)
         assert all(piece in text for piece in ("환불", "契約", "שלום", "مرحبا", "👩‍👩‍👧‍👦", "𝔘"))

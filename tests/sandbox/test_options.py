@@ -62,7 +62,5 @@ def test_an_option_that_there_is_not_is_refused() -> None:
 
 
 def test_options_may_be_at_their_bounds() -> None:
-    sandbox = Sandbox(
-        faults={"500": 0.1, "503": 0.2, "ok": 0.7}, embed=0, rate_limit=1, burst=1, max_in_flight=1
-    )
+    sandbox = Sandbox(faults={"500": 0.1, "503": 0.2, "ok": 0.7}, embed=0, rate_limit=1, burst=1, max_in_flight=1)
     assert sandbox.options.latency == 0

@@ -44,9 +44,7 @@ def test_rows_stay_sorted_in_whatever_order_they_come_and_go(
 
 @PROVEN
 @given(times=ROWS, start=TIMES, end=TIMES)
-def test_a_window_holds_what_lies_in_it(
-    times: list[float | None], start: float | None, end: float | None
-) -> None:
+def test_a_window_holds_what_lies_in_it(times: list[float | None], start: float | None, end: float | None) -> None:
     order = order_of(times, list(range(len(times))))
     low, high = order.window(start, end, closed=True)
     first, last = start or 0.0, end or 9.0
@@ -54,9 +52,7 @@ def test_a_window_holds_what_lies_in_it(
         time for time in times if time is not None and first <= time <= last
     )
     low, high = order.window(start, end, closed=False)
-    assert list(order.keys[low:high]) == sorted(
-        time for time in times if time is not None and first < time < last
-    )
+    assert list(order.keys[low:high]) == sorted(time for time in times if time is not None and first < time < last)
 
 
 @PROVEN
@@ -67,8 +63,6 @@ def test_pages_add_up_to_the_whole_by_offset_and_by_place(times: list[float | No
         view = View(order.ids, 0, len(order.ids), order.empty, descending, nulls_first)
         whole = by_hand(times, descending, nulls_first)
         assert len(view) == len(whole)
-        assert [
-            row for start in range(0, len(whole), size) for row in view.rows(start, start + size)
-        ] == whole
+        assert [row for start in range(0, len(whole), size) for row in view.rows(start, start + size)] == whole
         places = [view.after(times[row], row, times.__getitem__) for row in whole]
         assert places == list(range(1, len(whole) + 1))

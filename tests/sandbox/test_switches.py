@@ -16,9 +16,7 @@ pytestmark = pytest.mark.asyncio
 ORDERS = ("LAST_CHAT_TIME_DESC", "LAST_CHAT_TIME_ASC", "FIRST_CHAT_TIME_DESC", "FIRST_CHAT_TIME_ASC")
 
 
-@pytest.mark.parametrize(
-    ("cursor", "nulls", "order"), [*product(("offset", "keyset"), ("first", "last"), ORDERS)]
-)
+@pytest.mark.parametrize(("cursor", "nulls", "order"), [*product(("offset", "keyset"), ("first", "last"), ORDERS)])
 async def test_a_walk_meets_each_conversation_once_in_every_mode(cursor: Any, nulls: Any, order: str) -> None:
     async with Sandbox(conversations=230, cursor=cursor, nulls=nulls) as sandbox, Client(sandbox) as client:
         rows = await client.walk(order=order, pageSize=17)
@@ -38,9 +36,7 @@ async def expected(client: Client, sandbox: Sandbox, rows: list[Any], order: str
             chats = (await client.get(f"{ROOT}/{row['id']}/chats"))["chats"]
             by[row["id"]] = chats[0]["timestamp"] if chats else None
     down = order.endswith("DESC")
-    timed = sorted(
-        (one for one in by if by[one] is not None), key=lambda one: (by[one], index[one]), reverse=down
-    )
+    timed = sorted((one for one in by if by[one] is not None), key=lambda one: (by[one], index[one]), reverse=down)
     empty = sorted((one for one in by if by[one] is None), key=index.__getitem__, reverse=down)
     return empty + timed if nulls == "first" else timed + empty
 
@@ -174,9 +170,7 @@ async def test_answers_are_compressed_for_clients_that_accept_it_when_told_to() 
         assert packed.body == refused.body == unpacked.body
 
 
-async def test_a_plain_walk_in_the_default_order_loses_rows_when_chats_arrive_a_first_chat_walk_none() -> (
-    None
-):
+async def test_a_plain_walk_in_the_default_order_loses_rows_when_chats_arrive_a_first_chat_walk_none() -> None:
     options: dict[str, Any] = {"conversations": 1500, "churn": Churn(new_chats=3)}
     async with Sandbox(**options) as sandbox, Client(sandbox) as client:
         assert len({*ids(await client.walk())}) < 1500
