@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from .._transport import wire
@@ -157,6 +158,12 @@ async def _learn_unit(session: Session) -> bool:
             return True
         connection.milliseconds = in_milliseconds(dates[0])
     return connection.milliseconds
+
+
+async def epoch_number(session: Session, value: str | datetime) -> float:
+    """A time filter's value as a number in the server's unit."""
+    milliseconds = await _learn_unit(session) if isinstance(value, datetime) else True
+    return float(wire.epoch_text(value, milliseconds=milliseconds) if isinstance(value, datetime) else value)
 
 
 async def walk(

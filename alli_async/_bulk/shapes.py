@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .._transport import wire
-from ..models import Chat, ChatPage, Conversation, RawTranscript, Transcript
+from ..models import ChatPage, Conversation, RawTranscript, Transcript
 from .pages import Chatted, Listed, decode_chats, decode_conversations
 
 ResultT = TypeVar("ResultT", Transcript, RawTranscript)
@@ -101,8 +101,10 @@ class _ChatHead(Struct, gc=False):
 
 class _Head(Struct, rename="camel", gc=False):
     id: str
+    created_at: int | float
     chat_count: int
     chats: list[_ChatHead]
+    last_chat_time: int | float | None = None
 
 
 class _HeadList(Struct, gc=False):
@@ -128,8 +130,10 @@ class RawItem(Struct, gc=False):
 
     id: str
     chat_count: int
-    chats: list[Chat | _ChatHead]
+    chats: list[_ChatHead]
     json: bytes
+    created_at: int | float
+    last_chat_time: int | float | None
 
 
 class RawListPage(Struct, gc=False):
@@ -162,16 +166,17 @@ def _raw_list(body: bytes) -> RawListPage:
     heads = _decode_head_list(body)
     raws = _decode_raw_list(body).conversations
     # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
-    items = [
-        RawItem(head.id, head.chat_count, head.chats, bytes(raw))  # type: ignore[arg-type]
-        for head, raw in zip(heads.conversations, raws, strict=True)
-    ]
+    items = [_raw_item(head, bytes(raw)) for head, raw in zip(heads.conversations, raws, strict=True)]
     return RawListPage(items, heads.cursor)
 
 
 def _raw_conversation(body: bytes) -> RawItem:
     head = _decode_head(body)
-    return RawItem(head.id, head.chat_count, head.chats, body.strip())  # type: ignore[arg-type]
+    return _raw_item(head, body.strip())
+
+
+def _raw_item(head: _Head, json: bytes) -> RawItem:
+    return RawItem(head.id, head.chat_count, head.chats, json, head.created_at, head.last_chat_time)
 
 
 def _raw_chats(body: bytes) -> RawChatPage:

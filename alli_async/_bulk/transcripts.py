@@ -16,24 +16,14 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, ConfigurationError, IncompleteError
-from ..models import Order, Skipped, StreamStats
-from .pages import (
-    MAX_PAGE_SIZE,
-    Listed,
-    all_chats,
-    concurrently,
-    fetch_chats,
-    fetch_conversations,
-    first_error,
-    walk,
-)
+from ..models import Skipped, StreamStats
+from .listing import Listing
+from .pages import MAX_PAGE_SIZE, all_chats, concurrently, fetch_chats, first_error
 from .shapes import ResultT, Shape, Summary, newest_first
 from .trust import CountTrust
 
 # Pages of conversations that may lie between the walk and the consumer. They bound the memory, whatever the size.
 _PAGES_AHEAD = 4
-# Rows can only come again within as many rows as were inserted between two requests.
-_REMEMBERED_IDS = 100_000
 # Chats come in pages of a hundred, as far as seen.
 _SHORT = 100
 
@@ -146,7 +136,6 @@ class _Engine(Generic[ResultT]):
         self._skipped = skipped
         self._trust = CountTrust()
         self._newest_first = False
-        self._seen: dict[str, None] = {}
         self._out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]
         self._places: set[asyncio.Future[ResultT | None]] = set()
 
@@ -158,7 +147,7 @@ class _Engine(Generic[ResultT]):
         """
         self._out = out
         error: BaseException | None = None
-        pages, taken = anyio.create_memory_object_stream[Listed](1)
+        pages, taken = anyio.create_memory_object_stream[list[Summary]](_PAGES_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._walk(pages))
@@ -173,25 +162,15 @@ class _Engine(Generic[ResultT]):
         if error is not None:
             raise error
 
-    async def _walk(self, pages: MemoryObjectSendStream[Listed]) -> None:
+    async def _walk(self, pages: MemoryObjectSendStream[list[Summary]]) -> None:
         """Ask for page after page, while those before are worked on."""
-
-        async def fetch(cursor: str | None) -> Listed:
-            return await fetch_conversations(
-                self._session,
-                self._filters,
-                self.shape.conversations,
-                cursor=cursor,
-                page_size=MAX_PAGE_SIZE,
-                # First chat times never change: rows do not move under the walk, new ones are added at its end.
-                order=Order.FIRST_CHAT_TIME_ASC,
-            )
-
         with pages:
-            async for page in walk(fetch):
-                await pages.send(page)
+            listing = Listing(
+                self._session, self._filters, self.shape.conversations, pages.send, ordered=self._ordered
+            )
+            await listing.run()
 
-    async def _fetch_all(self, pages: MemoryObjectReceiveStream[Listed]) -> None:
+    async def _fetch_all(self, pages: MemoryObjectReceiveStream[list[Summary]]) -> None:
         async with asyncio.TaskGroup() as group:
             jobs, queue = anyio.create_memory_object_stream[_Job[ResultT]](_PAGES_AHEAD * MAX_PAGE_SIZE)
             for _ in range(self._workers):
@@ -199,19 +178,8 @@ class _Engine(Generic[ResultT]):
             queue.close()
             with jobs:
                 async for page in pages:
-                    await self._dispatch(self._fresh(page.conversations), jobs)
+                    await self._dispatch(page, jobs)
         await self._look_again()
-
-    def _fresh(self, items: Sequence[Summary]) -> list[Summary]:
-        """Those not seen before: a row that was inserted before the walk pushes one back onto the next page."""
-        fresh = []
-        for item in items:
-            if item.id not in self._seen:
-                self._seen[item.id] = None
-                fresh.append(item)
-        while len(self._seen) > _REMEMBERED_IDS:
-            del self._seen[next(iter(self._seen))]
-        return fresh
 
     async def _dispatch(self, items: list[Summary], jobs: MemoryObjectSendStream[_Job[ResultT]]) -> None:
         """Send on what is whole, and queue what is not; before the count is proved, prove it."""

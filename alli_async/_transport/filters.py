@@ -46,6 +46,9 @@ class ConversationFilters(TypedDict, total=False):
     background_running: bool | None
 
 
+_FIRST_CHAT = ("firstChatStartedAt", "firstChatEndAt")
+
+
 @dataclass(frozen=True, slots=True)
 class Filters:
     """Checked filters, as pairs for the query; a datetime waits for the server's unit to be known."""
@@ -75,6 +78,35 @@ class Filters:
     def needs_unit(self) -> bool:
         """Whether there is a datetime among them."""
         return any(isinstance(value, datetime) for _, value in self.pairs)
+
+    @property
+    def on_last_chat(self) -> bool:
+        """Whether the last chat's time selects."""
+        return any(name in ("startedAt", "endAt") for name, _ in self.pairs)
+
+    @property
+    def on_first_chat(self) -> bool:
+        """Whether the first chat's time selects."""
+        return any(name in _FIRST_CHAT for name, _ in self.pairs)
+
+    def within(self, start: float | None, end: float | None, *, keep: bool = True) -> Filters:
+        """The same filters, of first chat times from `start` to `end`.
+
+        Args:
+            start: In the server's unit; None for the bound there is.
+            end: The same.
+            keep: Whether there are such bounds, where they were set; else there are none.
+        """
+        bounds = {} if not keep else {name: value for name, value in self.pairs if name in _FIRST_CHAT}
+        for name, bound in zip(_FIRST_CHAT, (start, end), strict=True):
+            if bound is not None:
+                bounds[name] = wire.epoch_text(bound, milliseconds=True)
+        return Filters((*(pair for pair in self.pairs if pair[0] not in _FIRST_CHAT), *bounds.items()))
+
+    def without_end(self) -> tuple[Filters, str | datetime | None]:
+        """The same filters without a bound on the end of the last chat's time; and that bound."""
+        end = next((value for name, value in self.pairs if name == "endAt"), None)
+        return Filters(tuple(pair for pair in self.pairs if pair[0] != "endAt")), end
 
     def query(self, *, milliseconds: bool) -> list[tuple[str, str]]:
         """The pairs as text, datetimes in the server's unit."""

@@ -1,0 +1,48 @@
+"""Cursors that are offsets: opaque by contract, but a server's own cursors can show what they count."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+
+_Codec = Callable[[str], str]
+_CODECS: tuple[tuple[_Codec, _Codec], ...] = (
+    (lambda cursor: cursor, lambda text: text),
+    (
+        lambda cursor: b64decode(cursor, validate=True).decode("ascii"),
+        lambda text: b64encode(text.encode()).decode(),
+    ),
+    (
+        lambda cursor: urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii"),
+        lambda text: urlsafe_b64encode(text.encode()).decode().rstrip("="),
+    ),
+)
+
+
+def cursor_at(cursors: Sequence[str], rows: Sequence[int]) -> Callable[[int], str] | None:
+    """A function from a number of rows to the cursor behind them; None when these cursors are no offsets.
+
+    Args:
+        cursors: What the server gave, at least two.
+        rows: How many rows of the list lie before each.
+    """
+    for decode, encode in _CODECS:
+        try:
+            texts = [decode(cursor) for cursor in cursors]
+        except (binascii.Error, ValueError):
+            continue
+        for found in re.finditer(r"\d+", texts[0]):
+            head, tail = texts[0][: found.start()], texts[0][found.end() :]
+            shift = int(found[0]) - rows[0]
+
+            def make(
+                count: int, head: str = head, tail: str = tail, shift: int = shift, encode: _Codec = encode
+            ) -> str:
+                return encode(f"{head}{count + shift}{tail}")
+
+            # Only what gives every one of the server's own cursors back is believed.
+            if len(cursors) > 1 and [make(count) for count in rows] == list(cursors):
+                return make
+    return None
