@@ -20,6 +20,7 @@ from alli_async import (
     ServerError,
     Transcript,
 )
+from alli_async._bulk import listing as listing_module
 from alli_async._bulk import transcripts, trust
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
@@ -81,10 +82,10 @@ async def test_chats_are_fetched_only_where_the_embedded_ones_are_not_all(make_c
         pages = sum(-(-len(each.chats) // 100) for each in found if len(each.chats) > 20)
         assert longer > 20
         assert sandbox.count("listConversationChats") == pages
-        assert sandbox.count("listConversations") == 10
+        assert 10 <= sandbox.count("listConversations") <= 20
 
 
-@pytest.mark.parametrize("conversations", [0, 1, 2, 60])
+@pytest.mark.parametrize("conversations", [0, 1, 2, 60, 150])
 async def test_a_small_job_pays_at_most_three_requests_for_its_proof(
     make_client: ClientFactory, conversations: int
 ) -> None:
@@ -205,7 +206,7 @@ async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
 async def test_a_row_that_is_pushed_onto_the_next_page_comes_once(
     make_client: ClientFactory, ordered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcripts, "_REMEMBERED_IDS", 60)
+    monkeypatch.setattr(listing_module, "_REMEMBERED_IDS", 60)
     rows = [embedded(n, 1) for n in range(50)] + [embedded(n, 1) for n in range(47, 130)]
     async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(130)}, {})) as served:
         found = [each.id async for each in make_client(served).conversations.transcripts(ordered=ordered)]
@@ -367,13 +368,14 @@ async def test_a_consumer_that_is_cancelled_ends_the_work(make_client: ClientFac
 
 
 async def test_a_slow_consumer_holds_the_walk_back(make_client: ClientFactory) -> None:
-    async with Sandbox(conversations=3000, embed="all") as sandbox:
+    async with Sandbox(conversations=6000, embed="all") as sandbox:
         stream = make_client(sandbox).conversations.transcripts()
         async with stream:
             async for _ in stream:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.3)
                 break
-            assert sandbox.count("listConversations") <= 12
+            # A page in each walker's hands, a few between walk and consumer; 120 in all.
+            assert sandbox.count("listConversations") <= 40
 
 
 async def test_no_more_chats_are_fetched_at_a_time_than_concurrency_says(make_client: ClientFactory) -> None:

@@ -126,24 +126,16 @@ class Listing:
     async def _walk_first_chats(self, first: Any) -> None:
         """One cursor while the list is small, or must be; then windows."""
         pages: list[Any] = []
-        probes: asyncio.Task[Any] | None = None
         async with aclosing(after(first, self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
-            try:
-                async for page in plain:
-                    await self._give(page.conversations)
-                    if len(pages) < _SMALL:
-                        pages.append(page)
-                        if len(pages) == 1 and page.cursor and not self._ordered:
-                            probes = asyncio.create_task(self._probe(first))
-                        if len(pages) == _SMALL and page.cursor and probes is not None:
-                            windows = Windows.over(self, pages, await probes)
-                            if windows is not None:
-                                await windows.walk()
-                                return
-            finally:
-                if probes is not None:
-                    probes.cancel()
-                    await asyncio.gather(probes, return_exceptions=True)
+            async for page in plain:
+                await self._give(page.conversations)
+                if len(pages) < _SMALL:
+                    pages.append(page)
+                    if len(pages) == _SMALL and page.cursor and not self._ordered:
+                        windows = Windows.over(self, pages, await self._probe(first))
+                        if windows is not None:
+                            await windows.walk()
+                            return
 
     async def _probe(self, first: Any) -> tuple[Any, float] | None:
         """The list's other end and the server's second; None when its windows cannot be relied on."""

@@ -1,0 +1,373 @@
+"""Windows: how a span is cut, and that walking the pieces finds every conversation once."""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import itertools
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from alli_async import BadRequestError, Response
+from alli_async._bulk.offsets import cursor_at
+from alli_async._bulk.windows import Plan, Window
+from alli_async.sandbox import Churn, Sandbox
+from tests.conftest import ClientFactory
+from tests.support import Exchange, ScriptedServer, answer, conversation
+from tests.test_pages import split
+
+# --- the plan, without a server ---------------------------------------------------------------------------
+
+
+@dataclass
+class Simulation:
+    """Walkers over rows that are only numbers, one page at a time, in any interleaving."""
+
+    times: list[float]
+    plan: Plan
+    closed: bool
+    page: int = 10
+    requests: int = 0
+    found: list[int] = field(default_factory=list)
+
+    def view(self, window: Window, end: float | None) -> range:
+        left, right = (bisect.bisect_left, bisect.bisect_right)
+        if not self.closed:
+            left, right = right, left
+        low = 0 if window.start is None else left(self.times, window.start)
+        return range(low, len(self.times) if end is None else max(low, right(self.times, end)))
+
+    def step(self, window: Window, offset: int, misled: float) -> int | None:
+        """One page; gives the next offset, or None at the end."""
+        rows = self.view(window, window.end)[offset : offset + self.page]
+        self.requests += 1
+        fresh = window.family.fresh(map(str, rows))
+        self.found += [row for row in rows if str(row) in fresh]
+        self.plan.walked(window, len(rows), self.times[rows[-1]] + misled if rows else window.position)
+        return offset + self.page if offset + self.page < len(self.view(window, window.end)) else None
+
+    def run(self, walkers: int, choose: random.Random, misled: float) -> None:
+        at: dict[Window, int] = {}
+        while True:
+            while len(at) < walkers and (window := self.plan.take(may_split=True)) is not None:
+                at[window] = 0
+            if not at:
+                return
+            window = choose.choice(list(at))
+            offset = self.step(window, at[window], misled)
+            if offset is None:
+                del at[window]
+                self.plan.finish(window)
+            else:
+                at[window] = offset
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 2_000), st.integers(1, 60), st.sampled_from([0, 0, 1, 7])), min_size=1, max_size=12
+).map(
+    lambda bursts: sorted(float(start + number * step) for start, count, step in bursts for number in range(count))
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    spans, st.integers(1, 20), st.booleans(), st.integers(), st.sampled_from([0.0, -500.0, 500.0, 1e9]),
+    st.floats(0, 2), st.sampled_from([0.5, 1.0, 30.0]), st.floats(0.2, 1.5),
+)  # fmt: skip
+@example([5.0] * 500, 16, False, 1, 0.0, 0.0, 1.0, 1.0)
+@example([0.0] + [1000.0] * 300 + [2000.0], 8, False, 2, 0.0, 0.5, 1.0, 1.0)
+def test_every_row_is_found_once_whatever_the_rows_the_bounds_and_the_interleaving(
+    times: list[float],
+    walkers: int,
+    closed: bool,
+    seed: int,
+    misled: float,
+    density: float,
+    overlap: float,
+    guess: float,
+) -> None:
+    # The span is only about right, and so is what a row says of its place.
+    plan = Plan(times[0] * guess, times[-1] * guess + 1, walkers, overlap=overlap, density=density)
+    simulation = Simulation(times, plan, closed)
+    simulation.run(walkers, random.Random(seed), misled)
+    assert sorted(simulation.found) == list(range(len(times)))
+    assert not plan.active
+
+
+@pytest.mark.parametrize("shape", ["even", "bursts", "one instant", "a gap"])
+@pytest.mark.parametrize("rows", [1_000, 30_000])
+def test_windows_cost_few_pages_and_share_the_work(shape: str, rows: int) -> None:
+    draw = random.Random(4)
+    times = sorted(
+        {
+            "even": lambda: draw.uniform(0, 1e6),
+            "bursts": lambda: draw.choice([1e5, 4e5, 4.1e5, 9e5]) + draw.expovariate(1 / 500),
+            "one instant": lambda: 5e5 if draw.random() < 0.3 else draw.uniform(0, 1e6),
+            "a gap": lambda: draw.choice([draw.uniform(0, 1e4), draw.uniform(9.9e5, 1e6)]),
+        }[shape]()
+        for _ in range(rows)
+    )
+    walkers = 16
+    simulation = Simulation(times, Plan(0.0, 1e6, walkers, overlap=1.0), closed=True, page=50)
+    simulation.run(walkers, random.Random(1), 0.0)
+    assert sorted(simulation.found) == list(range(rows))
+    assert simulation.requests <= rows / 50 * 1.12 + 60
+
+
+def test_ids_are_remembered_only_while_they_can_come_again() -> None:
+    times = [float(number) for number in range(100_000)]
+    plan = Plan(0.0, 1e5, 4, overlap=1.0)
+    simulation = Simulation(times, plan, closed=True, page=50)
+    most = 0
+    at: dict[Window, int] = {}
+    families = set()
+    while True:
+        while len(at) < 4 and (window := plan.take(may_split=True)) is not None:
+            at[window] = 0
+            families.add(window.family)
+        if not at:
+            break
+        window = min(at, key=lambda each: at[each])
+        offset = simulation.step(window, at.pop(window), 0.0)
+        if offset is None:
+            plan.finish(window)
+        else:
+            at[window] = offset
+        most = max(most, sum(len(family.ids) for family in families))
+    assert len(simulation.found) == 100_000
+    assert most < 60_000
+    assert plan.last is not None
+    assert plan.last.ids
+
+
+# --- cursors that are offsets -----------------------------------------------------------------------------
+
+
+def coded(text: str, *, urlsafe: bool = False) -> str:
+    raw = text.encode()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=") if urlsafe else base64.b64encode(raw).decode()
+
+
+@pytest.mark.parametrize(
+    ("cursors", "at_1234"),
+    [
+        (["50", "100", "150"], "1234"),
+        (["49", "99", "149"], "1233"),
+        ([coded(f"arrayconnection:{n}") for n in (49, 99, 149)], coded("arrayconnection:1233")),
+        ([coded(f"v2:{n}:x") for n in (50, 100, 150)], coded("v2:1234:x")),
+        ([coded(f'{{"o":{n}}}', urlsafe=True) for n in (50, 100, 150)], coded('{"o":1234}', urlsafe=True)),
+    ],
+)
+def test_offsets_are_recognised_by_the_servers_own_cursors(cursors: list[str], at_1234: str) -> None:
+    make = cursor_at(cursors, [50, 100, 150])
+    assert make is not None
+    assert make(1234) == at_1234
+
+
+@pytest.mark.parametrize(
+    "cursors",
+    [
+        ["50"],
+        ["50", "100", "151"],
+        ["a", "b", "c"],
+        [coded("after:1704067202774.559:17"), coded("after:1704067302774.5:66"), coded("after:1:2")],
+        ["====", "=", "\xff"],
+        ["050", "100", "150"],
+    ],
+)
+def test_cursors_that_are_no_offsets_are_not_taken_for_them(cursors: list[str]) -> None:
+    assert cursor_at(cursors, [50, 100, 150][: len(cursors)]) is None
+
+
+# --- against the sandbox ----------------------------------------------------------------------------------
+
+SWITCHES = [
+    {"cursor": cursor, "nulls": nulls, "bounds": bounds, "unit": unit}
+    for cursor, nulls, bounds, unit in itertools.product(
+        ("offset", "keyset"), ("last", "first"), ("closed", "open"), ("ms", "s")
+    )
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: "-".join(switches.values()))
+async def test_windows_find_every_conversation_once_in_each_mode(
+    make_client: ClientFactory, switches: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=1200, embed="all", **switches) as sandbox:
+        found = [each.id async for each in make_client(sandbox).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+        assert any(
+            "firstChatEndAt" in dict(each.query) and "cursor" in dict(each.query) for each in sandbox.received
+        )
+        assert sandbox.count("listConversations") <= 24 + 20
+
+
+@pytest.mark.parametrize("nulls", ["last", "first"])
+@pytest.mark.parametrize("cursor", ["offset", "keyset"])
+async def test_nothing_that_stood_at_the_start_is_lost_while_everything_moves(
+    make_client: ClientFactory, cursor: Any, nulls: Any
+) -> None:
+    churn = Churn(new_chats=5, new_conversations=1)
+    async with Sandbox(conversations=1500, cursor=cursor, nulls=nulls, churn=churn) as sandbox:
+        before = {each: set(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()}
+        found: dict[str, set[str]] = {}
+        async for each in make_client(sandbox).conversations.transcripts(raw=True):
+            assert each.id not in found
+            found[each.id] = {one["id"] for one in json.loads(each.json)["chats"]}
+        assert before.keys() <= found.keys()
+        assert all(chats <= found[each] for each, chats in before.items())
+
+
+@pytest.mark.parametrize("switch", [{"first_chat_filters": "ignored"}, {"first_chat_orders": "refused"}])
+@pytest.mark.parametrize("churn", [None, Churn(new_chats=3)])
+async def test_where_windows_cannot_be_used_a_plain_walk_serves(
+    make_client: ClientFactory, switch: dict[str, Any], churn: Churn | None
+) -> None:
+    async with Sandbox(conversations=700, **switch, churn=churn) as sandbox:
+        found = [each.id async for each in make_client(sandbox).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+
+
+@pytest.mark.parametrize("unit", ["ms", "s"])
+@pytest.mark.parametrize("churn", [None, Churn(new_chats=3)])
+async def test_filters_on_the_last_chat_are_walked_from_the_top_and_swept(
+    make_client: ClientFactory, unit: Any, churn: Churn | None
+) -> None:
+    async with Sandbox(conversations=1500, unit=unit) as quiet:
+        api = make_client(quiet).conversations
+        times = sorted([each.last_chat async for each in api.list() if each.last_chat is not None])
+        span: dict[str, Any] = {"started_at": times[300], "end_at": times[1100]}
+        expected = {each.id async for each in api.list(**span)}
+        assert {each.id async for each in api.transcripts(raw=True, **span)} == expected
+        as_numbers = {name: moment.timestamp() * (1000 if unit == "ms" else 1) for name, moment in span.items()}
+        assert {each.id async for each in api.transcripts(raw=True, **as_numbers)} == expected
+    async with Sandbox(conversations=1500, unit=unit, churn=churn) as sandbox:
+        stream = make_client(sandbox).conversations.transcripts(raw=True, started_at=times[300])
+        found = [each.id async for each in stream]
+        assert len(found) == len(set(found))
+        assert {each for each in expected if each in set(sandbox.conversation_ids())} <= set(found)
+
+
+async def test_filters_on_the_first_chat_are_kept_by_the_outermost_windows(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=2000) as sandbox:
+        api = make_client(sandbox).conversations
+        times = sorted([each.created async for each in api.list()])
+        for span in (
+            {"first_chat_started_at": times[200]},
+            {"first_chat_end_at": times[1500]},
+            {"first_chat_started_at": times[200], "first_chat_end_at": times[1500]},
+        ):
+            expected = sorted([each.id async for each in api.list(**span)])
+            assert sorted([each.id async for each in api.transcripts(raw=True, **span)]) == expected
+            assert 400 < len(expected) < 2000
+
+
+# --- against a server of rows -----------------------------------------------------------------------------
+
+
+@dataclass
+class Rows:
+    """A list whose first chat times are given, offset cursors, and a mind of its own about changed filters."""
+
+    times: list[float]
+    minds: str = "nothing"
+    cursors: dict[str, str] = field(default_factory=dict)
+    narrowed: int = 0
+
+    async def __call__(self, exchange: Exchange) -> None:
+        path, query = split(exchange.request)
+        if path.endswith("/chats"):
+            await exchange.send(answer(200, {"chats": [], "pageNo": 1, "totalCount": 0}))
+            return
+        start, end = (float(query.get(name, default)) for name, default in self._bounds)
+        rows = [number for number, time in enumerate(self.times) if start <= time <= end]
+        if query["order"].endswith("DESC"):
+            rows.reverse()
+        offset, size = int(query.get("cursor", "offset:0").partition(":")[2]), int(query["pageSize"])
+        asked = query.get("firstChatEndAt", "none")
+        if self.cursors.get(query.get("cursor", "")) not in (None, asked):
+            self.narrowed += 1
+            if self.minds == "refuses":
+                await exchange.send(answer(400, {"type": "APIError", "code": 7003, "message": "cursor"}))
+                return
+            if self.minds == "gives nothing":
+                rows = []
+            if self.minds == "starts anew":
+                offset = 0
+        cursor = f"offset:{offset + size}" if offset + size < len(rows) else None
+        if cursor is not None:
+            self.cursors[cursor] = asked
+        found = [
+            conversation(id=f"c{number}", createdAt=self.times[number], lastChatTime=self.times[number])
+            for number in rows[offset : offset + size]
+        ]
+        await exchange.send(answer(200, {"conversations": found, "cursor": cursor}))
+
+    _bounds = (("firstChatStartedAt", "-inf"), ("firstChatEndAt", "inf"))
+
+
+START = 1_704_067_200_000.0
+
+
+def skewed(rows: int) -> list[float]:
+    """Nearly all within one minute of a year; a third at one instant."""
+    draw = random.Random(7)
+    crowd = [START + 2e10 + (0.0 if draw.random() < 0.4 else draw.uniform(0, 60_000)) for _ in range(rows)]
+    return sorted([*crowd, *(START + draw.uniform(0, 3e10) for _ in range(rows // 50))])
+
+
+@pytest.mark.parametrize("minds", ["nothing", "refuses", "gives nothing", "starts anew"])
+async def test_a_crowd_is_split_and_a_server_that_minds_loses_nothing(
+    make_client: ClientFactory, minds: str
+) -> None:
+    times = skewed(4000)
+    rows = Rows(times, minds)
+    async with ScriptedServer(rows) as server:
+        found = [each.id async for each in make_client(server).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(f"c{number}" for number in range(len(times)))
+        assert rows.narrowed > (2 if minds == "nothing" else 0)
+
+
+async def test_thousands_at_one_instant_are_simply_walked(make_client: ClientFactory) -> None:
+    times = sorted([START] * 3000 + [START + 1e9] * 10 + [START - 1e9] * 200)
+    async with ScriptedServer(Rows(times)) as server:
+        found = [each.id async for each in make_client(server).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(f"c{number}" for number in range(len(times)))
+        assert len(server.requests) < 64 * 1.6 + 40
+
+
+async def test_numbers_that_are_no_dates_are_walked_plainly(make_client: ClientFactory) -> None:
+    async with ScriptedServer(Rows([float(number) for number in range(400)])) as server:
+        found = [each.id async for each in make_client(server).conversations.transcripts(raw=True)]
+        assert len(found) == len(set(found)) == 400
+        assert not any("firstChat" in request.target for request in server.requests)
+
+
+async def test_a_server_that_refuses_windows_beyond_the_end_is_walked_plainly(make_client: ClientFactory) -> None:
+    async def refuses(request: Any, call_next: Any) -> Response:
+        if "firstChat" in request.query and "Time" not in request.query:
+            return Response(400, {}, b'{"type": "APIError", "code": 7003, "message": "no"}')
+        response: Response = await call_next(request)
+        return response
+
+    async with Sandbox(conversations=500) as sandbox:
+        client = make_client(sandbox, middlewares=[refuses])
+        found = [each.id async for each in client.conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+
+
+async def test_an_error_that_is_no_refusal_of_the_order_is_raised(make_client: ClientFactory) -> None:
+    async def strange(request: Any, call_next: Any) -> Response:
+        return Response(409, {}, b'{"type": "APIError", "code": 7999, "message": "no"}')
+
+    async with Sandbox(conversations=5) as sandbox:
+        client = make_client(sandbox, middlewares=[strange])
+        with pytest.raises(BadRequestError, match="no"):
+            async for _ in client.conversations.transcripts():
+                pass
