@@ -203,6 +203,15 @@ async def walk(
             kept, renew = cursor, renew * 2
 
 
+async def after(first: Any, fetch: Callable[[str | None], Awaitable[Any]]) -> AsyncGenerator[Any, None]:
+    """A page that is there already, and those that follow it."""
+    yield first
+    if first.cursor:
+        async with aclosing(walk(fetch, first.cursor)) as pages:
+            async for page in pages:
+                yield page
+
+
 def _endless(why: str, cursor: str | None, pages: int, started: float) -> NoReturn:
     error = PaginationError(f"the list does not end: {why} after {pages} pages")
     error.locate("GET", wire.CONVERSATIONS, pages, time.monotonic() - started)
