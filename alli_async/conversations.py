@@ -166,13 +166,17 @@ class ConversationsAPI:
     ) -> TranscriptStream[Transcript] | TranscriptStream[RawTranscript]:
         """Every conversation with every chat, fetched concurrently, in bounded memory.
 
+        A list of more than a few pages is cut into windows of first chat times, and many cursors walk at once.
+        Where the server does not let that be, or a filter is on the last chat's time, one cursor walks, and goes
+        on until nothing is met that was not seen.
+
         Chats are fetched only where those that come with the list are not already all of them. Until the
         server's `chat_count` has been seen to count what the pages of chats hold, they are fetched all the same.
 
         Args:
             raw: Give `RawTranscript`, the bytes the server sent, in place of `Transcript`.
             concurrency: Conversations whose chats are fetched at a time; None for the client's `max_concurrency`.
-            ordered: By first chat time; else each as soon as it is whole.
+            ordered: By first chat time, for which one cursor walks; else each as soon as it is whole.
             on_error: `"skip"` goes on past a conversation whose chats cannot be had, and notes it in `.skipped`.
             **filters: See `ConversationFilters`.
 

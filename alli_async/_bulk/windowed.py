@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -87,7 +88,10 @@ class Windows:
             return None
         tail, second = probed
         early = [row.created_at for page in pages for row in page.conversations]
-        late = [row.created_at for row in tail.conversations]
+        late = [row.created_at for row in tail.conversations if row.last_chat_time is not None]
+        if not late and tail.conversations:
+            # Those without chats stand first here as well, and hide the end; until now, then.
+            late = [time.time() * second]
         if not late or max(late) <= min(early):
             return None
         return cls(listing, pages, tail, second, min(early), max(late))
@@ -226,9 +230,10 @@ class Windows:
             async for each in more:
                 await self._give_chatless(each.conversations)
                 for row in each.conversations:
-                    met = met or row.id in known
-                    # It got its first chat after its window was walked, and before it was met here.
-                    if met and row.last_chat_time is not None and row.id not in known | self._before:
+                    if row.id in known:
+                        met = True
+                    elif met and row.last_chat_time is not None and row.id not in self._before:
+                        # It got its first chat after its window was walked, and before it was met here.
                         self._before.add(row.id)
                         await self._listing.hand_on([row])
 
