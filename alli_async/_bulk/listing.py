@@ -10,8 +10,8 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError
 from ..models import Order, in_milliseconds
-from .pages import MAX_PAGE_SIZE, Listed, after, concurrently, epoch_number, fetch_conversations, walk
-from .windowed import LONG_AGO, Row, Windows
+from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
+from .windowed import LONG_AGO, Windows
 
 # A list of no more pages is simply walked; what windows need to know costs three requests.
 _SMALL = 3

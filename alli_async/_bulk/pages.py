@@ -33,6 +33,25 @@ decode_conversations = wire.decoder(ConversationPage)
 decode_chats = wire.decoder(ChatPage)
 
 
+class Row(Protocol):
+    """What a walk needs to know of a conversation."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def created_at(self) -> float:
+        """When it was created."""
+        ...
+
+    @property
+    def last_chat_time(self) -> float | None:
+        """When its last chat was; None when it has none."""
+        ...
+
+
 class Listed(Protocol):
     """What a walk needs to know of a page of conversations, however it was decoded."""
 

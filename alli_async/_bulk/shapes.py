@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from .._transport import wire
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
-from .pages import Chatted, Listed, decode_chats, decode_conversations
+from .pages import Chatted, Listed, Row, decode_chats, decode_conversations
 
 ResultT = TypeVar("ResultT", Transcript, RawTranscript)
 ItemT = TypeVar("ItemT")
@@ -22,13 +22,8 @@ ItemT = TypeVar("ItemT")
 decode_conversation = wire.decoder(Conversation)
 
 
-class Summary(Protocol):
+class Summary(Row, Protocol):
     """What the stream needs to know of a conversation, in either shape."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
 
     @property
     def chat_count(self) -> int:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
 from ..models import Order
 from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, after, walk
+from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .windows import Plan, Window
 
 if TYPE_CHECKING:
@@ -24,25 +24,6 @@ _WALKERS = 16
 LONG_AGO = 86_400.0
 # Said of a list's end that was looked at and holds nothing more.
 _NOTHING = object()
-
-
-class Row(Protocol):
-    """What a walk needs to know of a conversation."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def created_at(self) -> float:
-        """When it was created."""
-        ...
-
-    @property
-    def last_chat_time(self) -> float | None:
-        """When its last chat was; None when it has none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, order=True)
