@@ -49,7 +49,7 @@ def test_each_python_block_runs(code: str, sandbox: Sandbox, tmp_path: Path) -> 
         if "asyncio.run" not in code:
             code += f"\n\nimport asyncio\nasyncio.run({main}())\n"
         (tmp_path / "block.py").write_text(code, "utf-8")
-        command = [sys.executable, "-X", "dev", "-W", "error", "block.py"]
+        command = [sys.executable, "-W", "error", "block.py"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, timeout=60, check=False
     )
