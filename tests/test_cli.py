@@ -64,7 +64,7 @@ def test_export_from_the_embedded_sandbox_ends_in_a_summary(tmp_path: Path) -> N
 def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandbox, tmp_path: Path) -> None:
     done = run(
         "export", str(tmp_path / "out.jsonl"), "--json", "--active-only", "--no-background-running",
-        "--started-at", "2024-01-01T00:00Z", "--end-at", "1e13", "--max-concurrency", "4",
+        "--started-at", "2024-01-01T00:00Z", "--first-chat-end-at", "1e13", "--max-concurrency", "4",
         sandbox=sandbox,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandb
     assert report["conversations"] == len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) > 10
     query = next(dict(each.query) for each in sandbox.received if "startedAt" in dict(each.query))
     assert (query["activeOnly"], query["backgroundRunning"]) == ("true", "false")
-    assert (query["startedAt"], query["endAt"]) == ("1704067200000", "10000000000000")
+    assert (query["startedAt"], query["firstChatEndAt"]) == ("1704067200000", "10000000000000")
 
 
 def test_a_key_comes_from_a_file(sandbox: Sandbox, tmp_path: Path) -> None:

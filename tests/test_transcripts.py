@@ -335,6 +335,9 @@ async def test_breaking_out_leaves_no_task_and_no_request_behind(
             break
         await nothing_left(before)
         assert client._connection.throttle.in_flight == 0
+        async with asyncio.timeout(10):
+            while sandbox.in_flight:  # what was on its way already is served to its end
+                await asyncio.sleep(0.01)
         asked = sandbox.count()
         await asyncio.sleep(0.05)
         assert sandbox.count() == asked
