@@ -91,7 +91,7 @@ class Client:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what happens on the server's side, for a second at most."""
     async with asyncio.timeout(1):
-        while not true():  # noqa: ASYNC110 - there is no event for it
+        while not true():
             await asyncio.sleep(0.01)
 
 
