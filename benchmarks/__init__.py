@@ -1,0 +1,1 @@
+"""What the library costs, and what others cost at the same job: `python -m benchmarks --help`."""

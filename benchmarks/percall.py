@@ -1,0 +1,207 @@
+"""What our layers cost a call, over a bare aiohttp get and read of the same answer; and what the pieces cost.
+
+Blocks of calls, one after the other on one connection, the ways interleaved; medians of the blocks. The wall
+clock holds the server and the kernel as well, so that the CPU time of the client is the better measure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from alli_async import AlliClient, ChatPage, Conversation, ConversationPage
+from alli_async._transport import wire
+from alli_async._transport.throttle import Throttle
+
+from .backend import Backend
+from .contestants import KEY
+from .report import Options, Result, Table, bars, median
+
+_CONVERSATIONS = 1000
+_PATH = "/webapi/v2/conversations"
+Call = Callable[[], Awaitable[Any]]
+
+
+def run(options: Options) -> Result:
+    """Measure in a process of its own, against a server in another."""
+    blocks, calls = (3, 20) if options.quick else (25, 100)
+    with Backend(_CONVERSATIONS) as backend:
+        values = backend.child("percall", backend.url, str(options.runs or blocks), str(calls), timeout=600)
+    tables = [
+        _calls_table(values, f"medians of {options.runs or blocks} blocks of {calls}"),
+        _pieces_table(values),
+    ]
+    over = values["calls"]["one conversation"]
+    bar = [
+        ("one conversation: ours over get and read, CPU µs", over["ours"]["cpu"] - over["bare"]["cpu"], 60, False),
+        ("one conversation: ours over get and read, µs", over["ours"]["wall"] - over["bare"]["wall"], 60, False),
+    ]
+    return Result([*tables, bars("A call", bar)], values, _drawing(values))
+
+
+def _calls_table(values: Any, how: str) -> Table:
+    rows = []
+    for what, ways in values["calls"].items():
+        for way, label in _WAYS.items():
+            row: list[Any] = [what, label, ways["kb"]]
+            for clock in ("cpu", "wall"):
+                row += [ways[way][clock], "" if way == "bare" else ways[way][clock] - ways["bare"][clock]]
+            rows.append(row)
+    head = ("answer", "way", "KB", "CPU µs", "over bare", "wall µs", "over bare")
+    return Table(f"A call, µs; {how}", head, rows)
+
+
+def _pieces_table(values: Any) -> Table:
+    return Table("Pieces of a call, CPU µs", ("piece", "µs"), list(values["pieces"].items()))
+
+
+_WAYS = {"bare": "aiohttp get and read", "decoded": "the same, decoded", "ours": "alli_async"}
+
+
+async def _measure(url: str, blocks: int, calls: int) -> dict[str, Any]:
+    async with aiohttp.ClientSession(headers={"API-KEY": KEY}) as http, AlliClient(KEY, base_url=url) as alli:
+        middle, long = await _examples(alli)
+        found: dict[str, Any] = {}
+        targets: tuple[tuple[str, str, Any, Call], ...] = (
+            (
+                "one conversation",
+                wire.conversation_path(middle),
+                Conversation,
+                lambda: alli.conversations.get(middle),
+            ),
+            ("a page of 50 conversations", f"{_PATH}?pageSize=50", ConversationPage, alli.conversations.list),
+            (
+                "a page of 90 chats",
+                wire.conversation_path(long, "chats"),
+                ChatPage,
+                lambda: alli.conversations.list_chats(long),
+            ),
+        )
+        for what, target, kind, ours in targets:
+            found[what] = await _ways(http, f"{url}{target}", kind, ours, blocks, calls)
+        body = {what: await _read(http, f"{url}{target}") for what, target, _, _ in targets}
+        pieces = await _pieces(body, blocks, calls)
+    return {"calls": found, "pieces": pieces}
+
+
+async def _examples(alli: AlliClient) -> tuple[str, str]:
+    """A conversation of middling size, and one whose only page of chats is nearly full."""
+    middle = long = ""
+    async for each in alli.conversations.list():
+        if each.chat_count == 8:
+            middle = each.id
+        elif 85 < each.chat_count <= 95:
+            long = each.id
+        if middle and long:
+            break
+    return middle, long
+
+
+async def _read(http: aiohttp.ClientSession, url: str) -> bytes:
+    async with http.get(URL(url, encoded=True)) as answer:
+        return await answer.read()
+
+
+async def _ways(
+    http: aiohttp.ClientSession, url: str, kind: type, ours: Call, blocks: int, calls: int
+) -> dict[str, Any]:
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(kind).decode
+
+    async def decoded() -> Any:
+        return decode(await _read(http, url))
+
+    ways: dict[str, Call] = {"bare": lambda: _read(http, url), "decoded": decoded, "ours": ours}
+    blocks_of: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(blocks):
+        for way, call in ways.items():
+            blocks_of[way].append(await _block(call, calls))
+    result: dict[str, Any] = {"kb": len(await _read(http, url)) / 1000}
+    for way, each in blocks_of.items():
+        result[way] = {"cpu": median(cpu for cpu, _ in each), "wall": median(wall for _, wall in each)}
+    return result
+
+
+async def _block(call: Call, calls: int) -> tuple[float, float]:
+    """CPU and wall µs a call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(calls):
+        await call()
+    return (time.process_time() - cpu) / calls * 1e6, (time.perf_counter() - wall) / calls * 1e6
+
+
+async def _pieces(bodies: dict[str, bytes], blocks: int, calls: int) -> dict[str, float]:
+    throttle = Throttle(64)
+    logger = logging.getLogger("alli_async")
+    path = wire.conversation_path("Q29udmVyc2F0aW9uOjE3MDQwMDAwMDE==")
+
+    async def nothing() -> None:
+        pass
+
+    async def throttled() -> None:
+        await throttle.acquire()
+        throttle.release()
+        throttle.answered()
+
+    async def timed() -> None:
+        async with asyncio.timeout(60):  # noqa: ASYNC100 - what it costs by itself
+            pass
+
+    async def built() -> None:
+        URL.build(scheme="http", authority="127.0.0.1:8080", path=path, query_string="", encoded=True)
+
+    async def logged() -> None:
+        logger.debug("%s %s: %d, %d bytes in %.3f s", "GET", path, 200, 1000, 0.1)
+
+    pieces: dict[str, Call] = {
+        "awaiting a coroutine (in all of these)": nothing,
+        "throttle: acquire, release, answered": throttled,
+        "asyncio.timeout": timed,
+        "URL.build(encoded=True)": built,
+        "logger.debug, off": logged,
+    }
+    for what, kind in zip(bodies, (Conversation, ConversationPage, ChatPage), strict=True):
+        pieces[f"decode {what}"] = _decoding(msgspec.json.Decoder(kind).decode, bodies[what])
+    found: dict[str, list[float]] = {what: [] for what in pieces}
+    for _ in range(blocks):
+        for what, piece in pieces.items():
+            found[what].append((await _block(piece, calls))[0])
+    return {what: median(each) for what, each in found.items()}
+
+
+def _decoding(decode: Callable[[bytes], Any], body: bytes) -> Call:
+    async def decoding() -> None:
+        decode(body)
+
+    return decoding
+
+
+def _drawing(values: Any) -> Any:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        calls = values["calls"]
+        height = 0.8 / len(_WAYS)
+        for place, (way, label) in enumerate(_WAYS.items()):
+            places = [row + place * height for row in range(len(calls))]
+            drawn = axes.barh(places, [ways[way]["cpu"] for ways in calls.values()], height, label=label)
+            axes.bar_label(drawn, fmt="%.0f", padding=3, fontsize=8)
+        axes.set_yticks([row + height for row in range(len(calls))])
+        axes.set_yticklabels(list(calls))
+        axes.invert_yaxis()
+        axes.margins(x=0.1)
+        axes.set_xlabel("CPU µs a call")
+        axes.legend()
+
+    return draw
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
