@@ -53,7 +53,8 @@ def run(options: Options) -> Result:
     tables += [
         _table(f"{title}; {latency * 1000:g} ms; medians of {times}", runs[latency]) for latency in latencies
     ]
-    tables.append(bars("Ratios of medians", _bars(runs)))
+    if not options.quick:  # the bars are for ten thousand conversations
+        tables.append(bars("Ratios of medians", _bars(runs)))
     return Result(tables, {"server": server, "runs": _values(runs)}, _drawing(title, runs), _failures(runs))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import selectors
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from alli_async import AlliClient, RateLimitError
 from alli_async._transport.throttle import Throttle
+from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.support import Exchange, ScriptedServer, answer, conversation
 
@@ -115,25 +119,32 @@ async def test_derived_clients_share_the_throttle_and_keep_their_own_limits(make
         assert time.monotonic() - began > 0.09
 
 
-async def test_a_push_back_halves_the_limit_once_per_round_and_answers_win_it_back() -> None:
+async def test_as_many_places_stay_as_were_served_of_a_round_and_answers_win_them_back() -> None:
     throttle = Throttle(64)
-    throttle._limit = throttle._turning_point = 64.0
-    tickets = [await throttle.acquire() for _ in range(64)]
-    for ticket in tickets[:10]:
+    answered_in_full_rounds(throttle, await fill(throttle))
+    while (tickets := await fill(throttle)) and len(tickets) < 64:
+        answered_in_full_rounds(throttle, tickets)
+    for ticket in tickets[:20]:
         throttle.pushed_back(ticket, None)
-    assert throttle._limit == 32
+        throttle.release()
+    answered_in_full_rounds(throttle, tickets[20:])
+    assert int(throttle.allowance.limit) == 44
+    # A second one of the same round takes its own place and no more.
+    tickets = await fill(throttle)
+    throttle.pushed_back(tickets[0], None)
+    throttle.pushed_back(tickets[1], None)
+    assert int(throttle.allowance.limit) == 42
+
+
+async def fill(throttle: Throttle) -> list[int]:
+    return [await throttle.acquire() for _ in range(int(throttle.allowance.limit) - throttle.in_flight)]
+
+
+def answered_in_full_rounds(throttle: Throttle, tickets: list[int]) -> None:
+    for _ in tickets:
+        throttle.answered()
     for _ in tickets:
         throttle.release()
-    throttle.pushed_back(await throttle.acquire(), None)
-    assert throttle._limit == 16
-    throttle.release()
-    for _ in range(500):
-        taken = [await throttle.acquire() for _ in range(int(throttle._limit))]
-        for _ in taken:
-            throttle.answered()
-        for _ in taken:
-            throttle.release()
-    assert throttle._limit == 64
 
 
 async def test_the_limit_never_falls_below_one() -> None:
@@ -143,6 +154,21 @@ async def test_the_limit_never_falls_below_one() -> None:
         throttle.release()
     await throttle.acquire()
     throttle.release()
+
+
+async def test_a_lone_refusal_does_not_hold_back_who_asks_little() -> None:
+    throttle = Throttle(64)
+    for outcome in (None, 503, None, None, 503, None):
+        ticket = await throttle.acquire()
+        if outcome:
+            throttle.pushed_back(ticket, None)
+        else:
+            throttle.answered()
+        throttle.release()
+    began = time.monotonic()
+    for _ in range(3):
+        await throttle.acquire()
+    assert time.monotonic() - began < 2
 
 
 async def test_waiters_that_are_cancelled_give_their_place_to_the_next() -> None:
@@ -185,3 +211,186 @@ async def test_a_child_gives_its_own_place_back_when_the_parents_queue_is_left()
     began = time.monotonic()
     await parent.acquire()
     assert time.monotonic() - began > 0.04
+
+
+async def test_a_derived_client_is_not_held_below_its_own_ceiling() -> None:
+    parent = Throttle(64)
+    parent.allowance.limit = 64.0
+    child = Throttle(50, parent=parent)
+    async with asyncio.timeout(5):
+        for _ in range(50):
+            await child.acquire()
+    assert child.in_flight == parent.in_flight == 50
+
+
+@pytest.mark.parametrize("limits", [{"rate_limit": 200.0, "burst": 20.0}, {"max_in_flight": 4}])
+async def test_a_limit_nobody_told_of_is_found_over_real_sockets(
+    make_client: ClientFactory, limits: Mapping[str, Any]
+) -> None:
+    async with Sandbox(conversations=1, latency=0.01, retry_after="none", **limits) as sandbox:
+        client = make_client(sandbox)
+        ids = sandbox.conversation_ids() * 20
+        for _ in range(40):
+            await asyncio.gather(*(client.conversations.get(each) for each in ids))
+        assert sandbox.count("getConversation", 200) == 800
+        assert sandbox.count("getConversation", 429) < 120
+
+
+# On a virtual clock: a minute takes a second, and the figures are the same on every machine.
+
+
+class VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc]
+    """Instead of waiting, moves the clock."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        assert timeout is not None, "everybody waits for nobody"
+        self.now += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._virtual = VirtualSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class Simulated:
+    """A server with a limit that it tells nobody, and clients that keep calling it."""
+
+    def __init__(
+        self, *, latency: float = 0.02, rate: float = 0, burst: float = 20, places: int = 0, pause: float = 0
+    ) -> None:
+        self.latency, self.rate, self.burst, self.places, self.pause = latency, rate, burst, places, pause
+        self.down = False
+        self.chance = 0.0
+        self.served: list[float] = []
+        self.refused = 0
+        self._random = random.Random(1)
+        self._tokens, self._at, self._in_flight = burst, 0.0, 0
+
+    def run(
+        self, seconds: float, *, workers: int = 64, events: Mapping[float, Callable[[], None]] | None = None
+    ) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            self.throttle = Throttle(64)
+            for moment, event in (events or {}).items():
+                loop.call_at(moment, event)
+            callers = [asyncio.create_task(self._call_on()) for _ in range(workers)]
+            await asyncio.sleep(seconds)
+            for caller in callers:
+                caller.cancel()
+            await asyncio.wait(callers)
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(main())
+
+    def per_second(self, start: float, end: float) -> float:
+        return sum(start <= moment < end for moment in self.served) / (end - start)
+
+    @property
+    def share_refused(self) -> float:
+        return self.refused / (self.refused + len(self.served))
+
+    def lift(self) -> None:
+        self.rate = self.places = 0
+
+    def fall(self) -> None:
+        self.down = True
+
+    def rise(self) -> None:
+        self.down = False
+
+    async def _call_on(self) -> None:
+        while True:
+            ticket = await self.throttle.acquire()
+            admitted = self._admit(asyncio.get_running_loop().time())
+            self._in_flight += admitted
+            await asyncio.sleep(self.latency * self._random.uniform(1, 1.1))
+            self._in_flight -= admitted
+            if admitted:
+                self.served.append(asyncio.get_running_loop().time())
+                self.throttle.answered()
+            else:
+                self.refused += 1
+                self.throttle.pushed_back(ticket, self.pause)
+            self.throttle.release()
+            if not admitted:
+                await asyncio.sleep(max(self.pause, self._random.uniform(0, 0.5)))
+
+    def _admit(self, now: float) -> bool:
+        if self.down or self._random.random() < self.chance:
+            return False
+        if self.places:
+            return self._in_flight < self.places
+        if not self.rate:
+            return True
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+@pytest.mark.parametrize("latency", [0.001, 0.02, 0.1])
+def test_an_allowance_per_second_is_used_and_hardly_overrun(latency: float, pause: float) -> None:
+    server = Simulated(latency=latency, rate=60, pause=pause)
+    server.run(60)
+    assert server.per_second(0, 60) > 0.87 * 60
+    assert server.share_refused < 0.035
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+def test_an_allowance_in_flight_is_used_and_hardly_overrun(pause: float) -> None:
+    server = Simulated(places=8, pause=pause)
+    server.run(30)
+    assert server.per_second(0, 30) > 0.8 * 8 / 0.021
+    assert server.share_refused < 0.03
+
+
+def test_one_caller_after_another_finds_the_pace_too() -> None:
+    server = Simulated(latency=0.005, rate=60)
+    server.run(30, workers=1)
+    assert server.per_second(5, 30) > 0.85 * 60
+    assert server.share_refused < 0.05
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+def test_after_an_outage_all_is_back_within_seconds(pause: float) -> None:
+    server = Simulated(pause=pause)
+    server.run(16, workers=32, events={5: server.fall, 10: server.rise})
+    assert server.per_second(13, 16) > 0.9 * server.per_second(2, 5)
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(0, 6), (1, 18)])
+@pytest.mark.parametrize("limit", [{"rate": 60}, {"places": 8}])
+def test_a_limit_that_is_lifted_is_left_behind(limit: dict[str, Any], pause: float, seconds: float) -> None:
+    server = Simulated(pause=pause, **limit)
+    server.run(22 + seconds, workers=32, events={20: server.lift})
+    assert server.per_second(20 + seconds, 22 + seconds) > 0.9 * 32 / 0.021
+
+
+def test_a_limit_that_falls_is_found_anew() -> None:
+    server = Simulated(rate=60)
+
+    def halve() -> None:
+        server.rate = 30
+
+    server.run(60, events={20: halve})
+    assert 0.85 * 30 < server.per_second(30, 60) < 1.1 * 30
+    assert server.share_refused < 0.05
+
+
+@pytest.mark.parametrize("rate", [0, 100])
+def test_rare_refusals_that_no_load_explains_cost_little(rate: float) -> None:
+    server = Simulated(rate=rate)
+    server.chance = 0.005
+    server.run(30, workers=32)
+    assert server.per_second(0, 30) > 0.6 * (rate or 32 / 0.021)

@@ -144,10 +144,14 @@ class Session:
         stats.requests += 1
         stats.in_flight += 1
         try:
-            response = await self.handle(request)
+            # The throttle is told what came of it before the place is given to the next.
+            return self._outcome(await self.handle(request), admitted_in, decode)
         finally:
             stats.in_flight -= 1
             self.throttle.release()
+
+    def _outcome(self, response: Response, admitted_in: int, decode: Callable[[bytes], T]) -> T:
+        stats = self.stats
         stats.bytes += len(response.body)
         if wire.is_success(response):
             self.throttle.answered()
