@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -48,7 +49,8 @@ class Listing:
         self._decode = decode
         self._send = send
         self._ordered = ordered
-        self.recent: dict[str, None] = {}
+        # Ordered: a plain dict that is emptied from its front looks through all that was deleted, each time.
+        self.recent: OrderedDict[str, None] = OrderedDict()
 
     async def run(self) -> None:
         """Send every conversation once."""
@@ -89,7 +91,7 @@ class Listing:
                 self.recent[row.id] = None
                 fresh.append(row)
         while len(self.recent) > _REMEMBERED_IDS:
-            del self.recent[next(iter(self.recent))]
+            self.recent.popitem(last=False)
         await self.hand_on(fresh)
 
     async def hand_on(self, rows: list[Any]) -> None:

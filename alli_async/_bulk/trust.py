@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 # So many conversations fetched both ways must agree before the count is believed. It is also the most that
 # a small job pays for knowing.
 _PROOFS = 3
@@ -15,7 +17,7 @@ class CountTrust:
     """
 
     def __init__(self, keep: int = 100_000) -> None:
-        self.taken: dict[str, int] = {}
+        self.taken: OrderedDict[str, int] = OrderedDict()
         self.forgotten = 0
         self._proofs = 0
         self._broken = False
@@ -48,5 +50,5 @@ class CountTrust:
         """Note what was taken on trust; the oldest notes go first, so that memory stays bounded."""
         self.taken[conversation_id] = chats
         if len(self.taken) > self._keep:
-            del self.taken[next(iter(self.taken))]
+            self.taken.popitem(last=False)
             self.forgotten += 1
