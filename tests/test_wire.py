@@ -244,3 +244,49 @@ def test_times_of_a_conversation_are_moments() -> None:
     assert found.last_chat == datetime(2024, 1, 1, 0, 1, 40, 123_000, tzinfo=UTC)
     empty = wire.decoder(Conversation)(msgspec.json.encode(conversation(lastChatTime=None)))
     assert empty.last_chat is None
+
+
+texts = st.text(max_size=12)
+numbers = st.integers(0, 2**53) | st.floats(0, 1e15)
+chats = st.builds(
+    models.Chat,
+    id=texts,
+    sender=texts,
+    message=texts,
+    timestamp=numbers,
+    source=st.none() | st.builds(models.ChatInputSource, web_sites=st.none() | st.lists(texts, max_size=2)),
+    citations=st.none()
+    | st.lists(st.builds(models.Citation, clue_id=texts, page_no=st.none() | st.integers(0, 99))),
+    rating=st.none() | st.booleans(),
+)
+conversations = st.builds(
+    Conversation,
+    id=texts,
+    title=texts,
+    created_at=numbers,
+    is_end=st.booleans(),
+    chats=st.lists(chats, max_size=3),
+    chat_count=st.integers(0, 10**6),
+    user=st.none() | st.builds(models.User, user_id=texts, first_name=texts, last_name=texts),
+    last_chat_time=st.none() | numbers,
+    llm_app=st.none() | st.builds(models.LLMApp, id=texts, name=texts),
+    variables=st.none() | st.dictionaries(texts, texts | st.integers(0, 9) | st.none(), max_size=3),
+)
+
+
+@given(conversations)
+def test_structs_read_back_what_they_are_written_as(found: Conversation) -> None:
+    body = msgspec.json.encode(found)
+    again = wire.decoder(Conversation)(body)
+    assert again == found
+    assert msgspec.json.encode(again) == body == again.raw
+
+
+@given(
+    st.sampled_from([*models.ConversationState]) | st.none() | st.just(models.UNSET),
+    texts | st.none() | st.just(models.UNSET),
+)
+def test_an_update_is_sent_as_what_is_set_and_nothing_else(state: Any, title: Any) -> None:
+    sent = json.loads(msgspec.json.encode(models.ConversationUpdate(state=state, title=title)))
+    given_values = {"state": state, "title": title}
+    assert sent == {name: value for name, value in given_values.items() if value is not models.UNSET}
