@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, RateLimitError
+from alli_async import AlliClient, RateLimitError, RetryPolicy
 from alli_async._transport.throttle import Throttle
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -228,7 +228,8 @@ async def test_a_limit_nobody_told_of_is_found_over_real_sockets(
     make_client: ClientFactory, limits: Mapping[str, Any]
 ) -> None:
     async with Sandbox(conversations=1, latency=0.01, retry_after="none", **limits) as sandbox:
-        client = make_client(sandbox)
+        # Tries enough, and apart enough, that no call gives up while the limit is being found.
+        client = make_client(sandbox, retry=RetryPolicy(max_attempts=20, base=0.05, quota=100_000))
         ids = sandbox.conversation_ids() * 20
         for _ in range(40):
             await asyncio.gather(*(client.conversations.get(each) for each in ids))
