@@ -155,9 +155,7 @@ class Listing:
                     seen.update((row.id, row.last_chat_time) for row in rows)
                     unseen += len(fresh)
                     if last is not None:
-                        fresh = [
-                            row for row in fresh if row.last_chat_time is not None and row.last_chat_time <= last
-                        ]
+                        fresh = [row for row in fresh if _up_to(row, last)]
                     await self.hand_on(fresh)
                     if sweeping and settled and rows:
                         break

@@ -181,8 +181,9 @@ async def _learn_unit(session: Session) -> bool:
 
 async def epoch_number(session: Session, value: str | datetime) -> float:
     """A time filter's value as a number in the server's unit."""
-    milliseconds = await _learn_unit(session) if isinstance(value, datetime) else True
-    return float(wire.epoch_text(value, milliseconds=milliseconds) if isinstance(value, datetime) else value)
+    if isinstance(value, str):
+        return float(value)
+    return float(wire.epoch_text(value, milliseconds=await _learn_unit(session)))
 
 
 async def walk(
