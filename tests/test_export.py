@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import json
 import os
 import stat
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
-from alli_async.export import ExportReport, export, parts
+from alli_async.export import ExportReport, export, stores
+from alli_async.export.parts import Lines
+from alli_async.export.stores import FileSink
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 
@@ -48,21 +51,26 @@ async def test_every_conversation_is_a_line_with_all_its_chats_and_unknown_field
             make_client(sandbox), tmp_path / "backup", compression=compression, on_progress=progress
         )
         suffix = ".jsonl.gz" if compression == "gzip" else ".jsonl"
-        assert report.path == str(tmp_path / "backup" / "conversations" / f"part-00000{suffix}")
-        found = {each["id"]: each for each in lines(report.path)}
+        assert report.path == str(tmp_path / "backup")
+        parts = list((tmp_path / "backup" / "conversations").iterdir())
+        assert [part.name for part in parts] == [
+            f"run-00001-shard-00000{suffix}",
+            *[part.name for part in parts[1:]],
+        ]
+        found = {each["id"]: each for part in parts for each in lines(part)}
         assert {each: [chat["id"] for chat in record["chats"]] for each, record in found.items()} == {
             each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()
         }
         known = set(found[sandbox.conversation_ids()[0]])
         assert any(set(record) != known for record in found.values())
         assert (report.conversations, report.chats) == (400, sum(len(each["chats"]) for each in found.values()))
-        assert report.bytes == Path(report.path).stat().st_size
+        assert report.bytes == sum(part.stat().st_size for part in parts)
+        assert report.parts == len(parts)
         assert report.requests == sandbox.count()
         assert report.uncompressed_bytes > 1_000_000
         assert seen[-1] == 400
-        assert mode_of(report.path) == 0o600
-        assert mode_of(tmp_path / "backup") == mode_of(tmp_path / "backup" / "conversations") == 0o700
-        assert [each.name for each in (tmp_path / "backup" / "conversations").iterdir()] == [f"part-00000{suffix}"]
+        for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*")):
+            assert mode_of(path) == (0o700 if path.is_dir() else 0o600), path
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
@@ -77,9 +85,12 @@ async def test_a_destination_named_like_a_file_is_one(
 
 async def test_an_export_of_nothing_is_an_empty_file(make_client: ClientFactory, tmp_path: Path) -> None:
     async with Sandbox(conversations=0) as sandbox:
-        report = await export(make_client(sandbox), tmp_path)
+        report = await export(make_client(sandbox), tmp_path / "none.jsonl.gz")
         assert lines(report.path) == []
         assert report.conversations == 0
+        report = await export(make_client(sandbox), tmp_path / "none")
+        assert (report.conversations, report.parts) == (0, 1)
+        assert lines(tmp_path / "none" / "conversations" / "run-00001-shard-00000.jsonl.gz") == []
 
 
 async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
@@ -87,15 +98,15 @@ async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
 ) -> None:
     async with Sandbox(conversations=300) as sandbox:
         client = make_client(sandbox)
-        report = await export(client, tmp_path)
+        report = await export(client, tmp_path / "all.jsonl.gz")
         before = Path(report.path).read_bytes()
         sandbox.script("listConversations", ["ok", "ok", *["500"] * 4])
         with pytest.raises(ServerError):
-            await export(client, tmp_path)
+            await export(client, tmp_path / "all.jsonl.gz")
         assert Path(report.path).read_bytes() == before
         assert len(list(Path(report.path).parent.iterdir())) == 1
         sandbox.add_conversations(5)
-        assert (await export(client, tmp_path)).conversations == 305
+        assert (await export(client, tmp_path / "all.jsonl.gz")).conversations == 305
         assert len(lines(report.path)) == 305
 
 
@@ -117,7 +128,7 @@ async def test_a_destination_that_cannot_be_written_is_known_before_anything_is_
 ) -> None:
     (tmp_path / "file").write_text("")
     async with Sandbox(conversations=10) as sandbox:
-        with pytest.raises(ExportError, match=r"cannot write .*file/conversations.*: Not a directory") as raised:
+        with pytest.raises(ExportError, match=r"cannot write .*file/_journal.*: Not a directory") as raised:
             await export(make_client(sandbox), tmp_path / "file")
         assert raised.value.__cause__ is None
         assert sandbox.count() == 0
@@ -130,11 +141,11 @@ async def test_a_full_disk_is_one_clear_error_and_nothing_half_is_left(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(parts.os, "fsync", full)
+    monkeypatch.setattr(stores.os, "fsync", full)
     async with Sandbox(conversations=10) as sandbox:
         with pytest.raises(ExportError, match="No space left on device"):
-            await export(make_client(sandbox), tmp_path)
-    assert list((tmp_path / "conversations").iterdir()) == []
+            await export(make_client(sandbox), tmp_path / "all.jsonl")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_compression_that_is_none_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
@@ -158,19 +169,29 @@ async def test_a_conversation_that_cannot_be_made_whole_ends_the_export_or_is_re
         bad = whole.replace("=", "%3D")
         client = make_client(sandbox, middlewares=[lies])
         with pytest.raises(IncompleteError):
-            await export(client, tmp_path)
-        report = await export(client, tmp_path, on_error="skip")
+            await export(client, tmp_path / "all.jsonl")
+        report = await export(client, tmp_path / "all.jsonl", on_error="skip")
         assert [each.id for each in report.skipped] == [whole]
         assert report.conversations == 59 == len(lines(report.path))
+        with pytest.raises(IncompleteError):
+            await export(client, tmp_path / "all", on_error="raise")
+        report = await export(client, tmp_path / "all")
+        assert [each.id for each in report.skipped] == [whole]
+        assert report.conversations == 59
+        manifest = json.loads((tmp_path / "all" / "manifest.json").read_text())
+        assert [each["id"] for each in manifest["incomplete"]] == [whole]
+        assert "do not add up" in manifest["incomplete"][0]["why"]
 
 
 def test_gzip_is_a_whole_gzip_whoever_makes_it(tmp_path: Path) -> None:
-    writer = parts.PartWriter(tmp_path / "a.jsonl.gz", "gzip")
+    writer = Lines(FileSink(tmp_path / "a.jsonl.gz", tmp_path), "gzip")
     writer.write([b"{}", b"[]"])
-    writer.commit()
+    part = writer.commit("a.jsonl.gz")
     writer.discard()
-    assert zlib.decompress((tmp_path / "a.jsonl.gz").read_bytes(), wbits=31) == b"{}\n[]\n"
-    assert (writer.bytes_in, writer.bytes_out) == (6, (tmp_path / "a.jsonl.gz").stat().st_size)
+    written = (tmp_path / "a.jsonl.gz").read_bytes()
+    assert zlib.decompress(written, wbits=31) == b"{}\n[]\n"
+    assert (writer.bytes_in, part.bytes, part.rows) == (6, len(written), 2)
+    assert part.sha256 == hashlib.sha256(written).hexdigest()
 
 
 def test_a_report_is_plain_data() -> None:

@@ -3,6 +3,8 @@
 report = await export(client, "backup")
 """
 
-from .job import ExportReport, export
+from .job import export, plan_export
+from .report import ExportReport
+from .running import ExportProgress
 
-__all__ = ["ExportReport", "export"]
+__all__ = ["ExportProgress", "ExportReport", "export", "plan_export"]

@@ -1,125 +1,284 @@
-"""The export job: the stream of raw transcripts, into a part."""
+"""The export job: into a directory, in parts that are each there whole or not at all; or into one file."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Unpack, get_args
+from typing import Unpack, get_args
 
-import anyio
-from msgspec import Struct, field
+import anyio.to_thread
+from msgspec import Struct
 
-from .._transport.filters import ConversationFilters
+from .._transport import wire
+from .._transport.filters import ConversationFilters, Filters
+from .._transport.session import Session
 from ..client import AlliClient
-from ..errors import ConfigurationError
+from ..conversations import ConversationsAPI
+from ..errors import (
+    BadRequestError,
+    ConfigurationError,
+    ExportError,
+    IncompleteError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from ..models import Skipped, StreamStats
-from .parts import Compression, PartWriter
+from .destination import Destination, as_text, is_file
+from .journal import Binding, Complete, Plan, Run
+from .parts import Compression, Format, JsonLines, ShardWriter, compressor_of
+from .planning import Prospect, prospect
+from .report import ExportReport
+from .running import ExportProgress, OnError, Runner
+from .single import export_file
+from .stores import DirectoryStore, Store
 
-# What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
-_BATCH_BYTES = 1 << 20
-_PROGRESS_SECONDS = 0.1
-_SUFFIXES = {"gzip": ".jsonl.gz", "none": ".jsonl"}
-
-
-class ExportReport(Struct, kw_only=True):
-    """What an export did.
-
-    Attributes:
-        path: The file that was written.
-        conversations: In it, one a line.
-        chats: In them.
-        bytes: Of the file.
-        uncompressed_bytes: Of the lines.
-        seconds: From beginning to end.
-        requests: Sent, retries included.
-        retries: Of these, second and further tries.
-        skipped: With `on_error="skip"`: the conversations that could not be made whole, and why.
-    """
-
-    path: str
-    conversations: int
-    chats: int
-    bytes: int
-    uncompressed_bytes: int
-    seconds: float
-    requests: int
-    retries: int
-    skipped: list[Skipped] = field(default_factory=list)
+Time = datetime | float
 
 
 async def export(
     client: AlliClient,
     dest: str | os.PathLike[str],
     *,
-    compression: Compression = "gzip",
-    on_error: Literal["raise", "skip"] = "raise",
-    on_progress: Callable[[StreamStats], None] | None = None,
+    format: Format = "jsonl",  # noqa: A002 - what it is
+    compression: Compression | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
+    incremental: bool = False,
+    on_error: OnError | None = None,
+    on_progress: Callable[[ExportProgress], None] | None = None,
     **filters: Unpack[ConversationFilters],
 ) -> ExportReport:
-    """Write every conversation with all its chats, one a line, as JSON Lines.
+    """Write every conversation with all its chats.
 
-    A line is what the server sent, unknown fields included, with all chats in place of the few that come with a
-    list. The file is written under another name and renamed when it is whole: an export that is stopped at any
-    point leaves an earlier one as it was.
+    Into a directory the export is a journal of small steps. It can be killed at any byte, and the same call goes
+    on with it; when all is there, `manifest.json` says so. A line is what the server sent, unknown fields
+    included, with all chats in place of the few that come with a list.
 
     Args:
         client: Where from.
-        dest: A directory, which then holds `conversations/part-00000.jsonl.gz`; or a file, by its name's ending
-            (`.jsonl`, `.jsonl.gz`), which also decides the compression.
-        compression: `"gzip"` or `"none"`.
-        on_error: `"skip"` goes on past a conversation whose chats cannot be had, and reports it.
+        dest: A directory, which then holds `conversations/*.jsonl.gz`, the manifest and the journal; or one file,
+            by its name's ending (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`), which also decides the compression. A file
+            has no journal: it is there whole, or the earlier one still is.
+        format: `"jsonl"`, or `"parquet"`: flat datasets in `conversations/` and `chats/`.
+        compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, and zstd in Parquet.
+        since: With a first chat from this time on; the same as `first_chat_started_at`.
+        until: With a first chat up to this time; the same as `first_chat_end_at`.
+        incremental: When a run was completed before: only what has had a chat since. The latest run's version of
+            a conversation holds.
+        on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
+            export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
         **filters: See `ConversationFilters`.
 
     Raises:
-        ExportError: The file system refuses.
+        ConfigurationError: The destination holds an export of something else, or an option cannot be right.
+        ExportError: The file system refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    if compression not in get_args(Compression):
-        raise ConfigurationError(f'compression: expected "gzip" or "none", got {compression!r}')
-    path, compression = _part(Path(dest), compression)
-    started = time.monotonic()
-    stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
-    # Asked before the first request: a destination that cannot be written is known at once.
-    writer = await anyio.to_thread.run_sync(PartWriter, path, compression)
+    wanted = Wanted.checked(format, compression, since, until, incremental, filters)
+    path = Path(dest)
+    if on_error not in (None, *get_args(OnError)):
+        raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
+    if is_file(path):
+        if incremental or format != "jsonl":
+            raise ConfigurationError(f"dest: {path} is a file; incremental and Parquet exports need a directory")
+        plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
+        return await export_file(
+            client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
+        )
+    store = DirectoryStore(path)
+    lock = store.lock()
+    await anyio.to_thread.run_sync(lock.__enter__)
     try:
-        lines: list[bytes] = []
-        size = 0
-        told = started
-        async with stream:
-            async for transcript in stream:
-                lines.append(transcript.json)
-                size += len(transcript.json)
-                if size >= _BATCH_BYTES:
-                    await anyio.to_thread.run_sync(writer.write, lines)
-                    lines, size = [], 0
-                if on_progress is not None and (now := time.monotonic()) - told >= _PROGRESS_SECONDS:
-                    told = now
-                    on_progress(stream.stats)
-        if lines:
-            await anyio.to_thread.run_sync(writer.write, lines)
-        await anyio.to_thread.run_sync(writer.commit)
+        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
+        return await job.run()
     finally:
-        writer.discard()
-    if on_progress is not None:
-        on_progress(stream.stats)
-    return ExportReport(
-        path=str(path),
-        conversations=stream.stats.conversations,
-        chats=stream.stats.chats,
-        bytes=writer.bytes_out,
-        uncompressed_bytes=writer.bytes_in,
-        seconds=time.monotonic() - started,
-        requests=stream.stats.requests,
-        retries=stream.stats.retries,
-        skipped=stream.skipped,
-    )
+        lock.__exit__(None, None, None)
 
 
-def _part(dest: Path, compression: Compression) -> tuple[Path, Compression]:
-    """The file to write, and how: a destination named like a file is one."""
-    if dest.is_dir() or not dest.name.endswith((".jsonl", ".jsonl.gz")):
-        return dest / "conversations" / f"part-00000{_SUFFIXES[compression]}", compression
-    return dest, "gzip" if dest.name.endswith(".gz") else "none"
+async def plan_export(
+    client: AlliClient,
+    *,
+    since: Time | None = None,
+    until: Time | None = None,
+    **filters: Unpack[ConversationFilters],
+) -> Prospect:
+    """The plan that an export into a new directory would begin with, and about how many requests it takes.
+
+    Nothing is written.
+    """
+    wanted = Wanted.checked("jsonl", None, since, until, False, filters)
+    return await prospect(client.conversations._session, wanted.filters)
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What was asked for, checked.
+
+    Attributes:
+        binding: What the destination is to hold.
+        filters: The same, for requests.
+        bounds: `since` and `until`, as filters.
+        incremental: Only what is new.
+    """
+
+    binding: Binding
+    filters: Filters
+    bounds: dict[str, Time]
+    incremental: bool
+
+    @classmethod
+    def checked(
+        cls,
+        format: str,  # noqa: A002 - what it is
+        compression: str | None,
+        since: Time | None,
+        until: Time | None,
+        incremental: bool,
+        filters: ConversationFilters,
+    ) -> Wanted:
+        """Check it all, before anything is sent or written.
+
+        Raises:
+            ConfigurationError: A value that cannot be right.
+        """
+        for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
+            if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
+                choices = " or ".join(f'"{each}"' for each in get_args(kind))
+                raise ConfigurationError(f"{name}: expected {choices}, got {value!r}")
+        given = {"first_chat_started_at": since, "first_chat_end_at": until}
+        bounds = {name: value for name, value in given.items() if value is not None}
+        for name, short in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
+            if name in bounds and filters.get(name) is not None:
+                raise ConfigurationError(f"{short}: the same as {name}; give one of them")
+        checked = Filters.checked(ConversationFilters(**{**filters, **bounds}))  # type: ignore[typeddict-item]
+        if incremental and checked.on_last_chat:
+            raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
+        packed = compression or ("zstd" if format == "parquet" else "gzip")
+        if format == "jsonl":
+            compressor_of(packed)
+        binding = Binding(
+            format=format,
+            compression=packed,
+            filters=sorted((name, as_text(value)) for name, value in checked.pairs),
+        )
+        return cls(binding=binding, filters=checked, bounds=bounds, incremental=incremental)
+
+
+class _Job:
+    """An export into a store that is held."""
+
+    def __init__(
+        self,
+        session: Session,
+        store: Store,
+        wanted: Wanted,
+        on_error: OnError,
+        on_progress: Callable[[ExportProgress], None] | None,
+    ) -> None:
+        self._own = StreamStats()
+        self._session = session.counting(self._own)
+        self._store = store
+        self._wanted = wanted
+        self._on_error = on_error
+        self._on_progress = on_progress
+        self._destination = Destination(store)
+        self._began = time.monotonic()
+
+    async def run(self) -> ExportReport:
+        """Go on with what is there, or begin."""
+        destination = self._destination
+        await anyio.to_thread.run_sync(destination.open, self._wanted.binding)
+        run = destination.unfinished
+        if run is not None and run.plan.kind == "compact":
+            # Nothing of it is needed: what it was made of is all still there.
+            await anyio.to_thread.run_sync(destination.drop, run)
+            run = destination.unfinished
+        latest = destination.runs[-1].plan if destination.runs else None
+        if latest is not None:
+            await self._check_project(latest.ids)
+        if run is None and latest is not None and not self._wanted.incremental:
+            await anyio.to_thread.run_sync(destination.write_manifest)
+            return self._report(destination.runs[-1], None)
+        if run is None:
+            run = await self._begin(latest)
+        return await self._do(run)
+
+    async def _check_project(self, ids: list[str]) -> None:
+        """The destination is bound to the conversations in it, not to an address or a key, which can change.
+
+        Raises:
+            ExportError: The server knows none of them.
+        """
+        for each in ids:
+            try:
+                await ConversationsAPI(self._session).get(each)
+            except (NotFoundError, BadRequestError, PermissionDeniedError):
+                continue
+            return
+        if ids:
+            raise ExportError(
+                f"{self._store} holds conversations that this server and key do not know: of another project? "
+                "Export this one to a directory of its own"
+            )
+
+    async def _begin(self, latest: Plan | None) -> Run:
+        before = self._own.requests, self._own.retries
+        number = 1 + max((run.plan.run for run in self._destination.runs), default=0)
+        plan = (await prospect(self._session, self._wanted.filters, run=number, after=latest)).plan
+        plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
+        return await anyio.to_thread.run_sync(self._plan, plan)
+
+    def _plan(self, plan: Plan) -> Run:
+        self._destination.begin(self._wanted.binding)
+        run = Run.begin(self._store, plan)
+        self._destination.runs.append(run)
+        return run
+
+    async def _do(self, run: Run) -> ExportReport:
+        filters = self._wanted.filters
+        if run.plan.since is not None:
+            filters = Filters((*filters.pairs, ("startedAt", wire.epoch_text(run.plan.since, milliseconds=True))))
+        runner = Runner(
+            self._session,
+            filters,
+            run,
+            lambda shard: self._writer(run.plan.run, shard),
+            on_error=self._on_error,
+            on_progress=self._on_progress,
+        )
+        progress = await runner.run()
+        complete = Complete(
+            run=run.plan.run,
+            seconds=round(time.monotonic() - self._began, 3),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        await anyio.to_thread.run_sync(self._destination.finish, run, complete)
+        return self._report(run, progress)
+
+    def _writer(self, run: int, shard: str) -> ShardWriter:
+        return JsonLines(self._store, run, shard, self._wanted.binding.compression)
+
+    def _report(self, run: Run, progress: ExportProgress | None) -> ExportReport:
+        commits = list(run.ledger.commits.values())
+        return ExportReport(
+            path=str(self._store),
+            conversations=sum(each.conversations for each in commits),
+            chats=sum(each.chats for each in commits),
+            bytes=sum(part.bytes for part in run.parts),
+            uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
+            seconds=time.monotonic() - self._began,
+            requests=self._own.requests + (progress.requests if progress else 0),
+            retries=self._own.retries + (progress.retries if progress else 0),
+            skipped=[
+                Skipped(each.id, IncompleteError(each.why)) for commit in commits for each in commit.incomplete
+            ],
+            quarantined=sum(len(each.quarantined) for each in commits),
+            run=run.plan.run,
+            kind=run.plan.kind,
+            parts=len(run.parts),
+            resumed=progress.resumed if progress else 0,
+            finished_before=progress is None,
+        )

@@ -1,22 +1,56 @@
-"""A part: a file of JSON Lines that is there whole or not at all."""
+"""Parts of JSON Lines: a conversation with all its chats a line, as the server sent it, compressed as it comes."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import hashlib
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
-from ..errors import ExportError
+from ..errors import ConfigurationError
+from ..models import RawTranscript
+from .journal import Bad, Part
+from .stores import Sink, Store
 
-Compression = Literal["gzip", "none"]
+Format = Literal["jsonl", "parquet"]
+Compression = Literal["gzip", "zstd", "none"]
+
+SUFFIXES = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}
 
 
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+class Compressor(Protocol):
+    """What takes bytes and gives fewer."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take some; gives what is ready."""
+        ...
+
+    def flush(self) -> bytes:
+        """The rest."""
+        ...
+
+
+class ShardWriter(Protocol):
+    """Writes the parts of a shard. The methods block and are meant for a worker thread, one at a time."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Of the records, before they are compressed."""
+        ...
+
+    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+        """Add records; gives those that could not be, and why."""
+        ...
+
+    def commit(self, shard: str) -> list[Part]:
+        """Make the parts those of a shard."""
+        ...
+
+    def discard(self) -> None:
+        """Leave nothing behind. After `commit` it does nothing."""
+        ...
 
 
 class _Plain:
@@ -27,81 +61,128 @@ class _Plain:
         return b""
 
 
-def _gzip() -> _Compressor:
-    """A gzip compressor, of isal where it is installed."""
+def _gzip() -> Compressor:
+    """A gzip compressor, of isal where it is installed, which is many times as fast."""
     module: Any
     try:
         from isal import isal_zlib as module
     except ImportError:
         module = zlib
-    compressor: _Compressor = module.compressobj(level=1, wbits=31)
+    compressor: Compressor = module.compressobj(level=1, wbits=31)
     return compressor
 
 
-class PartWriter:
-    """Writes under a temporary name beside the part; `commit` makes it the part, or nothing does.
+def _zstd() -> Compressor:
+    """A zstd compressor, of the standard library from Python 3.14 on."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            made: Compressor = import_module(name).ZstdCompressor(level=3)
+            return made
+    raise ConfigurationError("compression: zstd needs backports.zstd: pip install 'alli-async[zstd]'")
 
-    The methods block and are meant for a worker thread, one at a time.
 
-    Args:
-        path: The part. Its directory is made when it is not there.
-        compression: Of the whole file.
+_COMPRESSORS: dict[str, Callable[[], Compressor]] = {"gzip": _gzip, "zstd": _zstd, "none": _Plain}
+
+
+def compressor_of(compression: str) -> Compressor:
+    """A compressor by its name.
 
     Raises:
-        ExportError: From every method, when the file system refuses.
+        ConfigurationError: What it needs is not installed.
+    """
+    return _COMPRESSORS[compression]()
+
+
+class Hashed:
+    """A sink that knows what went through it.
+
+    Attributes:
+        bytes_out: How many bytes.
     """
 
-    def __init__(self, path: Path, compression: Compression) -> None:
-        self.path = path
-        self.bytes_in = 0
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
         self.bytes_out = 0
-        self._temporary = path.with_name(f".{path.name}.partial")
-        self._compressor = _gzip() if compression == "gzip" else _Plain()
-        with self._errors():
-            for directory in reversed((path.parent, *path.parent.parents)):
-                if not directory.exists():
-                    directory.mkdir(mode=0o700, exist_ok=True)
-            # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
-            self._temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            self._file = os.fdopen(os.open(self._temporary, flags, 0o600), "wb", buffering=0)
+
+    def write(self, data: bytes, /) -> int:
+        """Add bytes."""
+        self._hash.update(data)
+        self.bytes_out += len(data)
+        return self._sink.write(data)
+
+    def commit(self, name: str, rows: int) -> Part:
+        """Make it a part of so many rows."""
+        self._sink.commit(name)
+        return Part(name=name, rows=rows, bytes=self.bytes_out, sha256=self._hash.hexdigest())
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._sink.discard()
+
+
+class Lines:
+    """Compressed lines into a sink.
+
+    Attributes:
+        bytes_in: Of the lines.
+        rows: How many lines.
+    """
+
+    def __init__(self, sink: Sink, compression: str) -> None:
+        self.bytes_in = 0
+        self.rows = 0
+        self._out = Hashed(sink)
+        self._compressor = compressor_of(compression)
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Add lines, which hold no newline themselves."""
         data = b"\n".join(lines) + b"\n"
         self.bytes_in += len(data)
-        self._put(self._compressor.compress(data))
+        self.rows += len(lines)
+        if packed := self._compressor.compress(data):
+            self._out.write(packed)
 
-    def commit(self) -> None:
-        """Make it the part: flush, fsync, rename, fsync of the directory."""
-        self._put(self._compressor.flush())
-        with self._errors():
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._temporary.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+    def commit(self, name: str) -> Part:
+        """Make it a part."""
+        self._out.write(self._compressor.flush())
+        return self._out.commit(name, self.rows)
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
-        self._file.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        """Leave nothing behind."""
+        self._out.discard()
 
-    def _put(self, data: bytes) -> None:
-        with self._errors():
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-        self.bytes_out += len(data)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Any:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ExportError(f"cannot write {self.path}: {reason}") from None
+class JsonLines:
+    """The part of a shard, as JSON Lines."""
+
+    def __init__(self, store: Store, run: int, shard: str, compression: str) -> None:
+        self._run = run
+        self._suffix = SUFFIXES[compression]
+        self._lines = Lines(store.sink(self._name(shard)), compression)
+
+    @property
+    def bytes_in(self) -> int:
+        """Of the lines."""
+        return self._lines.bytes_in
+
+    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+        """Add records; bytes that were sent as JSON can always be."""
+        self._lines.write([record.json for record in records])
+        return []
+
+    def commit(self, shard: str) -> list[Part]:
+        """Make it the part of a shard."""
+        return [self._lines.commit(self._name(shard))]
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._lines.discard()
+
+    def _name(self, shard: str) -> str:
+        return f"conversations/{part_name(self._run, shard)}{self._suffix}"
+
+
+def part_name(run: int, shard: str) -> str:
+    """What the parts of a shard are called, whatever their kind."""
+    return f"run-{run:05}-shard-{shard}"

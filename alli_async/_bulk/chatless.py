@@ -1,0 +1,138 @@
+"""Conversations without chats: they are in no time window, and stand at one end of the list or the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from .._transport.filters import Filters
+from .._transport.session import Session
+from ..errors import BadRequestError, DecodeError
+from ..models import Order
+from .lenient import Note
+from .listing import Listing
+from .offsets import cursor_at
+from .pages import MAX_PAGE_SIZE, after, walk
+from .shards import Row, Shard, Span, listing_of, window
+
+_ASC, _DESC = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
+
+
+@dataclass(slots=True)
+class Chatless:
+    """The search for them in one list.
+
+    Args:
+        session: Where the requests go.
+        filters: What the list holds.
+        span: Of its windows.
+        timed: About how many conversations with chats it has.
+        last: The shard of the latest conversations.
+        note: Told of records that cannot be decoded.
+    """
+
+    session: Session
+    filters: Filters
+    span: Span
+    timed: int
+    last: Shard
+    note: Note
+    _bad: list[tuple[bytes, DecodeError]] = field(default_factory=list)
+
+    async def find(self) -> dict[str, Row]:
+        """Those there are, by id. One that gets its first chat meanwhile may be among them or not."""
+        listing = listing_of(self.session, self.filters, self._keep)
+        for order in (_ASC, _DESC):
+            first = await listing.page(order=order)
+            if first.conversations and first.conversations[0].last_chat_time is None:
+                return self._told(await self._head(listing, order))
+        return self._told(await self._far_end(listing))
+
+    def _keep(self, raw: bytes, error: DecodeError) -> None:
+        self._bad.append((raw, error))
+
+    def _told(self, found: dict[str, Row]) -> dict[str, Row]:
+        """Tell of the bad records that no window holds: one that does is told of by its shard."""
+        for raw, error in self._bad:
+            record = msgspec.json.decode(raw)
+            if not isinstance(record, dict) or record.get("lastChatTime") is None:
+                self.note(raw, error)
+        return found
+
+    async def _head(self, listing: Listing, order: Order) -> dict[str, Row]:
+        """From this end up to the first that has chats.
+
+        One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
+        an offset; so the row is walked until nothing new is met.
+        """
+        found: dict[str, Row] = {}
+        while True:
+            unseen = pages = 0
+            async with aclosing(walk(listing.fetch(order))) as more:
+                async for page in more:
+                    pages += 1
+                    unseen += _collect(page.conversations, found)
+                    if page.conversations and page.conversations[-1].last_chat_time is not None:
+                        break
+            if pages == 1 or not unseen:
+                return found
+
+    async def _far_end(self, listing: Listing) -> dict[str, Row]:
+        """Where neither end begins with them, they stand at the end of both orders, if there are any."""
+        found: dict[str, Row] = {}
+        near = await self._by_offset(listing) or await self._by_trail(listing)
+        fetch = listing.fetch(_ASC)
+        pages: AsyncIterator[Any] = after(near, fetch) if near is not None else walk(fetch)
+        async with aclosing(pages) as more:  # type: ignore[type-var]  # an async generator, both
+            async for page in more:
+                _collect(page.conversations, found)
+        return found
+
+    async def _by_offset(self, listing: Listing) -> Any | None:
+        """A page near the end, where cursors are offsets; its first row has chats, so all without come after."""
+        pages = []
+        async with aclosing(walk(listing.fetch(_ASC))) as more:
+            async for page in more:
+                pages.append(page)
+                if len(pages) == 2 or not page.cursor:
+                    break
+        if len(pages) < 2 or any(len(page.conversations) != MAX_PAGE_SIZE or not page.cursor for page in pages):
+            return None
+        cursor_of = cursor_at([page.cursor for page in pages], [MAX_PAGE_SIZE, 2 * MAX_PAGE_SIZE])
+        back = MAX_PAGE_SIZE
+        while cursor_of is not None and (at := self.timed - back) > 2 * MAX_PAGE_SIZE:
+            page = await listing.page(order=_ASC, cursor=cursor_of(at))
+            if page.conversations and page.conversations[0].last_chat_time is not None:
+                return page
+            back *= 4
+        return None
+
+    async def _by_trail(self, listing: Listing) -> Any | None:
+        """A page near the end, where a cursor of a window also serves without the window."""
+        reach = self.span.high - self.last.start if self.last.start is not None else 0.0
+        for widening in (1.0, 64.0, 4096.0):
+            start = self.span.high - max(reach, 4 * self.span.resolution) * widening
+            last = Shard(name="", start=max(start, self.span.low))
+            within = listing_of(self.session, window(self.filters, last, self.span), self._keep)
+            first = await within.page(order=_ASC, page_size=1)
+            if not first.cursor:
+                continue
+            try:
+                here = await within.page(order=_ASC, cursor=first.cursor)
+                there = await listing.page(order=_ASC, cursor=first.cursor)
+            except BadRequestError:
+                return None
+            ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))
+            return there if ids and ids == all_ids[: len(ids)] else None
+        return None
+
+
+def _collect(rows: list[Row], found: dict[str, Row]) -> int:
+    """Put the new ones of a page to the others; gives how many were new."""
+    new = [row for row in rows if row.last_chat_time is None and row.id not in found]
+    found.update((row.id, row) for row in new)
+    return len(new)

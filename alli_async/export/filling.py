@@ -1,0 +1,94 @@
+"""Filling the parts of a shard: batches to a thread, and one version of each conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio.to_thread
+
+from .._bulk.shards import Shard
+from ..models import RawTranscript
+from .journal import Bad, Part
+from .parts import ShardWriter
+
+# What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
+BATCH_BYTES = 1 << 20
+
+
+class Again(Exception):  # noqa: N818 - no failure: the shard is walked once more
+    """A conversation came a second time, after the first was written: it was short then.
+
+    Attributes:
+        ids: Of such conversations.
+    """
+
+    def __init__(self, ids: set[str]) -> None:
+        super().__init__(f"{len(ids)} conversations came twice")
+        self.ids = ids
+
+
+class Filling:
+    """The parts of a shard while they are filled.
+
+    Args:
+        writer: Writes them.
+        held: Conversations that are known to come twice; they are written at the end, as they came last.
+
+    Attributes:
+        shard: What the shard has become, should it have been split.
+        chats: In the conversations taken.
+        bad: Records that could not be written, and why.
+    """
+
+    def __init__(self, writer: ShardWriter, held: set[str]) -> None:
+        self.writer = writer
+        self.bad: list[Bad] = []
+        self.shard: Shard | None = None
+        self.chats = 0
+        self._ids: dict[str, int] = {}
+        self._held: dict[str, RawTranscript | None] = dict.fromkeys(held)
+        self._repeated: set[str] = set()
+        self._batch: list[RawTranscript] = []
+        self._size = 0
+
+    @property
+    def conversations(self) -> int:
+        """Conversations taken."""
+        return len(self._ids)
+
+    def has(self, ids: Sequence[str]) -> bool:
+        """Whether any of these was taken."""
+        return any(each in self._ids for each in ids)
+
+    async def add(self, transcript: RawTranscript) -> None:
+        """Take a conversation."""
+        if transcript.id in self._held:
+            self._held[transcript.id] = transcript
+        elif transcript.id in self._ids:
+            self._repeated.add(transcript.id)
+        else:
+            self._batch.append(transcript)
+            self._size += len(transcript.json)
+        self.chats += transcript.chat_count - self._ids.get(transcript.id, 0)
+        self._ids[transcript.id] = transcript.chat_count
+        if self._size >= BATCH_BYTES:
+            await self._write()
+
+    async def end(self, shard: str) -> list[Part]:
+        """Write what is left, and make the parts those of a shard.
+
+        Raises:
+            Again: Conversations came twice that were not known to; nothing is committed.
+        """
+        if self._repeated:
+            raise Again(self._repeated)
+        self._batch += [each for each in self._held.values() if each is not None]
+        await self._write()
+        return await anyio.to_thread.run_sync(self.writer.commit, shard)
+
+    async def _write(self) -> None:
+        if self._batch:
+            batch, self._batch, self._size = self._batch, [], 0
+            for bad in await anyio.to_thread.run_sync(self.writer.write, batch):
+                self.bad.append(bad)
+                self.chats -= self._ids.pop(bad.id or "", 0)

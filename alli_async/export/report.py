@@ -1,0 +1,45 @@
+"""What an export tells at its end."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from ..models import Skipped
+
+
+class ExportReport(Struct, kw_only=True):
+    """What an export did.
+
+    Attributes:
+        path: The directory, or the file, that was written.
+        conversations: In the parts of this run, those that were written before it was gone on with included.
+        chats: In them.
+        bytes: Of the parts.
+        uncompressed_bytes: Of the records.
+        seconds: From beginning to end, of this process.
+        requests: Sent by this process, retries included.
+        retries: Of these, second and further tries.
+        skipped: The conversations that could not be made whole, and why.
+        quarantined: Records that could not be decoded: lines of `quarantine.jsonl`.
+        run: The number of the run; 0 for a single file.
+        kind: `"full"`, `"incremental"` or `"compact"`.
+        parts: Files that were written.
+        resumed: Conversations that were found written already.
+        finished_before: Everything was there already, and nothing was done.
+    """
+
+    path: str
+    conversations: int
+    chats: int
+    bytes: int
+    uncompressed_bytes: int
+    seconds: float
+    requests: int
+    retries: int
+    skipped: list[Skipped] = field(default_factory=list)
+    quarantined: int = 0
+    run: int = 0
+    kind: str = "full"
+    parts: int = 1
+    resumed: int = 0
+    finished_before: bool = False

@@ -1,0 +1,176 @@
+"""The journal: whatever happens in whatever order, what is written and what is pending are the whole span."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from alli_async import ExportError
+from alli_async._bulk.shards import Shard
+from alli_async.export.journal import Commit, Fate, Ledger, Part, Plan, Run, check_cover, load_runs, split_of
+from alli_async.export.stores import DirectoryStore, FileSink
+
+
+class Killed(Exception):  # noqa: N818 - no error: somebody pulled the plug
+    pass
+
+
+class Crashing(DirectoryStore):
+    """A directory whose process is killed at a chosen step of the next write."""
+
+    step: int | None = None
+
+    def sink(self, name: str) -> FileSink:
+        sink = super().sink(name)
+        if self.step == 0:
+            sink._file.close()
+            raise Killed
+        commit = sink.commit
+
+        def stopped(name: str) -> None:
+            if self.step == 1:
+                raise Killed
+            commit(name)
+            if self.step == 2:
+                raise Killed
+
+        sink.commit = stopped  # type: ignore[method-assign]
+        sink.discard = sink._file.close  # type: ignore[method-assign]  # a killed process tidies nothing
+        return sink
+
+
+def plan(cuts: list[float]) -> Plan:
+    bounds = [None, *cuts, None]
+    shards = [
+        Shard(name=f"{number:05}", start=start, end=end) for number, (start, end) in enumerate(pairwise(bounds))
+    ]
+    return Plan(run=1, kind="full", snapshot="2026-01-01T00:00:00+00:00", shards=shards)
+
+
+def commit() -> Commit:
+    return Commit(parts=[], conversations=1, chats=1, uncompressed_bytes=1)
+
+
+class Journal(RuleBasedStateMachine):
+    """Commits, splits and crashes, in any interleaving, over files; and a process that reads them anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = Crashing(Path(self.folder.name))
+        self.run = Run.begin(self.store, plan([100.0, 200.0, 300.0]))
+        self.committed: set[str] = set()
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    @precondition(lambda self: self.run.ledger.pending)
+    @rule(data=st.data(), step=st.sampled_from([None, None, 0, 1, 2]))
+    def commit(self, data: st.DataObject, step: int | None) -> None:
+        shard = data.draw(st.sampled_from(self.run.ledger.pending))
+        if self.tell(Fate(shard=shard.name, commit=commit()), step):
+            self.committed.add(shard.name)
+
+    @precondition(lambda self: any(each.end is not None for each in self.run.ledger.pending))
+    @rule(data=st.data(), step=st.sampled_from([None, None, 0, 1, 2]))
+    def split(self, data: st.DataObject, step: int | None) -> None:
+        shard = data.draw(st.sampled_from([each for each in self.run.ledger.pending if each.end is not None]))
+        assert shard.end is not None
+        low = 0.0 if shard.start is None else shard.start
+        shares = sorted(data.draw(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=4, unique=True)))
+        cuts = [low + (shard.end - low) * share for share in shares]
+        if len({low, shard.end, *cuts}) == len(cuts) + 2:
+            self.tell(Fate(shard=shard.name, split=split_of(shard, cuts)), step)
+
+    @rule()
+    def resume(self) -> None:
+        self.store = Crashing(Path(self.folder.name))
+        self.store.sweep()
+        (self.run,) = load_runs(self.store)
+
+    def tell(self, fate: Fate, step: int | None) -> bool:
+        """Whether it was noted."""
+        self.store.step = step
+        try:
+            self.run.tell(fate)
+        except Killed:
+            self.resume()
+            return step == 2
+        finally:
+            self.store.step = None
+        return True
+
+    @invariant()
+    def the_span_is_covered(self) -> None:
+        self.run.ledger.check()
+        assert set(self.run.ledger.commits) == self.committed
+
+    @invariant()
+    def what_is_on_disk_says_the_same(self) -> None:
+        (there,) = load_runs(DirectoryStore(Path(self.folder.name)))
+        assert there.ledger.pending == self.run.ledger.pending
+        assert there.ledger.commits.keys() == self.committed
+
+
+TestJournal = Journal.TestCase
+TestJournal.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [],
+        [Shard(name="a", end=1.0)],
+        [Shard(name="a", end=1.0), Shard(name="b", start=2.0)],
+        [Shard(name="a", end=2.0), Shard(name="b", start=1.0)],
+        [Shard(name="a"), Shard(name="b", start=1.0)],
+        [Shard(name="a", end=1.0), Shard(name="a", start=1.0)],
+    ],
+)
+def test_gaps_overlaps_and_names_given_twice_are_seen(shards: list[Shard]) -> None:
+    with pytest.raises(ValueError, match="shard"):
+        check_cover(shards, None, None)
+
+
+def test_a_shard_has_one_fate() -> None:
+    ledger = Ledger(plan([1.0]))
+    ledger.tell(Fate(shard="00000", commit=commit()))
+    for fate in (
+        Fate(shard="00000", commit=commit()),
+        Fate(shard="00007", commit=commit()),
+        Fate(shard="00001"),
+        Fate(shard="00001", commit=commit(), split=[]),
+        Fate(shard="00001", split=[Shard(name="x", start=2.0)]),
+    ):
+        with pytest.raises(ValueError, match="shard"):
+            ledger.tell(fate)
+    assert [shard.name for shard in ledger.pending] == ["00001"]
+
+
+def test_a_record_is_written_once_and_readable_by_people(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    run = Run.begin(store, plan([1.0]))
+    part = Part(name="conversations/x", rows=1, bytes=2, sha256="f")
+    run.tell(Fate(shard="00000", commit=Commit(parts=[part], conversations=1, chats=0, uncompressed_bytes=9)))
+    text = (tmp_path / "_journal" / "run-00001-shard-00000.json").read_text()
+    assert '"name": "conversations/x"' in text
+    with pytest.raises(ExportError, match="is there already"):
+        Run.begin(store, plan([1.0]))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"run": "x"}'])
+def test_a_record_that_is_none_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    store = DirectoryStore(tmp_path)
+    Run.begin(store, plan([1.0]))
+    (tmp_path / "_journal" / "run-00001-shard-00000.json").write_text(text)
+    with pytest.raises(ExportError, match="run-00001: not a record"):
+        load_runs(store)
+    (tmp_path / "_journal" / "run-00001-shard-00000.json").write_text('{"shard": "9"}')
+    with pytest.raises(ExportError, match="run-00001: shard 9"):
+        load_runs(store)
