@@ -55,10 +55,15 @@ def test_export_from_the_embedded_sandbox_ends_in_a_summary(tmp_path: Path) -> N
     done = run("export", "backup", "--sandbox", "300", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.match(r"Exported 300 conversations with [\d,]+ chats in \d+\.\d s \([\d,]+/s\)\.\n", done.stdout)
-    assert "backup/conversations/part-00000.jsonl.gz" in done.stdout
-    written = gzip.decompress((tmp_path / "backup/conversations/part-00000.jsonl.gz").read_bytes())
-    assert len(written.splitlines()) == 300
+    assert "2 in backup/conversations, run 1 (full)" in done.stdout
+    parts = sorted((tmp_path / "backup/conversations").iterdir())
+    assert sum(len(gzip.decompress(part.read_bytes()).splitlines()) for part in parts) == 300
     assert done.stderr == ""
+    # Another port, the same conversations: it is the same export, and done.
+    again = run("export", "backup", "--sandbox", "300", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("Complete already: 300 conversations")
+    assert "--incremental" in again.stdout
 
 
 def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -140,6 +145,12 @@ def test_conversations_chats_and_daily_print_one_record_a_line(sandbox: Sandbox)
         (("export", "x", "--started-at", "tomorrow"), 2, "no ISO 8601 time"),
         (("export", "x", "--region", "eu"), 2, "'us', 'ja'"),
         (("export", "x", "--sandbox", "5", "--started-at", "5", "--end-at", "4"), 2, "lies after"),
+        (("export", "x", "--sandbox", "5", "--incremental", "--started-at", "5"), 2, "incremental: "),
+        (("export", "x", "--sandbox", "5", "--since", "5", "--first-chat-started-at", "5"), 2, "since: the same"),
+        (("export", "x.jsonl", "--sandbox", "5", "--format", "parquet"), 2, "x.jsonl is a file"),
+        (("export", "x", "--format", "csv"), 2, "'jsonl', 'parquet'"),
+        (("compact", "nowhere"), 2, "does not exist"),
+        (("compact", "."), 1, "no complete export"),
         (("chats", "..", "--base-url", "http://127.0.0.1:9"), 2, "no key"),
         (("sandbox", "--fault", "503"), 2, "503=0.05"),
         (("sandbox", "--fault", "boom=1"), 2, "boom"),
@@ -173,11 +184,11 @@ def test_an_error_is_one_line_and_code_1_without_a_traceback_or_the_key(sandbox:
     assert "Not a directory" in done.stderr
 
 
-def test_skipped_conversations_are_said_and_make_the_code_1(tmp_path: Path) -> None:
+def test_skipped_conversations_are_said_and_make_the_code_3(tmp_path: Path) -> None:
     with Sandbox(conversations=60, embed=0) as sandbox:
         sandbox.script("listConversationChats", [404])
-        done = run("export", str(tmp_path), "--on-error", "skip", sandbox=sandbox)
-    assert done.returncode == 1
+        done = run("export", str(tmp_path), sandbox=sandbox)
+    assert done.returncode == 3
     assert "Exported 59 conversations" in done.stdout
     assert "  skipped   " in done.stdout
 
@@ -209,7 +220,9 @@ def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_
     assert process.returncode == code
     assert errors in ("alli-async: interrupted\n", "alli-async: terminated\n")
     assert output == ""
-    assert list((tmp_path / "out" / "conversations").iterdir()) == []
+    # What was committed is there; nothing half is.
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_the_sandbox_command_serves_what_it_says_until_it_is_interrupted() -> None:
@@ -236,14 +249,15 @@ def test_on_a_terminal_there_is_a_bar_and_elsewhere_lines(tmp_path: Path) -> Non
         shown = terminal([*COMMAND, "export", str(tmp_path / "a")], environment(sandbox, TERM="xterm"))
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
     assert "exporting" in text
-    assert re.search(r"[\d,]+ chats · [\d,]+/s", text)
+    assert re.search(r"[\d,]+ of about 1,\d\d\d conversations, [\d,]+ chats, [\d,]+\s+requests\s+\([\d,]+/s", text)
+    assert re.search(r"\d+\s+in\s+flight", text)
     assert "Exported 1,500 conversations" in text
 
 
 def test_the_version_and_the_help_are_there() -> None:
     assert run("--version").stdout == f"alli-async, version {__version__}\n"
     shown = run("--help").stdout
-    assert all(name in shown for name in ("export", "conversations", "chats", "daily", "sandbox"))
+    assert all(name in shown for name in ("export", "compact", "conversations", "chats", "daily", "sandbox"))
     assert "--api-key" not in run("export", "--help").stdout.replace("--api-key-file", "")
 
 

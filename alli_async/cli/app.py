@@ -8,7 +8,7 @@ import click
 
 from .. import __version__
 from ..errors import AlliError, ConfigurationError
-from .exporting import export_command
+from .exporting import compact_command, export_command
 from .reading import chats_command, conversations_command, daily_command
 from .runtime import INTERRUPTED
 from .serving import sandbox_command
@@ -42,5 +42,12 @@ def cli() -> None:
     """
 
 
-for _command in (export_command, conversations_command, chats_command, daily_command, sandbox_command):
+for _command in (
+    export_command,
+    compact_command,
+    conversations_command,
+    chats_command,
+    daily_command,
+    sandbox_command,
+):
     cli.add_command(_command)

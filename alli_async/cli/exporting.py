@@ -1,16 +1,22 @@
-"""alli-async export."""
+"""alli-async export and compact."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
-from ..export import ExportReport, export
-from .options import connection_options, filter_options, split
+from ..export import ExportReport, compact, export, plan_export
+from ..export.planning import Prospect
+from ..models import to_datetime
+from .options import connection_options, filter_options, moment, split
 from .progress import showing
 from .runtime import asynchronous, open_client
+
+# All was written but for what the report lists.
+_LACKING = 3
 
 
 @click.command("export")
@@ -19,52 +25,103 @@ from .runtime import asynchronous, open_client
     "--sandbox", type=click.IntRange(min=0), metavar="N", help="From an embedded sandbox of N conversations."
 )
 @click.option(
-    "--compression", type=click.Choice(["gzip", "none"]), default="gzip", show_default=True, help="Of the file."
+    "--format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="Of the files."
 )
+@click.option(
+    "--compression",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    help="Of the files; gzip, or in Parquet zstd, if left out.",
+)
+@click.option("--since", type=moment, metavar="TIME", help="With a first chat from this time on.")
+@click.option("--until", type=moment, metavar="TIME", help="With a first chat up to this time.")
+@click.option("--incremental", is_flag=True, help="After a complete run: only what has had a chat since.")
 @click.option(
     "--on-error",
     type=click.Choice(["raise", "skip"]),
-    default="raise",
-    show_default=True,
-    help="When a conversation's chats cannot be had: stop, or report it and go on.",
+    help="At what cannot be made whole: stop, or report it and go on. If left out: stop if DEST is a file.",
 )
+@click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
 @filter_options
 @connection_options
 @asynchronous
-async def export_command(
-    dest: str,
-    sandbox: int | None,
-    compression: Literal["gzip", "none"],
-    on_error: Literal["raise", "skip"],
-    as_json: bool,
-    **options: Any,
-) -> int:
+async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Write every conversation with all its chats to DEST, one a line (JSON Lines).
 
-    DEST is a directory, or a file when its name ends in .jsonl or .jsonl.gz.
+    DEST is a directory, or a file when its name ends in .jsonl, .jsonl.gz or .jsonl.zst. An export into a
+    directory that was stopped, however, goes on when it is called again.
+
+    The exit code is 3 when all was written but for what the report lists.
     """
+    how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error")}
+    span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
     async with open_client(sandbox, connection) as client:
-        with showing(None if filters else sandbox) as show:
-            report = await export(
-                client, dest, compression=compression, on_error=on_error, on_progress=show, **filters
-            )
+        if dry_run:
+            plan = await plan_export(client, **span, **filters)
+            click.echo(msgspec.json.encode(plan.plan).decode() if as_json else _plan_text(plan))
+            return 0
+        with showing() as show:
+            report = await export(client, dest, on_progress=show, **how, **span, **filters)
     click.echo(_report_json(report) if as_json else _summary(report))
-    return 1 if report.skipped else 0
+    return _LACKING if report.skipped or report.quarantined else 0
+
+
+@click.command("compact")
+@click.argument("dest", type=click.Path(exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
+@asynchronous
+async def compact_command(dest: str, as_json: bool) -> None:
+    """Rewrite the parts in DEST to the latest version of each conversation only."""
+    report = await compact(dest)
+    click.echo(_report_json(report) if as_json else _summary(report))
 
 
 def _summary(report: ExportReport) -> str:
     pace = report.conversations / report.seconds if report.seconds else 0.0
-    written = f"Exported {report.conversations:,} conversations with {report.chats:,} chats"
+    done = {"compact": "Compacted to"}.get(report.kind, "Exported")
+    written = f"{done} {report.conversations:,} conversations with {report.chats:,} chats"
+    first = f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s)."
+    if report.finished_before:
+        first = f"Complete already: {report.conversations:,} conversations with {report.chats:,} chats."
+    elif report.resumed:
+        first += f" {report.resumed:,} of them were there already."
+    place = "file    " if report.run == 0 else "parts   "
     lines = [
-        f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s).",
-        f"  file      {report.path}",
+        first,
+        f"  {place}  {_parts_text(report)}",
         f"  size      {size_text(report.bytes)} ({size_text(report.uncompressed_bytes)} uncompressed)",
         f"  requests  {report.requests:,} ({report.retries:,} retried)",
     ]
+    if report.finished_before:
+        lines.append("  what is new since then comes with --incremental")
+    if report.quarantined:
+        lines.append(f"  not decodable: {report.quarantined:,}, in {Path(report.path) / 'quarantine.jsonl'}")
     lines += [f"  skipped   {each.id}: {each.error}" for each in report.skipped]
     return "\n".join(lines)
+
+
+def _parts_text(report: ExportReport) -> str:
+    if report.run == 0:
+        return report.path
+    return f"{report.parts:,} in {Path(report.path) / 'conversations'}, run {report.run} ({report.kind})"
+
+
+def _plan_text(prospect: Prospect) -> str:
+    plan, requests = prospect
+    expected = "?" if plan.expected is None else f"{plan.expected:,}"
+    asked = "?" if requests is None else f"{requests:,}"
+    lines = [f"About {expected} conversations in {len(plan.shards):,} shards; about {asked} requests."]
+    for shard in plan.shards:
+        rows = "" if shard.expected is None else f"  about {shard.expected:,}"
+        lines.append(f"  {shard.name}  {_time(shard.start)} … {_time(shard.end)}{rows}")
+    return "\n".join(lines)
+
+
+def _time(value: float | None) -> str:
+    if value is None:
+        return "open".ljust(24)
+    return to_datetime(value).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def size_text(count: float) -> str:

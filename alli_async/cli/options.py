@@ -20,17 +20,17 @@ from ..models import Region
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
-def _moment(text: str) -> datetime | float:
+def moment(text: str) -> datetime | float:
     """An ISO 8601 time with a zone, or a number, which is sent as it is."""
     with contextlib.suppress(ValueError):
         return float(text)
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-01-31T00:00Z") from None
-    if moment.utcoffset() is None:
+    if found.utcoffset() is None:
         raise click.BadParameter(f"{text!r} has no time zone; write 2026-01-31T00:00Z or 2026-01-31T09:00+09:00")
-    return moment
+    return found
 
 
 _CONNECTION = (
@@ -66,12 +66,12 @@ _FILTERS = (
     click.option("--user-id", "user_ids", metavar="ID", multiple=True, help="Of this user; may be repeated."),
     click.option("--llm-app-id", metavar="ID", help="Of this app."),
     click.option("--category-id", metavar="ID", help="In this category."),
-    click.option("--started-at", type=_moment, metavar="TIME", help="With a last chat from this time on."),
-    click.option("--end-at", type=_moment, metavar="TIME", help="With a last chat up to this time."),
+    click.option("--started-at", type=moment, metavar="TIME", help="With a last chat from this time on."),
+    click.option("--end-at", type=moment, metavar="TIME", help="With a last chat up to this time."),
     click.option(
-        "--first-chat-started-at", type=_moment, metavar="TIME", help="With a first chat from this time on."
+        "--first-chat-started-at", type=moment, metavar="TIME", help="With a first chat from this time on."
     ),
-    click.option("--first-chat-end-at", type=_moment, metavar="TIME", help="With a first chat up to this time."),
+    click.option("--first-chat-end-at", type=moment, metavar="TIME", help="With a first chat up to this time."),
     click.option("--search-term", metavar="TEXT", help="That hold this text."),
     click.option(
         "--variable", "variables", metavar="NAME", multiple=True, help="Send this variable along; may be repeated."

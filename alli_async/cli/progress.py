@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from ..models import StreamStats
 
@@ -18,31 +20,23 @@ Show = Callable[[StreamStats], None]
 
 
 @contextmanager
-def showing(total: int | None) -> Iterator[Show]:
-    """Show progress on standard error: standard output is for results.
-
-    Args:
-        total: How many conversations there will be, where that is known.
-    """
+def showing() -> Iterator[Show]:
+    """Show progress on standard error: standard output is for results."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("exporting"),
-        BarColumn(),
-        MofNCompleteColumn() if total else TextColumn("{task.completed:,} conversations"),
-        TextColumn("{task.fields[chats]:,} chats · {task.fields[pace]:,.0f}/s"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=total, chats=0, pace=0.0)
-        started = time.monotonic()
+    bar = Progress(SpinnerColumn(), TextColumn("exporting"), BarColumn(), TimeElapsedColumn(), console=console)
+    task = bar.add_task("", total=None)
+    started = time.monotonic()
+    # The numbers have a line of their own: beside the bar they would not fit into eighty columns.
+    with Live(bar, console=console, transient=True) as live:
 
         def show(stats: StreamStats) -> None:
-            pace = stats.conversations / max(time.monotonic() - started, 1e-3)
-            progress.update(task, completed=stats.conversations, chats=stats.chats, pace=pace)
+            seconds = max(time.monotonic() - started, 1e-3)
+            text = _text(stats, seconds, f" ({stats.requests / seconds:,.0f}/s, {stats.in_flight} in flight)")
+            bar.update(task, total=_total(stats), completed=_done(stats))
+            live.update(Group(bar, Text(text)))
 
         yield show
 
@@ -55,11 +49,41 @@ def _lines(console: Console) -> Show:
         now = time.monotonic()
         if now - told >= _SECONDS_PER_LINE:
             told = now
-            console.print(
-                f"{stats.conversations:,} conversations, {stats.chats:,} chats, {stats.requests:,} requests "
-                f"({stats.retries:,} retried), {now - started:.0f} s",
-                highlight=False,
-                soft_wrap=True,
-            )
+            text = _text(stats, now - started, f" ({stats.retries:,} retried)")
+            console.print(f"{text}, {now - started:.0f} s", highlight=False, soft_wrap=True)
 
     return show
+
+
+def _text(stats: StreamStats, seconds: float, requests: str) -> str:
+    total = _total(stats)
+    of_all = f" of about {total:,}" if total else ""
+    text = f"{_done(stats):,}{of_all} conversations, {stats.chats:,} chats, {stats.requests:,} requests{requests}"
+    if stats.seconds_waited >= 1:
+        text += f", {stats.seconds_waited:,.0f} s of waits"
+    left = _seconds_left(stats, seconds)
+    return text if left is None else f"{text}, about {_clock(left)} left"
+
+
+def _done(stats: StreamStats) -> int:
+    return stats.conversations + int(getattr(stats, "resumed", 0))
+
+
+def _total(stats: StreamStats) -> int | None:
+    """How many there will be, about; never fewer than there are."""
+    expected: int | None = getattr(stats, "expected", None)
+    return None if expected is None else max(expected, _done(stats))
+
+
+def _seconds_left(stats: StreamStats, seconds: float) -> float | None:
+    """By the pace of this process so far; None while there is none to tell."""
+    total = _total(stats)
+    if total is None or stats.conversations < 100 or seconds < 1:
+        return None
+    return (total - _done(stats)) * seconds / stats.conversations
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -152,8 +152,10 @@ class Destination:
         self.check_parts()
         run.finish(complete)
         if run.plan.replaces:
-            self.load()
+            self.runs = [run]
         self.write_manifest()
+        # Nothing points to what is replaced any more.
+        self.load()
 
     def write_manifest(self) -> None:
         """Write the quarantine and the manifest, where they are not what the journal says already."""

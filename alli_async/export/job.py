@@ -28,6 +28,7 @@ from ..errors import (
 from ..models import Skipped, StreamStats
 from .destination import Destination, as_text, is_file
 from .journal import Binding, Complete, Plan, Run
+from .parquet import ParquetParts, load
 from .parts import Compression, Format, JsonLines, ShardWriter, compressor_of
 from .planning import Prospect, prospect
 from .report import ExportReport
@@ -157,8 +158,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
         if incremental and checked.on_last_chat:
             raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
         packed = compression or ("zstd" if format == "parquet" else "gzip")
-        if format == "jsonl":
-            compressor_of(packed)
+        # What it needs and is not installed is known now.
+        _ = load() if format == "parquet" else compressor_of(packed)
         binding = Binding(
             format=format,
             compression=packed,
@@ -259,7 +260,9 @@ class _Job:
         return self._report(run, progress)
 
     def _writer(self, run: int, shard: str) -> ShardWriter:
-        return JsonLines(self._store, run, shard, self._wanted.binding.compression)
+        binding = self._wanted.binding
+        kind = ParquetParts if binding.format == "parquet" else JsonLines
+        return kind(self._store, run, shard, binding.compression)
 
     def _report(self, run: Run, progress: ExportProgress | None) -> ExportReport:
         commits = list(run.ledger.commits.values())

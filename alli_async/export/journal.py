@@ -45,6 +45,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
         shards: They cover the whole span.
         ids: Of a few conversations, to know the project by.
         replaces: Of a compact run: the runs it takes the place of.
+        sources: Of a compact run: what its shards are made of, in their order, like `2/00013`.
         sdk_version: Which planned it.
         requests: That planning took.
         retries: Of these.
@@ -60,6 +61,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
     shards: list[Shard]
     ids: list[str] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     sdk_version: str = ""
     requests: int = 0
     retries: int = 0

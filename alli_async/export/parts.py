@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
 from ..errors import ConfigurationError
 from ..models import RawTranscript
 from .journal import Bad, Part
-from .stores import Sink, Store
+from .stores import Sink, Store, refusals
 
 Format = Literal["jsonl", "parquet"]
 Compression = Literal["gzip", "zstd", "none"]
@@ -74,10 +75,14 @@ def _gzip() -> Compressor:
 
 def _zstd() -> Compressor:
     """A zstd compressor, of the standard library from Python 3.14 on."""
+    made: Compressor = _zstd_module().ZstdCompressor(level=3)
+    return made
+
+
+def _zstd_module() -> Any:
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
-            made: Compressor = import_module(name).ZstdCompressor(level=3)
-            return made
+            return import_module(name)
     raise ConfigurationError("compression: zstd needs backports.zstd: pip install 'alli-async[zstd]'")
 
 
@@ -151,6 +156,19 @@ class Lines:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._out.discard()
+
+
+def read_lines(store: Store, part: Part) -> Iterator[bytes]:
+    """The lines of a part, without their newlines."""
+    with contextlib.ExitStack() as stack:
+        file: Any = stack.enter_context(store.open(part.name))
+        if part.name.endswith(".gz"):
+            file = stack.enter_context(gzip.open(file))
+        elif part.name.endswith(".zst"):
+            file = stack.enter_context(_zstd_module().open(file))
+        with refusals("read", part.name):
+            for line in file:
+                yield line.rstrip(b"\n")
 
 
 class JsonLines:

@@ -21,7 +21,7 @@ def records(dest: Path) -> list[dict[str, Any]]:
     """Every line of every part that is there."""
     return [
         json.loads(line)
-        for path in sorted((dest / "conversations").glob("*.jsonl*"))
+        for path in sorted((dest / "conversations").glob("[!.]*.jsonl*"))
         for line in (
             gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         ).splitlines()

@@ -14,12 +14,25 @@ import pytest
 
 from tests.export.support import COMMAND, chats_by_id, environment, manifest, run, serving
 
-COUNT = 2400
+COUNT, FEW = 2400, 300
+PARTIAL = {
+    "part": "conversations/.run-00001-shard-00000.jsonl.gz.partial",
+    "fate": "_journal/.run-00001-shard-00000.json.partial",
+    "plan": "_journal/.run-00001-plan.json.partial",
+    "complete": "_journal/.run-00001-complete.json.partial",
+    "manifest": ".manifest.json.partial",
+}
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[dict[str, str]]:
     with serving("--conversations", str(COUNT), "--latency", "0.002") as exports:
+        yield exports
+
+
+@pytest.fixture(scope="module")
+def few() -> Iterator[dict[str, str]]:
+    with serving("--conversations", str(FEW)) as exports:
         yield exports
 
 
@@ -74,28 +87,24 @@ def traced(call: str, inject: str, path: Path, nth: int) -> tuple[str, ...]:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize(
-    ("folder", "name"),
+    ("name", "call"),
     [
-        ("conversations", ".run-00001-shard-00000.jsonl.gz.partial"),
-        ("_journal", ".run-00001-shard-00000.json.partial"),
-        ("_journal", ".run-00001-plan.json.partial"),
-        ("_journal", ".run-00001-complete.json.partial"),
-        ("", ".manifest.json.partial"),
+        *(("part", call) for call in ("openat", "fsync", "rename", "directory")),
+        *(("fate", call) for call in ("write", "rename", "directory")),
+        ("plan", "rename"),
+        ("complete", "rename"),
+        ("manifest", "rename"),
     ],
-    ids=["part", "fate", "plan", "complete", "manifest"],
 )
-@pytest.mark.parametrize("call", ["openat", "write", "fsync", "rename", "fsync-directory"])
-def test_killed_at_a_step_of_a_commit_it_ends_whole(folder: str, name: str, call: str, tmp_path: Path) -> None:
-    with serving("--conversations", "400") as sandbox:
-        dest = tmp_path / "all"
-        path = dest / folder / name
-        if call == "fsync-directory":
-            prefix = traced("fsync", "signal=SIGKILL", path.parent, 1)
-        else:
-            prefix = traced(call, "signal=SIGKILL", path, 1)
-        done = run(sandbox, "export", str(dest), prefix=prefix)
-        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
-        done = run(sandbox, "export", str(dest))
-        assert done.returncode == 0, done.stderr
-        assert len(chats_by_id(dest)) == manifest(dest)["conversations"] == 400
-        assert not list(dest.rglob(".*"))
+def test_killed_at_a_step_of_a_commit_it_ends_whole(
+    few: dict[str, str], name: str, call: str, tmp_path: Path
+) -> None:
+    dest = tmp_path / "all"
+    path = dest / PARTIAL[name]
+    what, place = ("fsync", path.parent) if call == "directory" else (call, path)
+    done = run(few, "export", str(dest), prefix=traced(what, "signal=SIGKILL", place, 1))
+    assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+    done = run(few, "export", str(dest))
+    assert done.returncode == 0, done.stderr
+    assert len(chats_by_id(dest)) == manifest(dest)["conversations"] == FEW
+    assert not list(dest.rglob(".*"))

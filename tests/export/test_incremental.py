@@ -1,0 +1,145 @@
+"""Incremental runs, and compaction: the latest version of each conversation, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async import ConfigurationError, ExportError
+from alli_async.export import compact, export
+from alli_async.sandbox import Churn, Sandbox
+from tests.conftest import ClientFactory
+from tests.export.support import chats_by_id, manifest, records, run, serving
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def latest(dest: Path) -> dict[str, list[str]]:
+    """The newest version of each conversation: the parts' names begin with the run."""
+    return {record["id"]: [chat["id"] for chat in record["chats"]] for record in records(dest)}
+
+
+def truth(sandbox: Sandbox) -> dict[str, list[str]]:
+    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+@pytest.mark.parametrize("way", [{}, {"nulls": "first", "unit": "s"}, {"cursor": "keyset"}], ids=str)
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+async def test_what_came_during_an_export_is_brought_by_the_next_and_compaction_keeps_the_latest(
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], compression: Any
+) -> None:
+    if compression != "gzip" and way:
+        pytest.skip("once is enough")
+    options: dict[str, Any] = {"compression": compression}
+    async with Sandbox(conversations=700, churn=Churn(new_chats=3, new_conversations=1), **way) as sandbox:
+        client = make_client(sandbox)
+        before = truth(sandbox)
+        first = await export(client, tmp_path, **options)
+        assert first.kind == "full"
+        found = latest(tmp_path) if compression != "zstd" else {}
+        for each, chats in before.items():
+            assert compression == "zstd" or set(found[each]) >= set(chats), each
+    async with Sandbox(conversations=700, **way) as still:
+        # The same data again, now at rest: what arrived since is new to the destination.
+        new = still.add_conversations(3)
+        for each in still.conversation_ids()[:40:10]:
+            still.add_chats(2, each)
+        client = make_client(still)
+        second = await export(client, tmp_path, incremental=True, **options)
+        assert (second.kind, second.run) == ("incremental", 2)
+        assert 7 <= second.conversations < 350
+        third = await export(client, tmp_path, incremental=True, **options)
+        assert third.run == 3
+        assert manifest(tmp_path)["runs"][1]["since"] is not None
+        report = await compact(tmp_path)
+        assert (report.kind, report.requests, report.finished_before) == ("compact", 0, False)
+        total = manifest(tmp_path)["conversations"]
+        if compression != "zstd":
+            kept = chats_by_id(tmp_path)
+            assert len(kept) == total
+            assert {each: kept[each] for each in new} == {each: still.chat_ids(each) for each in new}
+            for each in still.conversation_ids()[:40:10]:
+                assert kept[each] == still.chat_ids(each)
+        assert (await compact(tmp_path)).finished_before is True
+        # It goes on from there.
+        fourth = await export(client, tmp_path, incremental=True, **options)
+        assert fourth.run == 5
+        assert [each["run"] for each in manifest(tmp_path)["runs"]] == [4, 5]
+
+
+async def test_the_first_incremental_run_brings_everything_and_an_unfinished_one_is_gone_on_with(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=300) as sandbox:
+        client = make_client(sandbox)
+        first = await export(client, tmp_path, incremental=True)
+        assert (first.kind, first.conversations) == ("full", 300)
+        sandbox.add_chats(1, sandbox.conversation_ids()[0])
+        sandbox.script("listConversations", ["ok", *["500"] * 20])
+        with pytest.raises(Exception, match="500"):
+            await export(client, tmp_path, incremental=True)
+        sandbox.script("listConversations", [])
+        with pytest.raises(ExportError, match="no complete export; finish it first"):
+            await compact(tmp_path)
+        second = await export(client, tmp_path)
+        assert (second.kind, second.run) == ("incremental", 2)
+        assert latest(tmp_path)[sandbox.conversation_ids()[0]] == sandbox.chat_ids(sandbox.conversation_ids()[0])
+        assert (await export(client, tmp_path)).finished_before is True
+
+
+async def test_an_incremental_run_of_what_was_empty_brings_the_first(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=0) as sandbox:
+        client = make_client(sandbox)
+        assert (await export(client, tmp_path)).conversations == 0
+        report = await export(client, tmp_path, incremental=True)
+        assert (report.kind, report.conversations) == ("incremental", 0)
+
+
+async def test_incremental_does_not_go_with_bounds_on_the_last_chat(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=1) as sandbox:
+        with pytest.raises(ConfigurationError, match="incremental: sets started_at itself"):
+            await export(make_client(sandbox), tmp_path / "x", incremental=True, started_at=5)
+        assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("rename", "conversations/.run-00003-shard-00001.jsonl.gz.partial"),
+        ("rename", "_journal/.run-00003-complete.json.partial"),
+        ("unlink", "conversations/run-00001-shard-00000.jsonl.gz"),
+        ("unlink", "_journal/run-00001-plan.json"),
+        ("rename", ".manifest.json.partial"),
+    ],
+)
+def test_a_compaction_that_is_killed_leaves_a_whole_export(tmp_path: Path, call: str, name: str) -> None:
+    dest = tmp_path / "all"
+    with serving("--conversations", "250") as sandbox:
+        for more in ((), ("--incremental",)):
+            done = run(sandbox, "export", str(dest), *more)
+            assert done.returncode == 0, done.stderr
+        whole = latest(dest)
+        prefix = (
+            "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-P", str(dest / name),
+            "-e", f"inject={call}:signal=SIGKILL:when=1",
+        )  # fmt: skip
+        done = run({}, "compact", str(dest), prefix=prefix)
+        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        assert latest(dest) == whole
+        done = run({}, "compact", str(dest), "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["kind"] == "compact"
+        assert chats_by_id(dest) == whole
+        assert manifest(dest)["conversations"] == 250
+        done = run(sandbox, "export", str(dest))
+        assert done.stdout.startswith("Complete already"), done.stderr
