@@ -201,9 +201,9 @@ async def test_progress_tells_what_was_resumed_and_what_is_expected(
         def stop(progress: ExportProgress) -> None:
             seen.append(progress)
             if progress.shards_done >= 3:
-                raise KeyboardInterrupt
+                raise RuntimeError("enough")
 
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(RuntimeError, match="enough"):
             await export(client, tmp_path, on_progress=stop)
         seen.clear()
         report = await export(client, tmp_path, on_progress=seen.append)
@@ -239,9 +239,8 @@ async def test_a_span_is_exported_exactly(make_client: ClientFactory, tmp_path: 
         expected = {each.id async for each in listed}
         report = await export(client, tmp_path, since=low, until=high)
         assert set(chats_by_id(tmp_path)) == expected
-        assert report.parts > 2
         plan = (await plan_export(client, since=low, until=high)).plan
-        assert plan.expected == pytest.approx(len(expected), rel=0.2)
+        assert report.parts == len(plan.shards) > 1
 
 
 async def test_a_plan_for_some_of_the_conversations_does_not_use_the_counts_of_all(

@@ -1,0 +1,154 @@
+"""Parquet: flat datasets, in types that say what they hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from alli_async import ConfigurationError, RawTranscript
+from alli_async.export import compact, export, parquet
+from alli_async.export.stores import DirectoryStore
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+from tests.export.support import manifest
+from tests.support import chat, conversation
+
+
+def rows(dest: Path, folder: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ds.dataset(dest / folder, format="parquet").to_table().to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("unit", ["ms", "s"])
+async def test_every_conversation_and_every_chat_is_a_row(
+    make_client: ClientFactory, tmp_path: Path, unit: Any
+) -> None:
+    async with Sandbox(conversations=700, unit=unit) as sandbox:
+        client = make_client(sandbox)
+        report = await export(client, tmp_path, format="parquet")
+        conversations = {each["id"]: each for each in rows(tmp_path, "conversations")}
+        chats = rows(tmp_path, "chats")
+        assert len(conversations) == report.conversations == 700
+        assert len(chats) == report.chats
+        found: dict[str, list[tuple[int, str]]] = {}
+        for each in chats:
+            found.setdefault(each["conversation_id"], []).append((each["position"], each["id"]))
+        assert {one: [chat for _, chat in sorted(each)] for one, each in found.items()} == {
+            each: sandbox.chat_ids(each) for each in sandbox.conversation_ids() if sandbox.chat_ids(each)
+        }
+        async for each in client.conversations.list(page_size=20):
+            row = conversations[each.id]
+            assert (row["title"], row["is_end"], row["run"]) == (each.title, each.is_end, 1)
+            assert abs(row["created_at"] - each.created).total_seconds() < 2e-6
+            assert row["created_at"].tzinfo is not None
+            assert row["created_at"].utcoffset() == UTC.utcoffset(None)
+            assert (row["last_chat_time"] is None) == (each.last_chat is None)
+            assert (row["user"] or {}).get("user_id") == (each.user.user_id if each.user else None)
+            assert (json.loads(row["variables"]) if row["variables"] else None) == each.variables
+            break
+        assert any(each["source"] for each in chats)
+        assert any(each["citations"] and each["citations"][0]["clue_id"] for each in chats)
+        found_parts = manifest(tmp_path)["parts"]
+        assert sum(part["rows"] for part in found_parts) == 700 + len(chats)
+        assert (
+            pq.ParquetFile(tmp_path / found_parts[0]["name"]).metadata.row_group(0).column(0).compression == "ZSTD"
+        )
+
+
+async def test_the_latest_version_is_the_one_of_the_highest_run_and_compaction_keeps_only_that(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=700) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path, format="parquet")
+        changed = sandbox.conversation_ids()[10]
+        added = sandbox.add_chats(2, changed)
+        await export(client, tmp_path, format="parquet", incremental=True)
+        query = (
+            f"SELECT id, run FROM '{tmp_path}/conversations/*.parquet' "
+            "QUALIFY row_number() OVER (PARTITION BY id ORDER BY run DESC) = 1"
+        )
+        latest = dict(duckdb.sql(query).fetchall())
+        assert (len(latest), latest[changed]) == (700, 2)
+        report = await compact(tmp_path)
+        assert report.conversations == 700
+        assert report.chats == len(rows(tmp_path, "chats"))
+        assert dict(duckdb.sql(query).fetchall()) == dict.fromkeys(latest, 3)
+        there = [each for each in rows(tmp_path, "chats") if each["conversation_id"] == changed]
+        assert [each["id"] for each in sorted(there, key=lambda each: each["position"])][-2:] == added
+        assert manifest(tmp_path)["conversations"] == 700
+
+
+def raw(record: dict[str, Any]) -> RawTranscript:
+    return RawTranscript(record["id"], json.dumps(record).encode(), len(record["chats"] or []))
+
+
+def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    writer = parquet.ParquetParts(store, 1, "00000", "zstd")
+    bad = writer.write(
+        [
+            raw(conversation(id="a", chats=[chat(1), chat(2, message="half a pair: \ud800")])),
+            raw(conversation(id="b", chats=[chat(1, timestamp="yesterday")])),
+            raw(conversation(id="c", createdAt=1e300)),
+            raw(conversation(id="d", createdAt=-4e18)),
+        ]
+    )
+    assert [(each.id, each.why.split(":")[0]) for each in bad] == [
+        ("b", "the answer is not what the contract says"),
+        ("c", "not a moment before the year 10000"),
+        ("d", "not a moment before the year 10000"),
+    ]
+    assert '"yesterday"' in (bad[0].record or "")
+    conversations, chats = writer.commit("00000")
+    writer.discard()
+    assert (conversations.rows, chats.rows) == (1, 2)
+    assert rows(tmp_path, "chats")[1]["message"] == "half a pair: \ufffd"
+    assert [each["id"] for each in rows(tmp_path, "conversations")] == ["a"]
+
+
+def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_columns(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    writer = parquet.ParquetParts(store, 1, "00000", "none")
+    writer.write([raw(conversation(id="a"))])
+    writer.discard()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    writer = parquet.ParquetParts(store, 1, "00000", "none")
+    conversations, chats = writer.commit("00000")
+    assert (conversations.rows, chats.rows) == (0, 0)
+    assert pa.parquet.read_schema(tmp_path / chats.name).equals(parquet.schemas()[1])
+
+
+def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
+    writer = parquet.ParquetParts(DirectoryStore(tmp_path), 1, "00000", "gzip")
+    for number in range(10):
+        writer.write([raw(conversation(id=str(number), chats=[chat(1), chat(2)]))])
+    conversations, _ = writer.commit("00000")
+    assert pq.ParquetFile(tmp_path / conversations.name).metadata.num_row_groups > 1
+
+
+async def test_without_its_package_a_format_is_refused_before_anything_is_asked(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox(conversations=1) as sandbox:
+        client = make_client(sandbox)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'alli-async\[parquet\]'"):
+            await export(client, tmp_path / "x", format="parquet")
+        monkeypatch.setitem(sys.modules, "backports", None)
+        monkeypatch.setitem(sys.modules, "backports.zstd", None)
+        monkeypatch.setitem(sys.modules, "compression.zstd", None)
+        with pytest.raises(ConfigurationError, match=r"pip install 'alli-async\[zstd\]'"):
+            await export(client, tmp_path / "x", compression="zstd")
+        assert sandbox.count() == 0
+        assert not (tmp_path / "x").exists()
