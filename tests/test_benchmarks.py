@@ -102,3 +102,12 @@ def test_a_table_lines_up_and_a_bar_says_whether_it_was_reached() -> None:
     ]
     rows = bars("", [("x", 2.0, 1.5, False), ("y", 2.0, 1.5, True), ("z", None, 1.0, True)]).rows
     assert [row[-1] for row in rows] == ["NO", "yes"]
+
+
+def test_an_export_of_each_kind_is_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "export", "--quick", "--no-plot", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))["values"]
+    assert {each["way"] for each in values} == {"engine", "plain", "gzip", "zstd", "parquet"}
+    assert {each["distinct"] for each in values} == {1000}
