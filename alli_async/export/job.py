@@ -26,9 +26,10 @@ from ..errors import (
     PermissionDeniedError,
 )
 from ..models import Skipped, StreamStats
+from .arrow import load
 from .destination import Destination, as_text, is_file
 from .journal import Binding, Complete, Plan, Run
-from .parquet import ParquetParts, load
+from .parquet import ParquetParts
 from .parts import Compression, Format, JsonLines, ShardWriter, compressor_of
 from .planning import Prospect, prospect
 from .report import ExportReport

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
-from .._transport.wire import decoder
-from ..errors import ConfigurationError, DecodeError
-from ..models import Chat, Conversation, RawTranscript, in_milliseconds
+from .._transport.wire import decoder, repair_surrogates
+from ..errors import DecodeError
+from ..models import Conversation, RawTranscript
+from .arrow import flat_tables, load, schemas
 from .journal import Bad, Part
 from .parts import Hashed, part_name
 from .stores import Store
@@ -18,49 +16,8 @@ from .stores import Store
 FOLDERS = ("conversations", "chats")
 # Bytes of JSON in a row group, about: a shard of common size is one.
 _GROUP_BYTES = 16 << 20
-# In microseconds: the end of the year 9999.
-_LATEST = 253_402_300_800_000_000
 
 _decode = decoder(Conversation)
-
-
-def load() -> tuple[Any, Any]:
-    """Pyarrow and its Parquet module.
-
-    Raises:
-        ConfigurationError: They are not installed.
-    """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigurationError("format: parquet needs pyarrow: pip install 'alli-async[parquet]'") from None
-    return pyarrow, parquet
-
-
-def schemas() -> tuple[Any, Any]:
-    """Of conversations, and of chats."""
-    pa, _ = load()
-    text, flag, time = pa.string(), pa.bool_(), pa.timestamp("us", tz="UTC")
-    texts = pa.list_(text)
-    named = pa.list_(pa.struct([("id", text), ("name", text)]))
-    user = pa.struct([("user_id", text), ("first_name", text), ("last_name", text)])
-    app = pa.struct([("id", text), ("name", text), ("description", text)])
-    citation = [(name, text) for name in ("clue_id", "source", "title", "knowledge_base_id")]
-    citation += [("page_no", pa.int64()), ("url", text), ("text", text)]
-    source = [("knowledge_base_ids", texts), ("folder_ids", texts), ("web_sites", texts)]
-    source += [("search_all_shared_document", flag), ("search_all_personal_document", flag)]
-    source += [("including_hashtags", texts), ("excluding_hashtags", texts)]
-    source += [("including_hashtags_operator", text), ("excluding_hashtags_operator", text)]
-    source += [(name, named) for name in ("shared_knowledge_bases", "shared_folders")]
-    source += [(name, named) for name in ("personal_knowledge_bases", "personal_folders")]
-    conversations = [("id", text), ("title", text), ("created_at", time), ("last_chat_time", time)]
-    conversations += [("is_end", flag), ("chat_count", pa.int64()), ("user", user), ("categories", texts)]
-    conversations += [("memo", text), ("llm_app", app), ("variables", text), ("run", pa.int32())]
-    chats = [("conversation_id", text), ("position", pa.int32()), ("id", text), ("sender", text)]
-    chats += [("message", text), ("timestamp", time), ("rating", flag), ("agent_rating", flag)]
-    chats += [("source", pa.struct(source)), ("citations", pa.list_(pa.struct(citation))), ("run", pa.int32())]
-    return pa.schema(conversations), pa.schema(chats)
 
 
 class ParquetParts:
@@ -77,7 +34,7 @@ class ParquetParts:
         self.bytes_in = 0
         self._run = run
         self._sizes = [0, 0]
-        self._rows: tuple[list[Any], list[Any]] = ([], [])
+        self._tables: list[tuple[Any, Any]] = []
         self._group = 0
         _, parquet = load()
         self._schemas = schemas()
@@ -89,22 +46,30 @@ class ParquetParts:
 
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
         """Add conversations and their chats; gives those that are not what the contract says."""
-        bad = []
-        for record in records:
-            try:
-                conversation = _decode(record.json)
-                rows = _conversation(conversation, self._run), _chats(conversation, self._run)
-            except (DecodeError, OverflowError) as error:
-                why = error.message if isinstance(error, DecodeError) else str(error)
-                bad.append(Bad(id=record.id, why=why, record=record.json.decode("utf-8", "replace")))
-                continue
-            self._rows[0].append(rows[0])
-            self._rows[1].extend(rows[1])
-            self.bytes_in += len(record.json)
-            self._group += len(record.json)
+        bad: list[Bad] = []
+        try:
+            tables = [flat_tables([record.json for record in records], self._run)] if records else []
+        except ValueError:
+            # Something in one of them is not what the columns take: each by itself, then, and looked at.
+            tables = [each for record in records if (each := self._alone(record, bad)) is not None]
+        self._tables += tables
+        put_aside = {each.id for each in bad}
+        size = sum(len(record.json) for record in records if record.id not in put_aside)
+        self.bytes_in += size
+        self._group += size
         if self._group >= _GROUP_BYTES:
             self._write_group()
         return bad
+
+    def _alone(self, record: RawTranscript, bad: list[Bad]) -> tuple[Any, Any] | None:
+        """A record's tables, in which half a pair of surrogates is repaired; None if it is bad."""
+        try:
+            _decode(record.json)
+            return flat_tables([repair_surrogates(record.json)], self._run)
+        except (DecodeError, ValueError) as error:
+            why = error.message if isinstance(error, DecodeError) else str(error)
+            bad.append(Bad(id=record.id, why=why, record=record.json.decode("utf-8", "replace")))
+            return None
 
     def write_tables(self, tables: Sequence[Any]) -> None:
         """Add rows that are Arrow tables already: conversations, and chats."""
@@ -131,20 +96,9 @@ class ParquetParts:
 
     def _write_group(self) -> None:
         pa, _ = load()
-        if any(self._rows):
-            self.write_tables(
-                [
-                    pa.Table.from_arrays(
-                        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-                        schema=schema,
-                    )
-                    for schema, columns in zip(
-                        self._schemas, map(_columns, self._rows, self._schemas), strict=True
-                    )
-                ]
-            )
-        self._rows[0].clear()
-        self._rows[1].clear()
+        if self._tables:
+            self.write_tables([pa.concat_tables(tables) for tables in zip(*self._tables, strict=True)])
+        self._tables.clear()
         self._group = 0
 
     def _name(self, folder: str, shard: str) -> str:
@@ -171,63 +125,6 @@ class _File:
 
     def close(self) -> None:
         """The sink is closed by whoever commits or discards it."""
-
-
-def _columns(rows: list[Any], schema: Any) -> list[Any]:
-    return list(zip(*rows, strict=True)) if rows else [[] for _ in schema]
-
-
-def _conversation(found: Conversation, run: int) -> tuple[Any, ...]:
-    variables = None if found.variables is None else msgspec.json.encode(found.variables).decode()
-    last = None if found.last_chat_time is None else _micros(found.last_chat_time)
-    return (
-        found.id,
-        found.title,
-        _micros(found.created_at),
-        last,
-        found.is_end,
-        found.chat_count,
-        _plain(found.user),
-        found.categories,
-        found.memo,
-        _plain(found.llm_app),
-        variables,
-        run,
-    )
-
-
-def _chats(conversation: Conversation, run: int) -> list[tuple[Any, ...]]:
-    return [_chat(conversation.id, position, chat, run) for position, chat in enumerate(conversation.chats)]
-
-
-def _chat(conversation_id: str, position: int, chat: Chat, run: int) -> tuple[Any, ...]:
-    return (
-        conversation_id,
-        position,
-        chat.id,
-        chat.sender,
-        chat.message,
-        _micros(chat.timestamp),
-        chat.rating,
-        chat.agent_rating,
-        _plain(chat.source),
-        _plain(chat.citations),
-        run,
-    )
-
-
-def _micros(value: float) -> int:
-    micros = round(value * (1000 if in_milliseconds(value) else 1_000_000))
-    if not -_LATEST < micros < _LATEST:
-        raise OverflowError(f"not a moment before the year 10000: {value!r}")
-    return micros
-
-
-def _plain(value: Any) -> Any:
-    """Structs as what Arrow makes structs of."""
-    if isinstance(value, Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 # --- reading ----------------------------------------------------------------------------------------------

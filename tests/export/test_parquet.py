@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError, RawTranscript
-from alli_async.export import compact, export, parquet
+from alli_async.export import arrow, compact, export, parquet
 from alli_async.export.stores import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -101,12 +101,16 @@ def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tm
             raw(conversation(id="b", chats=[chat(1, timestamp="yesterday")])),
             raw(conversation(id="c", createdAt=1e300)),
             raw(conversation(id="d", createdAt=-4e18)),
+            raw(conversation(id="e", title=None)),
+            raw(conversation(id="f", chats=[chat(1, id=None)])),
         ]
     )
     assert [(each.id, each.why.split(":")[0]) for each in bad] == [
         ("b", "the answer is not what the contract says"),
-        ("c", "not a moment before the year 10000"),
-        ("d", "not a moment before the year 10000"),
+        ("c", "a time that is no moment before the year 10000"),
+        ("d", "a time that is no moment before the year 10000"),
+        ("e", "the answer is not what the contract says"),
+        ("f", "the answer is not what the contract says"),
     ]
     assert '"yesterday"' in (bad[0].record or "")
     conversations, chats = writer.commit("00000")
@@ -125,7 +129,7 @@ def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_column
     writer = parquet.ParquetParts(store, 1, "00000", "none")
     conversations, chats = writer.commit("00000")
     assert (conversations.rows, chats.rows) == (0, 0)
-    assert pa.parquet.read_schema(tmp_path / chats.name).equals(parquet.schemas()[1])
+    assert pa.parquet.read_schema(tmp_path / chats.name).equals(arrow.schemas()[1])
 
 
 def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

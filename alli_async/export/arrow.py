@@ -1,0 +1,160 @@
+"""Conversations as Arrow tables: from the JSON that the server sent, by pyarrow's own reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ..errors import ConfigurationError
+
+# In microseconds: the end of the year 9999.
+_LATEST = 253_402_300_800_000_000
+# What is less counts seconds, what is more milliseconds (see `in_milliseconds`).
+_SECONDS_END = 1e11
+# What the contract does not let be null.
+_NEEDED = {"id", "title", "created_at", "is_end", "chat_count", "sender", "message", "timestamp"}
+
+
+def load() -> tuple[Any, Any]:
+    """Pyarrow and its Parquet module.
+
+    Raises:
+        ConfigurationError: They are not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigurationError("format: parquet needs pyarrow: pip install 'alli-async[parquet]'") from None
+    return pyarrow, parquet
+
+
+def schemas() -> tuple[Any, Any]:
+    """Of conversations, and of chats."""
+    pa, _ = load()
+    text, flag, time = pa.string(), pa.bool_(), pa.timestamp("us", tz="UTC")
+    texts = pa.list_(text)
+    named = pa.list_(pa.struct([("id", text), ("name", text)]))
+    user = pa.struct([("user_id", text), ("first_name", text), ("last_name", text)])
+    app = pa.struct([("id", text), ("name", text), ("description", text)])
+    citation = [(name, text) for name in ("clue_id", "source", "title", "knowledge_base_id")]
+    citation += [("page_no", pa.int64()), ("url", text), ("text", text)]
+    source = [("knowledge_base_ids", texts), ("folder_ids", texts), ("web_sites", texts)]
+    source += [("search_all_shared_document", flag), ("search_all_personal_document", flag)]
+    source += [("including_hashtags", texts), ("excluding_hashtags", texts)]
+    source += [("including_hashtags_operator", text), ("excluding_hashtags_operator", text)]
+    source += [(name, named) for name in ("shared_knowledge_bases", "shared_folders")]
+    source += [(name, named) for name in ("personal_knowledge_bases", "personal_folders")]
+    conversations = [("id", text), ("title", text), ("created_at", time), ("last_chat_time", time)]
+    conversations += [("is_end", flag), ("chat_count", pa.int64()), ("user", user), ("categories", texts)]
+    conversations += [("memo", text), ("llm_app", app), ("variables", text), ("run", pa.int32())]
+    chats = [("conversation_id", text), ("position", pa.int32()), ("id", text), ("sender", text)]
+    chats += [("message", text), ("timestamp", time), ("rating", flag), ("agent_rating", flag)]
+    chats += [("source", pa.struct(source)), ("citations", pa.list_(pa.struct(citation))), ("run", pa.int32())]
+    return pa.schema(conversations), pa.schema(chats)
+
+
+_NULL = Raw(b"null")
+
+
+class _Variables(Struct, gc=False):
+    variables: Raw = _NULL
+
+
+_decode_variables = msgspec.json.Decoder(_Variables).decode
+
+
+def flat_tables(records: Sequence[bytes], run: int) -> tuple[Any, Any]:
+    """Conversations and chats as Arrow tables, all of it done outside of Python.
+
+    Raises:
+        ValueError: Something in them is not what the columns take (pyarrow's errors are ValueErrors).
+    """
+    pa, _ = load()
+    import pyarrow.compute as pc
+    from pyarrow import json as reader
+
+    conversations, chats = schemas()
+    made = {"conversation_id", "position", "run", "variables"}
+    chat_fields = [field for field in chats if field.name not in made]
+    fields = [(_camel(field.name), _wire(field.type)) for field in conversations if field.name not in made]
+    fields.append(("chats", pa.list_(pa.struct([(_camel(each.name), _wire(each.type)) for each in chat_fields]))))
+    data = b"\n".join(records)
+    found = reader.read_json(
+        pa.BufferReader(data),
+        read_options=reader.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        parse_options=reader.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"),
+    ).combine_chunks()
+    columns = {name: _column(found, name) for name in found.column_names}
+    lists = columns.pop("chats")
+    parents, each_chat = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    made_columns: dict[str, Any] = {
+        "conversation_id": pc.take(columns["id"], parents),
+        "position": [place for size in pc.list_value_length(lists).to_pylist() for place in range(size or 0)],
+        "variables": [_text(_decode_variables(record).variables) for record in records],
+    }
+    parts = [_table(conversations, columns, len(records), run, made_columns)]
+    inside = dict(zip([each.name for each in each_chat.type], each_chat.flatten(), strict=True))
+    parts.append(_table(chats, inside, len(each_chat), run, made_columns))
+    return parts[0], parts[1]
+
+
+def _table(schema: Any, columns: dict[str, Any], rows: int, run: int, made: dict[str, Any]) -> Any:
+    pa, _ = load()
+    arrays = []
+    for field in schema:
+        if field.name == "run":
+            arrays.append(pa.array([run] * rows, field.type))
+        elif field.name in made:
+            arrays.append(pa.array(made[field.name], field.type))
+        else:
+            column = columns[_camel(field.name)]
+            if field.name in _NEEDED and column.null_count:
+                raise ValueError(f"{_camel(field.name)}: null or missing")
+            # The same values under our names; nothing is copied.
+            arrays.append(_moments(column, field.type) if _is_time(field) else column.view(field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _is_time(field: Any) -> bool:
+    return bool(load()[0].types.is_timestamp(field.type))
+
+
+def _moments(numbers: Any, kind: Any) -> Any:
+    """The wire's numbers, milliseconds or seconds, as moments."""
+    pa, _ = load()
+    import pyarrow.compute as pc
+
+    if numbers.null_count == len(numbers):
+        return pa.nulls(len(numbers), kind)
+    factor = pc.if_else(pc.less(pc.abs(numbers), _SECONDS_END), 1e6, 1e3)
+    micros = pc.round(pc.multiply(numbers, factor))
+    if pc.max(pc.abs(micros)).as_py() >= _LATEST:
+        raise ValueError("a time that is no moment before the year 10000")
+    return pc.cast(micros, pa.int64()).cast(kind)
+
+
+def _column(table: Any, name: str) -> Any:
+    return table[name].chunk(0)
+
+
+def _text(raw: Raw) -> str | None:
+    return None if bytes(raw) == b"null" else bytes(raw).decode()
+
+
+def _wire(kind: Any) -> Any:
+    """The type of a column in the wire's names and numbers."""
+    pa, _ = load()
+    if pa.types.is_struct(kind):
+        return pa.struct([(_camel(field.name), _wire(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_wire(kind.value_type))
+    return pa.float64() if pa.types.is_timestamp(kind) else kind
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
