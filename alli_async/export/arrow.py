@@ -116,7 +116,10 @@ def _table(schema: Any, columns: dict[str, Any], rows: int, run: int, made: dict
                 raise ValueError(f"{_camel(field.name)}: null or missing")
             # The same values under our names; nothing is copied.
             arrays.append(_moments(column, field.type) if _is_time(field) else column.view(field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
+    table = pa.Table.from_arrays(arrays, schema=schema)
+    # The reader takes bytes that are no UTF-8 for text.
+    table.validate(full=True)
+    return table
 
 
 def _is_time(field: Any) -> bool:

@@ -84,11 +84,15 @@ class Filling:
             raise Again(self._repeated)
         self._batch += [each for each in self._held.values() if each is not None]
         await self._write()
+        self._put_aside(await anyio.to_thread.run_sync(self.writer.finish))
         return await anyio.to_thread.run_sync(self.writer.commit, shard)
 
     async def _write(self) -> None:
         if self._batch:
             batch, self._batch, self._size = self._batch, [], 0
-            for bad in await anyio.to_thread.run_sync(self.writer.write, batch):
-                self.bad.append(bad)
-                self.chats -= self._ids.pop(bad.id or "", 0)
+            self._put_aside(await anyio.to_thread.run_sync(self.writer.write, batch))
+
+    def _put_aside(self, bad: list[Bad]) -> None:
+        self.bad += bad
+        for each in bad:
+            self.chats -= self._ids.pop(each.id or "", 0)

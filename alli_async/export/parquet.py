@@ -15,7 +15,7 @@ from .stores import Store
 
 FOLDERS = ("conversations", "chats")
 # Bytes of JSON in a row group, about: a shard of common size is one.
-_GROUP_BYTES = 16 << 20
+_GROUP_BYTES = 8 << 20
 
 _decode = decoder(Conversation)
 
@@ -34,7 +34,7 @@ class ParquetParts:
         self.bytes_in = 0
         self._run = run
         self._sizes = [0, 0]
-        self._tables: list[tuple[Any, Any]] = []
+        self._records: list[RawTranscript] = []
         self._group = 0
         _, parquet = load()
         self._schemas = schemas()
@@ -46,19 +46,24 @@ class ParquetParts:
 
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
         """Add conversations and their chats; gives those that are not what the contract says."""
+        self._records.extend(records)
+        self._group += sum(len(record.json) for record in records)
+        return self.finish() if self._group >= _GROUP_BYTES else []
+
+    def finish(self) -> list[Bad]:
+        """Write what was added as a row group; gives the records that are not what the contract says."""
         bad: list[Bad] = []
+        records, self._records, self._group = self._records, [], 0
         try:
             tables = [flat_tables([record.json for record in records], self._run)] if records else []
         except ValueError:
             # Something in one of them is not what the columns take: each by itself, then, and looked at.
             tables = [each for record in records if (each := self._alone(record, bad)) is not None]
-        self._tables += tables
         put_aside = {each.id for each in bad}
-        size = sum(len(record.json) for record in records if record.id not in put_aside)
-        self.bytes_in += size
-        self._group += size
-        if self._group >= _GROUP_BYTES:
-            self._write_group()
+        self.bytes_in += sum(len(record.json) for record in records if record.id not in put_aside)
+        if tables:
+            pa, _ = load()
+            self.write_tables([pa.concat_tables(some) for some in zip(*tables, strict=True)])
         return bad
 
     def _alone(self, record: RawTranscript, bad: list[Bad]) -> tuple[Any, Any] | None:
@@ -79,7 +84,6 @@ class ParquetParts:
 
     def commit(self, shard: str) -> list[Part]:
         """Make them the parts of a shard."""
-        self._write_group()
         parts = []
         for folder, writer, file, rows in zip(FOLDERS, self._writers, self._files, self._sizes, strict=True):
             writer.close()
@@ -93,13 +97,6 @@ class ParquetParts:
             file.deaf = True
             writer.close()
             file.out.discard()
-
-    def _write_group(self) -> None:
-        pa, _ = load()
-        if self._tables:
-            self.write_tables([pa.concat_tables(tables) for tables in zip(*self._tables, strict=True)])
-        self._tables.clear()
-        self._group = 0
 
     def _name(self, folder: str, shard: str) -> str:
         return f"{folder}/{part_name(self._run, shard)}.parquet"

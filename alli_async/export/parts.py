@@ -45,8 +45,12 @@ class ShardWriter(Protocol):
         """Add records; gives those that could not be, and why."""
         ...
 
+    def finish(self) -> list[Bad]:
+        """Write what was only taken so far; gives what could not be."""
+        ...
+
     def commit(self, shard: str) -> list[Part]:
-        """Make the parts those of a shard."""
+        """Make the parts those of a shard, once they are finished."""
         ...
 
     def discard(self) -> None:
@@ -187,6 +191,10 @@ class JsonLines:
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
         """Add records; bytes that were sent as JSON can always be."""
         self._lines.write([record.json for record in records])
+        return []
+
+    def finish(self) -> list[Bad]:
+        """There is nothing left to write."""
         return []
 
     def commit(self, shard: str) -> list[Part]:

@@ -95,7 +95,7 @@ def raw(record: dict[str, Any]) -> RawTranscript:
 def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     writer = parquet.ParquetParts(store, 1, "00000", "zstd")
-    bad = writer.write(
+    assert not writer.write(
         [
             raw(conversation(id="a", chats=[chat(1), chat(2, message="half a pair: \ud800")])),
             raw(conversation(id="b", chats=[chat(1, timestamp="yesterday")])),
@@ -105,6 +105,7 @@ def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tm
             raw(conversation(id="f", chats=[chat(1, id=None)])),
         ]
     )
+    bad = writer.finish()
     assert [(each.id, each.why.split(":")[0]) for each in bad] == [
         ("b", "the answer is not what the contract says"),
         ("c", "a time that is no moment before the year 10000"),
@@ -113,6 +114,10 @@ def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tm
         ("f", "the answer is not what the contract says"),
     ]
     assert '"yesterday"' in (bad[0].record or "")
+    no_text = raw(conversation(id="g", chats=[chat(1, message="XX")]))
+    assert not writer.write([RawTranscript("g", no_text.json.replace(b"XX", b"\xff"), 1)])
+    (worse,) = writer.finish()
+    assert "UTF-8" in worse.why.upper() or "utf-8" in worse.why
     conversations, chats = writer.commit("00000")
     writer.discard()
     assert (conversations.rows, chats.rows) == (1, 2)
@@ -137,6 +142,7 @@ def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.
     writer = parquet.ParquetParts(DirectoryStore(tmp_path), 1, "00000", "gzip")
     for number in range(10):
         writer.write([raw(conversation(id=str(number), chats=[chat(1), chat(2)]))])
+    writer.finish()
     conversations, _ = writer.commit("00000")
     assert pq.ParquetFile(tmp_path / conversations.name).metadata.num_row_groups > 1
 
