@@ -75,11 +75,16 @@ def serving(*arguments: str) -> Iterator[dict[str, str]]:
         process.stdout.close()
 
 
-def run(exports: dict[str, str], *arguments: str, prefix: tuple[str, ...] = (), **more: Any) -> Any:
-    """Run the command to its end."""
+def run(
+    exports: dict[str, str], *arguments: str, prefix: tuple[str, ...] = (), measured: bool = True, **more: Any
+) -> Any:
+    """Run the command to its end; one that may not write can not tell what of it was covered."""
+    env = environment(exports)
+    if not measured:
+        env = {name: value for name, value in env.items() if not name.startswith("COVERAGE_")}
     return subprocess.run(
         [*prefix, *COMMAND, *arguments],
-        env=environment(exports),
+        env=env,
         capture_output=True,
         text=True,
         timeout=60,

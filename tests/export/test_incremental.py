@@ -115,10 +115,8 @@ async def test_incremental_does_not_go_with_bounds_on_the_last_chat(
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        ("rename", "conversations/.run-00003-shard-00001.jsonl.gz.partial"),
         ("rename", "_journal/.run-00003-complete.json.partial"),
         ("unlink", "conversations/run-00001-shard-00000.jsonl.gz"),
-        ("unlink", "_journal/run-00001-plan.json"),
         ("rename", ".manifest.json.partial"),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_read_only_destination_is_one_line_before_anything_is_asked(
 
 def test_a_file_that_may_not_grow_is_an_error_like_another(sandbox: dict[str, str], tmp_path: Path) -> None:
     limited = ("bash", "-c", 'ulimit -f 100; exec "$@"', "-")
-    done = run(sandbox, "export", str(tmp_path / "all"), prefix=limited)
+    done = run(sandbox, "export", str(tmp_path / "all"), prefix=limited, measured=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "File too large" in done.stderr
     done = run(sandbox, "export", str(tmp_path / "all"))
@@ -109,7 +109,7 @@ def test_a_directory_that_may_not_be_written_is_one_line(sandbox: dict[str, str]
                                                               capture_output=True).returncode):  # fmt: skip
         pytest.skip("root may write everywhere, and nobody else can run this")
     prefix = as_nobody if os.getuid() == 0 else ()
-    done = run(sandbox, "export", str(tmp_path / "closed" / "all"), prefix=prefix)
+    done = run(sandbox, "export", str(tmp_path / "closed" / "all"), prefix=prefix, measured=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "Permission denied" in done.stderr
 
