@@ -152,6 +152,14 @@ async def test_a_compression_that_is_none_is_refused(make_client: ClientFactory,
     async with Sandbox(conversations=1) as sandbox:
         with pytest.raises(ConfigurationError, match="compression"):
             await export(make_client(sandbox), tmp_path, compression="zip")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match='format: expected "jsonl" or "parquet", got None'):
+            await export(make_client(sandbox), tmp_path, format=None)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="on_error"):
+            await export(make_client(sandbox), tmp_path, on_error="log")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"a\.jsonl is a file"):
+            await export(make_client(sandbox), tmp_path / "a.jsonl", incremental=True)
+        with pytest.raises(ConfigurationError, match=r"until: the same as first_chat_end_at"):
+            await export(make_client(sandbox), tmp_path, until=5, first_chat_end_at=5)
         assert not list(tmp_path.iterdir())
 
 

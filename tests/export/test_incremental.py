@@ -12,6 +12,7 @@ import pytest
 
 from alli_async import ConfigurationError, ExportError
 from alli_async.export import compact, export
+from alli_async.export.journal import Run
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, manifest, records, run, serving
@@ -141,3 +142,21 @@ def test_a_compaction_that_is_killed_leaves_a_whole_export(tmp_path: Path, call:
         assert manifest(dest)["conversations"] == 250
         done = run(sandbox, "export", str(dest))
         assert done.stdout.startswith("Complete already"), done.stderr
+
+
+async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox(conversations=300) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path)
+        await export(client, tmp_path, incremental=True)
+        whole = latest(tmp_path)
+        with monkeypatch.context() as patch:
+            # The moment before the record that ends it; what is made up is only that the process was killed there.
+            patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+            with pytest.raises(OSError, match="killed"):
+                await compact(tmp_path)
+        assert (await export(client, tmp_path)).finished_before
+        assert latest(tmp_path) == whole
+        assert [each["run"] for each in manifest(tmp_path)["runs"]] == [1, 2]

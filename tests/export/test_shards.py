@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ from alli_async.export.journal import check_cover
 from alli_async.export.planning import Weight, cut, even_cuts, prospect
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import QUICK, ClientFactory
+from tests.support import chat
 
 WAYS: list[dict[str, Any]] = [
     {},
@@ -185,3 +187,42 @@ async def test_a_plan_tells_about_how_much_there_is_and_how_many_requests_it_tak
         assert plan.expected is not None
         assert 500 < plan.expected < 100_000
         check_cover(plan.shards, None, None)
+
+
+@pytest.mark.parametrize("nulls", ["first", "last"])
+async def test_those_that_only_seem_to_have_no_chats_are_given_with_them(
+    make_client: ClientFactory, nulls: Any
+) -> None:
+    async def hides(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if request.path.endswith("/conversations"):
+            page = json.loads(response.body)
+            for each in page["conversations"]:
+                # A server that counts otherwise: chats that are in no list, and a count that is of something else.
+                if each["lastChatTime"] is None and each["id"] != counted:
+                    each["chats"], each["chatCount"] = [], 0
+                elif each["id"] == counted:
+                    each["chatCount"] = 4
+            response.body = json.dumps(page, indent=1).encode()
+        elif request.path.endswith("/chats") and any(each.replace("=", "%3D") in request.path for each in empty):
+            status = 404 if gone.replace("=", "%3D") in request.path else 200
+            made = {"chats": [chat(1)], "pageNo": 1, "totalCount": 1}
+            response.status, response.body = status, json.dumps(made).encode()
+        return response
+
+    async with Sandbox(conversations=400, nulls=nulls) as sandbox:
+        empty = [each for each in sandbox.conversation_ids() if not sandbox.chat_ids(each)]
+        assert len(empty) > 5
+        counted, gone = empty[0], empty[-1]
+        alli = make_client(sandbox, middlewares=[hides])
+        span = (await survey(alli.conversations._session, Filters(()))).span
+        assert span is not None
+        shard = Shard(name="9", start=span.high - 3 * span.resolution)
+        walk = walk_shard(
+            alli.conversations._session, Filters(()), shard, span, concurrency=8, timed=400 - len(empty)
+        )
+        async with walk:
+            found = {each.id: each async for each in walk.records()}
+        assert {each: found[each].chat_count for each in empty[:-1]} == dict.fromkeys(empty[:-1], 1)
+        assert all(b"message 1" in found[each].json and b"\n" not in found[each].json for each in empty[:-1])
+        assert [each.id for each in walk.skipped] == [gone]
