@@ -221,9 +221,13 @@ class Run:
         return cls(store, Ledger(plan))
 
     def tell(self, fate: Fate) -> None:
-        """Write down what became of a shard."""
-        self._store.put_record(f"{_prefix(self.plan.run)}shard-{fate.shard}.json", _encode(fate))
+        """Write down what became of a shard, and take it in."""
+        self.write(fate)
         self.ledger.tell(fate)
+
+    def write(self, fate: Fate) -> None:
+        """Write down what became of a shard; the ledger is to be told by whoever reads it."""
+        self._store.put_record(f"{_prefix(self.plan.run)}shard-{fate.shard}.json", _encode(fate))
 
     def finish(self, complete: Complete) -> None:
         """Write down that all is done."""

@@ -158,7 +158,7 @@ class Runner:
         try:
             done = await self._take(shard, walk, filling)
             commit = await self._commit(done, walk, filling, began)
-            await anyio.to_thread.run_sync(self._run.tell, Fate(shard=done.name, commit=commit))
+            await self._note(Fate(shard=done.name, commit=commit))
         finally:
             del self._walks[shard.name], self._fillings[shard.name]
             _add(self._ended, walk.stats)
@@ -184,6 +184,11 @@ class Runner:
             # The walk was ahead of the cut: what it could not take may lie on either side. Its own walk will tell.
             raise Again(set())
         return shard
+
+    async def _note(self, fate: Fate) -> None:
+        # The file in a thread, the ledger here, where it is read.
+        await anyio.to_thread.run_sync(self._run.write, fate)
+        self._run.ledger.tell(fate)
 
     def _look_at(self, walk: ShardWalk) -> None:
         if self._on_error == "raise":
@@ -237,7 +242,7 @@ class Runner:
             if not filling.has(ids):
                 pieces = max(1, min(_MOST_PIECES, round(min(ahead, _MOST_PIECES * ROWS) / ROWS)))
                 into = split_of(shard, [at, *even_cuts(at, end, pieces, span)])
-                await anyio.to_thread.run_sync(self._run.tell, Fate(shard=shard.name, split=into))
+                await self._note(Fate(shard=shard.name, split=into))
                 for other in into[1:]:
                     self._group.create_task(self._do(other))
                 return into[0], set(ids)
