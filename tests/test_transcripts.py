@@ -97,7 +97,7 @@ async def test_chats_are_fetched_only_where_the_embedded_ones_are_not_all(
         assert 10 <= sandbox.count("listConversations") <= 20
 
 
-@pytest.mark.parametrize("conversations", [0, 1, 2, 60, 150])
+@pytest.mark.parametrize("conversations", [0, 1, 2, 50, 51, 60, 100, 101, 149, 150])
 async def test_a_small_job_pays_at_most_three_requests_for_its_proof(
     make_client: ClientFactory, conversations: int
 ) -> None:
@@ -308,7 +308,7 @@ async def test_an_error_of_the_list_is_raised_even_with_skip_and_carries_the_cur
     async with Sandbox(conversations=200) as sandbox:
         sandbox.script("listConversations", ["ok", "ok", *["500"] * 4])
         with pytest.raises(ServerError) as raised:
-            async for _ in make_client(sandbox).conversations.transcripts(on_error="skip"):
+            async for _ in make_client(sandbox).conversations.transcripts(ordered=True, on_error="skip"):
                 pass
         assert raised.value.cursor
 

@@ -10,16 +10,14 @@ from typing import Any
 from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError
-from ..models import Order, in_milliseconds
+from ..models import Order
 from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
-from .windowed import LONG_AGO, Windows
+from .windowed import Windows
 
-# A list of no more pages is simply walked; what windows need to know costs three requests.
-_SMALL = 3
+# A list of no more pages is simply walked.
+_FEW = 3
 # Rows can only come again within as many rows as were inserted between two requests.
 _REMEMBERED_IDS = 100_000
-# In seconds: a day that no conversation begins after.
-_FAR_AHEAD = 16_725_225_600.0
 
 Send = Callable[[list[Any]], Awaitable[None]]
 
@@ -103,35 +101,33 @@ class Listing:
 
     async def _walk_first_chats(self, first: Any) -> None:
         """One cursor while the list is small, or must be; then windows."""
-        pages: list[Any] = []
-        async with aclosing(after(first, self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
+        pages = [first]
+        tail: Any = None
+        await self._give(first.conversations)
+        while pages[-1].cursor and not self._ordered and len(pages) < _FEW:
+            following = self.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=pages[-1].cursor)
+            page: Any
+            if len(pages) == 1:
+                page, tail = await concurrently([following, self._tail()])
+            else:
+                page = await following
+            pages.append(page)
+            await self._give(page.conversations)
+            if page.cursor and tail is not None:
+                windows = Windows.over(self, pages, tail, may_wait=len(pages) < _FEW)
+                if windows is not None and await windows.walk():
+                    return
+        async with aclosing(after(pages[-1], self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
             async for page in plain:
-                await self._give(page.conversations)
-                if len(pages) < _SMALL:
-                    pages.append(page)
-                    if len(pages) == _SMALL and page.cursor and not self._ordered:
-                        windows = Windows.over(self, pages, await self._probe(first))
-                        if windows is not None:
-                            await windows.walk()
-                            return
+                if page is not pages[-1]:
+                    await self._give(page.conversations)
 
-    async def _probe(self, first: Any) -> tuple[Any, float] | None:
-        """The list's other end and the server's second; None when its windows cannot be relied on."""
-        numbers = [row.created_at for row in first.conversations if row.created_at > 1e8]
-        if not numbers:
-            return None
-        second = 1000.0 if in_milliseconds(numbers[0]) else 1.0
-        beyond = [
-            self.filters.within(_FAR_AHEAD * second, None, keep=False),
-            self.filters.within(None, LONG_AGO * second, keep=False),
-        ]
-        probes = [self.page(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
+    async def _tail(self) -> Any | None:
+        """The list's other end; None when the server does not sort that way."""
         try:
-            tail, *nothing = await concurrently([self.page(order=Order.FIRST_CHAT_TIME_DESC), *probes])
+            return await self.page(order=Order.FIRST_CHAT_TIME_DESC)
         except BadRequestError:
             return None
-        # A window beyond the end that has rows: the filter is ignored.
-        return None if any(page.conversations or page.cursor for page in nothing) else (tail, second)
 
     # --- by last chat time --------------------------------------------------------------------------------
 

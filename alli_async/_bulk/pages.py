@@ -156,7 +156,11 @@ async def fetch_conversations(
     page_size: int,
     order: Order | None,
 ) -> T:
-    """One page of a list."""
+    """One page of a list.
+
+    Raises:
+        AlliError: With `.cursor`, from which another walk goes on.
+    """
     milliseconds = await _learn_unit(session) if filters.needs_unit else True
     pairs = filters.query(milliseconds=milliseconds)
     pairs.append(("pageSize", str(page_size)))
@@ -164,9 +168,12 @@ async def fetch_conversations(
         pairs.append(("order", order.value))
     if cursor is not None:
         pairs.append(("cursor", cursor))
-    return await session.request(
-        Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs)), decode
-    )
+    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs))
+    try:
+        return await session.request(request, decode)
+    except AlliError as error:
+        error.cursor = cursor
+        raise
 
 
 async def _learn_unit(session: Session) -> bool:
@@ -205,7 +212,6 @@ async def walk(
         cursor: Where to begin.
 
     Raises:
-        AlliError: With `.cursor`, from which a new walk goes on.
         PaginationError: A cursor came again, or pages stayed empty.
     """
     started = time.monotonic()
@@ -213,11 +219,7 @@ async def walk(
     # A cycle of any length, in no memory: the cursor is held against one that is renewed at powers of two.
     kept, renew = cursor, 1
     while True:
-        try:
-            page = await fetch(cursor)
-        except AlliError as error:
-            error.cursor = cursor
-            raise
+        page = await fetch(cursor)
         pages += 1
         empty = 0 if page.conversations else empty + 1
         yield page
