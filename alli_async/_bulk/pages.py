@@ -168,7 +168,8 @@ async def fetch_conversations(
         pairs.append(("order", order.value))
     if cursor is not None:
         pairs.append(("cursor", cursor))
-    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs))
+    # A list is sequential, and what it holds can wait: were it to queue behind chats, nothing would be ahead.
+    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
     try:
         return await session.request(request, decode)
     except AlliError as error:

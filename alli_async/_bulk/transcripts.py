@@ -18,12 +18,13 @@ from ..errors import AlliError, ConfigurationError, IncompleteError
 from ..models import Skipped, StreamStats
 from .channel import Channel
 from .listing import Listing
-from .pages import CHATS_PER_PAGE, MAX_PAGE_SIZE, all_chats, concurrently, fetch_chats, first_error
+from .pages import CHATS_PER_PAGE, all_chats, concurrently, fetch_chats, first_error
 from .shapes import ResultT, Shape, Summary, newest_first
 from .trust import CountTrust
 
-# Pages of conversations that may lie between the walk and the consumer. They bound the memory, whatever the size.
-_PAGES_AHEAD = 4
+# What may lie between the walk and the consumer, in pages, and in conversations whose chats are to be fetched.
+# They bound the memory, whatever the size: a conversation waits as 4 KB of JSON, or as 7 of structs.
+_PAGES_AHEAD, _JOBS_AHEAD = 4, 1000
 
 EntryT = TypeVar("EntryT")
 # A transcript, or in an ordered stream the place of one whose chats are still to come.
@@ -135,7 +136,7 @@ class _Engine(Generic[ResultT]):
         self._trust = CountTrust()
         self._newest_first = False
         self._out: Channel[Sequence[Entry[ResultT]]]
-        self._jobs: Channel[_Job[ResultT]] = Channel(_PAGES_AHEAD * MAX_PAGE_SIZE)
+        self._jobs: Channel[_Job[ResultT]] = Channel(_JOBS_AHEAD)
         self._places: set[asyncio.Future[ResultT | None]] = set()
 
     async def run(self, out: Channel[Sequence[Entry[ResultT]]]) -> None:
