@@ -211,6 +211,72 @@ async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
                 pass
 
 
+# --- chats that came with the list -------------------------------------------------------------------------
+
+
+def chats_of(total: int, embedded_chats: list[dict[str, Any]], count: int, page_size: int = 100) -> Any:
+    """A server of eight like conversations, of so many chats each, in pages."""
+    rows = [conversation(id=f"c{n}", chats=embedded_chats, chatCount=count) for n in range(8)]
+    sent = [chat(n) for n in range(total)]
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            number = int(query["pageNo"])
+            some = sent[(number - 1) * page_size : number * page_size]
+            return answer(200, {"chats": some, "pageNo": number, "totalCount": total})
+        if not path.endswith("conversations"):
+            return answer(200, conversation(id=path.rpartition("/")[2], chatCount=count))
+        return answer(200, {"conversations": rows, "cursor": None})
+
+    return replying(reply)
+
+
+NEWEST = [chat(n) for n in range(100, 120)]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["structs", "raw"])
+@pytest.mark.parametrize(
+    ("total", "embedded_chats", "pages"),
+    [
+        pytest.param(120, NEWEST, 1, id="they go on where the page ends"),
+        pytest.param(120, NEWEST[::-1], 1, id="newest first"),
+        pytest.param(115, [chat(n) for n in range(95, 115)], 1, id="they overlap the page"),
+        pytest.param(220, [chat(n) for n in range(200, 220)], 2, id="they go on after two pages"),
+        pytest.param(250, [chat(n) for n in range(230, 250)], 3, id="they do not reach back to a page's end"),
+        pytest.param(120, [chat(n) for n in range(20)], 2, id="they are the oldest"),
+        pytest.param(120, [chat(0), *NEWEST[1:]], 2, id="one of them stands elsewhere"),
+        pytest.param(120, [NEWEST[1], *NEWEST[1:]], 2, id="one of them came twice"),
+        pytest.param(115, [chat(n) for n in (95, 97, 96, *range(98, 115))], 2, id="the overlap is out of order"),
+        pytest.param(
+            120, [chat(n, timestamp=5 + n) for n in range(100, 120)], 2, id="they are older than the page"
+        ),
+        pytest.param(119, NEWEST, 2, id="one was deleted since"),
+        pytest.param(121, NEWEST, 2, id="one was added since"),
+        pytest.param(120, [], 2, id="there are none"),
+    ],
+)
+async def test_embedded_chats_make_the_last_page_only_where_they_join_without_a_seam(
+    make_client: ClientFactory, total: int, embedded_chats: list[dict[str, Any]], pages: int, raw: bool
+) -> None:
+    async with ScriptedServer(chats_of(total, embedded_chats, total)) as served:
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        found = [ids_of(each) async for each in stream]
+        assert found == [[f"chat-{n}" for n in range(total)]] * 8
+        asked = [request.target for request in served.requests if "/chats" in request.target]
+        assert len(asked) == 8 * pages
+
+
+@pytest.mark.parametrize("page_size", [7, 40, 100, 1000])
+@pytest.mark.parametrize("count", [0, 30, 333, 1_000_000_000])
+async def test_a_count_or_a_size_of_page_that_is_not_what_was_expected_costs_no_chat(
+    make_client: ClientFactory, page_size: int, count: int
+) -> None:
+    async with ScriptedServer(chats_of(333, [chat(n) for n in range(313, 333)], count, page_size)) as served:
+        found = [ids_of(each) async for each in make_client(served).conversations.transcripts()]
+        assert found == [[f"chat-{n}" for n in range(333)]] * 8
+        assert len(served.requests) < 8 * (333 // page_size + 70)
+
+
 # --- rows that come again ---------------------------------------------------------------------------------
 
 
