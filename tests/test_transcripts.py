@@ -16,6 +16,7 @@ from alli_async import (
     IncompleteError,
     NotFoundError,
     RawTranscript,
+    ResponseTooLargeError,
     RetryPolicy,
     ServerError,
     Transcript,
@@ -275,6 +276,25 @@ async def test_a_count_or_a_size_of_page_that_is_not_what_was_expected_costs_no_
         found = [ids_of(each) async for each in make_client(served).conversations.transcripts()]
         assert found == [[f"chat-{n}" for n in range(333)]] * 8
         assert len(served.requests) < 8 * (333 // page_size + 70)
+
+
+@pytest.mark.parametrize("mode", [{}, {"cursor": "keyset"}, {"nulls": "first"}], ids=mode_name)
+async def test_pages_too_large_to_be_taken_are_asked_for_again_smaller(
+    make_client: ClientFactory, mode: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=600, embed="all", **mode) as sandbox:
+        page = await make_client(sandbox).conversations.list(page_size=50)
+        client = make_client(sandbox, max_response_bytes=len(page.raw) * 2 // 3)
+        found = {each.id: ids_of(each) async for each in client.conversations.transcripts(raw=True)}
+        assert found == {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+async def test_a_conversation_too_large_to_be_taken_is_an_error(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=60, embed="all") as sandbox:
+        with pytest.raises(ResponseTooLargeError, match="max_response_bytes"):
+            async for _ in make_client(sandbox, max_response_bytes=2000).conversations.transcripts():
+                pass
+        assert sandbox.count() < 15
 
 
 # --- rows that come again ---------------------------------------------------------------------------------

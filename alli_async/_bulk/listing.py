@@ -9,7 +9,7 @@ from typing import Any
 
 from .._transport.filters import Filters
 from .._transport.session import Session
-from ..errors import BadRequestError
+from ..errors import BadRequestError, ResponseTooLargeError
 from ..models import Order
 from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
 from .windowed import Windows
@@ -47,6 +47,7 @@ class Listing:
         self._decode = decode
         self._send = send
         self._ordered = ordered
+        self._page_size = MAX_PAGE_SIZE
         # Ordered: a plain dict that is emptied from its front looks through all that was deleted, each time.
         self.recent: OrderedDict[str, None] = OrderedDict()
 
@@ -72,10 +73,22 @@ class Listing:
         filters: Filters | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> Any:
-        """One page of the list, or of a part of it."""
-        return await fetch_conversations(
-            self._session, filters or self.filters, self._decode, cursor=cursor, page_size=page_size, order=order
-        )
+        """One page of the list, or of a part of it; a smaller one where pages are too large to be taken."""
+        while True:
+            size = min(page_size, self._page_size)
+            try:
+                return await fetch_conversations(
+                    self._session,
+                    filters or self.filters,
+                    self._decode,
+                    cursor=cursor,
+                    page_size=size,
+                    order=order,
+                )
+            except ResponseTooLargeError:
+                if size == 1:
+                    raise
+                self._page_size = min(self._page_size, size // 2)
 
     def fetch(self, order: Order, filters: Filters | None = None) -> Callable[[str | None], Awaitable[Any]]:
         """A function from a cursor to its page."""
