@@ -9,15 +9,15 @@ from typing import Any
 
 from .._transport.filters import Filters
 from .._transport.session import Session
-from ..errors import BadRequestError, ResponseTooLargeError
+from ..errors import BadRequestError, IncompleteError, ResponseTooLargeError
 from ..models import Order
 from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
 from .windowed import Windows
 
 # A list of no more pages is simply walked.
 _FEW = 3
-# Rows can only come again within as many rows as were inserted between two requests.
-_REMEMBERED_IDS = 100_000
+# What a walk of one cursor remembers at most, at about 200 bytes each.
+_REMEMBERED_IDS = 1_000_000
 
 Send = Callable[[list[Any]], Awaitable[None]]
 
@@ -48,6 +48,8 @@ class Listing:
         self._send = send
         self._ordered = ordered
         self._page_size = MAX_PAGE_SIZE
+        self._newest = 0.0
+        self._moved = self._forgotten = False
         # Ordered: a plain dict that is emptied from its front looks through all that was deleted, each time.
         self.recent: OrderedDict[str, None] = OrderedDict()
 
@@ -94,16 +96,20 @@ class Listing:
         """A function from a cursor to its page."""
         return lambda cursor: self.page(order=order, cursor=cursor, filters=filters)
 
-    async def _give(self, rows: Sequence[Row]) -> None:
-        """Send on those of a walk's rows that it has not met before, within the memory it has."""
+    async def _give(self, rows: Sequence[Row]) -> list[Row]:
+        """Send on, and give back, those of a walk's rows that it has not met before."""
         fresh = []
         for row in rows:
-            if row.id not in self.recent:
+            if row.id in self.recent:
+                self._moved = True
+            else:
                 self.recent[row.id] = None
                 fresh.append(row)
         while len(self.recent) > _REMEMBERED_IDS:
             self.recent.popitem(last=False)
+            self._forgotten = True
         await self.hand_on(fresh)
+        return fresh
 
     async def hand_on(self, rows: list[Any]) -> None:
         """Send rows on."""
@@ -132,8 +138,29 @@ class Listing:
                     return
         async with aclosing(after(pages[-1], self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
             async for page in plain:
+                self._newest = max(self._newest, *(row.created_at for row in page.conversations), 0.0)
                 if page is not pages[-1]:
                     await self._give(page.conversations)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Where rows came twice, they moved: walk again, until none is met that a cursor passed over.
+
+        One that stood first since it had no chats, and got its first, leaves its row; those behind it move up,
+        past a cursor that is an offset. What is newer than all that was met is no reason to walk once more.
+        """
+        lost = self._moved
+        while lost:
+            if self._forgotten:
+                raise IncompleteError(
+                    f"rows moved while a list of more than {_REMEMBERED_IDS:,} was walked by one cursor, "
+                    "which may have passed over some; filters on first chat times make smaller lists"
+                )
+            lost = False
+            async with aclosing(walk(self.fetch(Order.FIRST_CHAT_TIME_ASC))) as pages:
+                async for page in pages:
+                    fresh = await self._give(page.conversations)
+                    lost = lost or any(row.created_at <= self._newest for row in fresh)
 
     async def _tail(self) -> Any | None:
         """The list's other end; None when the server does not sort that way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar
@@ -206,12 +206,11 @@ class _Engine(Generic[ResultT]):
     async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
         """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show.
 
-        Of the latter only what fits one page of chats, where there is such: this is what a small job pays.
+        Of either first what fits one page of chats: this is what a small job pays.
         """
-        must = sorted((item for item in items if len(item.chats) < item.chat_count), key=_chat_count)
-        may = sorted((item for item in items if len(item.chats) == item.chat_count), key=_chat_count)
-        short = [item for item in may if item.chat_count <= CHATS_PER_PAGE]
-        chosen = (must + short[::-1] + may[len(short) :])[: self._trust.wanted]
+        must = _telling(item for item in items if len(item.chats) < item.chat_count)
+        may = _telling(item for item in items if len(item.chats) == item.chat_count)
+        chosen = (must + may)[: self._trust.wanted]
         results = await concurrently([self._result(item) for item in chosen])
         return {item.id: result for item, result in zip(chosen, results, strict=True)}
 
@@ -306,5 +305,8 @@ def _settle(place: asyncio.Future[ResultT | None], result: ResultT | None) -> No
         place.set_result(result)
 
 
-def _chat_count(item: Summary) -> int:
-    return item.chat_count
+def _telling(items: Iterable[Summary]) -> list[Summary]:
+    """Those whose count says most come first: the longest that fit a page, then what is longer."""
+    return sorted(
+        items, key=lambda item: (item.chat_count > CHATS_PER_PAGE, abs(CHATS_PER_PAGE - item.chat_count))
+    )
