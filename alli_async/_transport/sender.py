@@ -8,6 +8,7 @@ import time
 from io import BytesIO
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -141,6 +142,10 @@ def _payload(body: bytes | None) -> bytes | BytesIO | None:
 
 
 def _text_of(error: Exception) -> str:
+    """What happened, in one line, and without the status 400 that aiohttp's parser invents."""
+    text = str(error)
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"not HTTP: {error.message}"
-    return str(error) or type(error).__name__
+        text = f"not HTTP: {error.message}"
+    elif isinstance(error.__cause__, HttpProcessingError):
+        text = error.__cause__.message
+    return " ".join(text.split()).rstrip(" ^") or type(error).__name__
