@@ -44,8 +44,11 @@ class Sender:
             base.raw_path.rstrip("/"),
         )
         self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
-        # Connecting must fail before the attempt does: then it is known that nothing was sent.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(10.0, config.timeout * 0.8))
+        # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
+        # does: then it is known that nothing was sent.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=config.timeout * 0.9, sock_connect=min(10.0, config.timeout * 0.8)
+        )
 
     async def send(self, request: Request) -> Response:
         """Send a request and read its answer.
