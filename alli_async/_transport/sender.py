@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from io import BytesIO
 
@@ -28,6 +29,10 @@ from .wire import Request, Response
 logger = logging.getLogger("alli_async")
 
 _LARGE = 1 << 20
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t -~\x80-\ud7ff\ue000-\U0010ffff]*")
+# A body of another length than was promised leaves the connection to whoever comes next in a wrong state.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 USER_AGENT = f"alli-async/{__version__}"
 
 
@@ -105,7 +110,7 @@ class Sender:
         headers = self._headers.copy()
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        headers.update(request.headers)
+        headers.update(_checked(request.headers))
         return headers
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -137,6 +142,16 @@ class Sender:
             return ConfigurationError(f"the request cannot be put on the wire: {text}")
         # A ClientResponseError here is the parser's; the status 400 it carries is invented.
         return AlliConnectionError(f"the connection failed before the answer was whole: {text}")
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    """A middleware's headers, such as aiohttp would refuse late, or not at all."""
+    for name, value in headers.items():
+        if not (isinstance(name, str) and _NAME.fullmatch(name)) or name.lower() in _FRAMING:
+            raise ConfigurationError(f"a middleware's header: expected a name that frames no body, got {name!a}")
+        if not (isinstance(value, str) and _VALUE.fullmatch(value)):
+            raise ConfigurationError(f"a middleware's header {name}: expected text without control characters")
+    return headers
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
