@@ -60,11 +60,16 @@ def closing(data: bytes) -> Answer:
     return cut(data, len(data))
 
 
+def chunk(data: bytes) -> bytes:
+    """A chunk of a chunked body; the last is empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 CHUNKED = b"HTTP/1.1 200 X\nTransfer-Encoding: chunked"
 CUT_HEAD = cut(OK, 40)
 CUT_BODY = cut(OK, len(OK) - 5)
-CUT_CHUNK = closing(raw(CHUNKED, b"%x\r\n" % len(BODY) + BODY[:20]))
-NO_LAST_CHUNK = closing(raw(CHUNKED, b"%x\r\n" % len(BODY) + BODY + b"\r\n"))
+CUT_CHUNK = closing(raw(CHUNKED, chunk(BODY)[:20]))
+NO_LAST_CHUNK = closing(raw(CHUNKED, chunk(BODY)))
 CUT_GZIP = answer(200, gzip.compress(BODY)[:-30], headers=[("Content-Encoding", "gzip")])
 NO_GZIP = answer(200, BODY, headers=[("Content-Encoding", "gzip")])
 NO_HTTP = b"SSH-2.0-OpenSSH_9.9\r\n\r\n"
@@ -94,7 +99,7 @@ async def flood(exchange: Exchange, head: bytes, piece: bytes, pieces: int) -> N
 async def python(script: str, *arguments: str, **environ: str) -> tuple[int, str, str]:
     """Exit status, output and complaints of a program in a process of its own, which sees these settings only."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-X", "dev", "-W", "default", "-c", script, *arguments),
+        *(sys.executable, "-W", "default", "-c", script, *arguments),
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("ALLI_")} | environ,
         stdout=asyncio.subprocess.PIPE,

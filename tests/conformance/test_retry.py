@@ -69,7 +69,7 @@ async def test_it_is_tried_again_and_succeeds(
     make_client: ClientFactory, sleeps: list[float], call: Call, answers: list[int | Answer], wire: int
 ) -> None:
     async with ScriptedServer(*map(scripted, answers)) as server:
-        await call(make_client(server, retry=POLICY, timeout=0.5 if silence in answers else 20).conversations)
+        await call(make_client(server, retry=POLICY, timeout=1.0 if silence in answers else 20).conversations)
         assert len(server.requests) == wire
         assert len({(each.method, each.target, each.body) for each in server.requests}) == 1
         assert len(sleeps) == wire - 1
@@ -131,7 +131,7 @@ async def test_it_is_given_up_after_as_many_requests_and_says_what_may_have_happ
     outcome: str,
 ) -> None:
     async with ScriptedServer(*map(scripted, answers)) as server:
-        timeout = 0.3 if silence in answers else 20
+        timeout = 1.0 if silence in answers else 20
         client = make_client(server, retry=POLICY, timeout=timeout, max_response_bytes=1_000_000)
         with pytest.raises(kind) as raised:
             await call(client.conversations)
