@@ -204,7 +204,7 @@ import asyncio, resource, sys
 from alli_async import AlliClient, ResponseTooLargeError
 
 async def main():
-    async with AlliClient("k", base_url=sys.argv[1]) as client:
+    async with AlliClient("the-key", base_url=sys.argv[1]) as client:
         assert await client.conversations.is_running("a")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
