@@ -27,6 +27,8 @@ _WORTH_SPLITTING = 2.0
 _OVERLAPS = 50
 # Pages, without those at one instant, that tell how crowded a window is.
 _TELLING = 8
+# Ids of the rightmost rows that are kept to the end.
+_TAIL = 1_000
 # The pages by which a stretch is cut.
 _REMEMBERED = 64
 
@@ -64,7 +66,6 @@ class Plan:
         self._untaken = [Stretch(low, self._high, start, None, whole)]
         self._met: set[str] = set()
         self._kept: list[Family] = []
-        self._last: Family | None = None
         self._least = float(_LEAST_ROWS[1])
         self._may_split = False
         self._trial = Trial()
@@ -111,14 +112,24 @@ class Plan:
         self._kept.append(window.family)
         spans = [(bound(each.start, -1), each.family.reach) for each in self.active]
         spans += [(bound(each.start, -1), bound(each.end)) for each in self._untaken]
-        kept = []
-        for family in self._kept:
+        kept = self._tail()
+        for family in self._kept[: len(self._kept) - len(kept)]:
             low, high = family.start - self._overlap, family.reach + self._overlap
-            if family is self._last or any(start <= high and low <= end for start, end in spans):
+            if any(start <= high and low <= end for start, end in spans):
                 kept.append(family)
             else:
                 family.forget()
         self._kept = kept
+
+    def _tail(self) -> list[Family]:
+        """The rightmost of those that were walked: enough that whoever walks the list's end meets one of them."""
+        self._kept.sort(key=lambda family: family.start)
+        tail: list[Family] = []
+        ids = 0
+        while len(tail) < len(self._kept) and ids < _TAIL:
+            tail.append(self._kept[-1 - len(tail)])
+            ids += len(tail[-1].ids)
+        return tail
 
     @property
     def remembered(self) -> int:
@@ -127,8 +138,11 @@ class Plan:
 
     @property
     def last(self) -> Family | None:
-        """The ids of the rightmost window, which are kept to the end."""
-        return self._last
+        """The ids of the rightmost windows, which are kept to the end; without a gap."""
+        tail = self._tail()
+        if not tail:
+            return None
+        return Family(tail[-1].start, math.inf, set(), set().union(*(each.ids for each in tail)))
 
     def _end(self, window: Window) -> float:
         return self._high if window.end is None else window.end
@@ -175,7 +189,7 @@ class Plan:
             return self._scale.time(self._scale.place(stretch.low) + width)
         ahead = sum(self._distance(each.low, each.high) * each.density.value for each in self._untaken)
         rows = ahead / (2 * self._walkers)
-        if self._last is None and not self.active:
+        if not self._kept and not self.active:
             # In a list of a few hundred, walking at once is worth some half-full pages.
             self._least = min(max(rows, _LEAST_ROWS[0]), _LEAST_ROWS[1])
         rows = min(max(rows, self._least), _MOST_ROWS)
@@ -183,8 +197,6 @@ class Plan:
 
     def _window(self, stretch: Stretch, end: float | None) -> Window:
         family = Family(bound(stretch.start, -1), bound(end), self._met)
-        if end is None:
-            self._last = family
         density = Density(_TELLING, stretch.density.value)
         return Window(stretch.start, end, family, stretch.low, stretch, density)
 
