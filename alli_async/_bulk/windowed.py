@@ -129,8 +129,9 @@ class Windows:
                 rows = page.conversations
                 fresh = window.family.fresh(row.id for row in rows) - self._before
                 self._timed += len(fresh)
-                position = max((row.created_at for row in rows), default=window.position)
-                self._plan.walked(window, len(rows), position, narrowed=asked == window.end)
+                self._plan.walked(
+                    window, len(rows), max((row.created_at for row in rows), default=window.position)
+                )
                 self._wake()
                 await self._listing.hand_on([row for row in rows if row.id in fresh])
                 if not page.cursor and cursor is not None and rows:
