@@ -208,9 +208,7 @@ class ConversationsAPI:
         first, last = bodies.day("start_date", start_date), bodies.day("end_date", end_date)
         if first > last:
             raise ConfigurationError(f"start_date: lies after end_date ({first} > {last})")
-        body = wire.encode("days", bodies.Days(first.isoformat(), last.isoformat()))
-        request = Request("getDailyConversationCount", "GET", "/webapi/conversation_daily_count", body=body)
-        return await self._session.request(request, bodies.decode_daily)
+        return await self._session.request(bodies.daily_request(first, last), bodies.decode_daily)
 
     # --- writing ------------------------------------------------------------------------------------------
 

@@ -25,7 +25,6 @@ class _Walk:
     row: int
     asked: float | None
     high: int
-    trying: bool = False
 
 
 @dataclass
@@ -55,8 +54,6 @@ class Simulation:
     clock: float = 0.0
     _given: int = 0
     _sum: int = 0
-    _narrows: bool = False
-    _trying: bool = False
     _idle: int = WALKERS
     _sent: int = 0
     _answers: list[tuple[float, int, _Walk | None]] = field(default_factory=list)
@@ -90,13 +87,11 @@ class Simulation:
 
     def _send(self, walk: _Walk | None) -> None:
         self._sent += 1
-        # The first time that an end has moved, the page is asked for with either.
-        twice = walk is not None and walk.trying
-        heapq.heappush(self._answers, (self.clock + 1 + twice, self._sent, walk))
+        heapq.heappush(self._answers, (self.clock + 1, self._sent, walk))
 
     def _take(self) -> None:
         while self._idle:
-            window = self.plan.take(may_split=self._narrows or not self._trying)
+            window = self.plan.take()
             if window is None:
                 return
             self._idle -= 1
@@ -110,8 +105,6 @@ class Simulation:
 
     def _answered(self, walk: _Walk) -> None:
         window = walk.window
-        if walk.trying:
-            self._settle(walk)
         low, walk.row = walk.row, min(walk.row + PAGE, walk.high)
         fresh = window.family.fresh(range(low, walk.row))
         self._given += len(fresh)
@@ -119,6 +112,10 @@ class Simulation:
         self.empty += low == walk.row
         position = self.rows.time(walk.row - 1) if walk.row > low else window.position
         self.plan.walked(window, walk.row - low, position, narrowed=walk.asked == window.end)
+        if not self.plan.may_cut and window.pages > 1:
+            # It was seen that a cursor serves with a nearer end, by asking for this page once more.
+            self.plan.may_cut = True
+            self.pages += 1
         self.most_ids = max(self.most_ids, self.plan.remembered)
         for _ in range(self.chats if fresh else 0):
             self.chat_requests += 1
@@ -128,14 +125,6 @@ class Simulation:
         else:
             self._go_on(walk)
 
-    def _settle(self, walk: _Walk) -> None:
-        """Both answers are there; one that is empty tells nothing."""
-        walk.trying = self._trying = False
-        high = max(walk.row, self._high(walk.window.end))
-        if high > walk.row:
-            self._narrows = True
-            walk.asked, walk.high = walk.window.end, high
-
     def _go_on(self, walk: _Walk) -> None:
         if walk.row >= walk.high:
             self.plan.finish(walk.window)
@@ -144,9 +133,6 @@ class Simulation:
             return
         if walk.asked != walk.window.end:
             self.cuts += 1
-            walk.trying = not self._narrows
-            self._trying = self._trying or walk.trying
-            if self._narrows:
-                walk.asked, walk.high = walk.window.end, max(walk.row, self._high(walk.window.end))
-        self.pages += 1 + walk.trying
+            walk.asked, walk.high = walk.window.end, max(walk.row, self._high(walk.window.end))
+        self.pages += 1
         self._request(walk)

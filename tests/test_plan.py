@@ -17,7 +17,7 @@ from alli_async._bulk.windows import Plan, Window
 from benchmarks.crowds import DAY, SHAPES, START, Rows
 from benchmarks.simulate import _SEEDS, _found
 
-MINDS = ("keeps", "goes on", "refuses", "untold")
+MINDS = ("keeps", "minds")
 
 
 @dataclass
@@ -27,16 +27,12 @@ class Walker:
     window: Window
     row: int
     asked: float | None
-    first_asked: float | None
-    compared: bool = False
 
 
 @dataclass
 class Server:
-    """Rows that are only numbers, behind cursors that have a mind about ends that are moved.
-
-    They "keep" to the end they come with, or "go on" to that which they were made with; or the server "refuses"
-    them with another end. "untold": they keep to it, and the plan is not told.
+    """Rows that are only numbers, behind cursors that keep to the end they come with; or the server minds one that
+    is not that which they were made with, and then no window is cut.
     """
 
     times: list[float]
@@ -47,8 +43,6 @@ class Server:
     misled: float = 0.0
     requests: int = 0
     most: int = 0
-    narrows: bool | None = None
-    trying: bool = False
     found: list[int] = field(default_factory=list)
     walked: list[tuple[float | None, float | None]] = field(default_factory=list)
 
@@ -63,8 +57,8 @@ class Server:
     def run(self, walkers: int, choose: random.Random) -> None:
         at: list[Walker] = []
         while True:
-            while len(at) < walkers and (window := self._take()) is not None:
-                at.append(Walker(window, self.low(window), window.end, window.end))
+            while len(at) < walkers and (window := self.plan.take()) is not None:
+                at.append(Walker(window, self.low(window), window.end))
             if not at:
                 return
             walker = choose.choice(at)
@@ -73,39 +67,25 @@ class Server:
                 self.walked.append((walker.window.start, walker.asked))
                 self.plan.finish(walker.window)
 
-    def _take(self) -> Window | None:
-        return self.plan.take(may_split=bool(self.narrows) or (self.narrows is None and not self.trying))
-
     def _answered(self, walker: Walker) -> bool:
         """A page is there; whether it was the last. The next is asked for with the end that there is then."""
         self.requests += 1
         window = walker.window
-        high = max(walker.row, self.high(walker.first_asked if self.mind == "goes on" else walker.asked))
+        high = max(walker.row, self.high(walker.asked))
         rows = range(walker.row, min(walker.row + self.page, high))
         fresh = window.family.fresh(map(str, rows))
         self.found += [row for row in rows if str(row) in fresh]
         self.most = max(self.most, self.plan.remembered)
         position = self.times[rows[-1]] + self.misled if rows else window.position
-        told = {} if self.mind == "untold" else {"narrowed": walker.asked == window.end}
-        self.plan.walked(window, len(rows), position, **told)
+        self.plan.walked(window, len(rows), position, narrowed=walker.asked == window.end)
         walker.row = rows.stop if rows else walker.row
         if walker.row >= high:
             return True
-        if walker.asked != window.end and self.narrows is not False:
-            self._narrow(walker)
+        if self.mind == "keeps" and window.pages > 1:
+            self.plan.may_cut = True
+        if self.plan.may_cut:
+            walker.asked = window.end
         return False
-
-    def _narrow(self, walker: Walker) -> None:
-        """As the product does it: what came of the first end that was moved tells whether others can be."""
-        if self.narrows is None:
-            self.requests += 1
-            if self.mind == "refuses":
-                self.narrows = False
-                return
-            if self.mind != "goes on" and self.high(walker.window.end) <= walker.row:
-                return
-            self.narrows = True
-        walker.asked = walker.window.end
 
 
 def spread(bursts: list[tuple[int, int, float]]) -> list[float]:
@@ -176,14 +156,13 @@ def crowded(rows: int) -> list[float]:
 
 
 @pytest.mark.parametrize("mind", MINDS)
-def test_a_crowd_is_shared_and_given_once_whatever_becomes_of_an_end_that_is_moved(mind: str) -> None:
+def test_a_crowd_is_given_once_whether_or_not_windows_can_be_cut(mind: str) -> None:
     times = crowded(60_000)
     plan = Plan(times[0], times[-1], 16, overlap=1.0)
     server = Server(times, plan, mind, closed=True, page=50)
     server.run(16, random.Random(1))
     assert sorted(server.found) == list(range(len(times)))
-    # Where an end cannot be moved, the window that it was tried on is walked twice in part.
-    assert server.requests <= 60_000 / 50 * (2.05 if mind == "goes on" else 1.06)
+    assert server.requests <= 60_000 / 50 * 1.06
 
 
 def test_a_crowd_at_one_instant_costs_a_page_a_walker_more_than_to_walk_it() -> None:
@@ -232,7 +211,7 @@ def test_slices_are_cut_by_the_profile_from_the_beginning() -> None:
 
     def largest(profile: list[tuple[float, float]]) -> int:
         plan = Plan(START, START + 100 * DAY, 16, overlap=1000.0, profile=profile)
-        windows = [plan.take(may_split=True) for _ in range(60)]
+        windows = [plan.take() for _ in range(60)]
         cuts = [window.position for window in windows if window is not None]
         return max(rows.before(end) - rows.before(start) for start, end in pairwise([*cuts, START + 101 * DAY]))
 

@@ -42,7 +42,7 @@ class Listing:
         *,
         ordered: bool,
     ) -> None:
-        self._session = session
+        self.session = session
         self.filters = filters
         self._decode = decode
         self._send = send
@@ -80,7 +80,7 @@ class Listing:
             size = min(page_size, self._page_size)
             try:
                 return await fetch_conversations(
-                    self._session,
+                    self.session,
                     filters or self.filters,
                     self._decode,
                     cursor=cursor,
@@ -133,7 +133,7 @@ class Listing:
             pages.append(page)
             await self._give(page.conversations)
             if page.cursor and tail is not None:
-                windows = Windows.over(self, pages, tail, may_wait=len(pages) < _FEW)
+                windows = await Windows.over(self, pages, tail, may_wait=len(pages) < _FEW)
                 if windows is not None and await windows.walk():
                     return
         async with aclosing(after(pages[-1], self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
@@ -178,7 +178,7 @@ class Listing:
         no bound is set above; what lies beyond the one that was asked for is dropped here.
         """
         filters, end = self.filters.without_end()
-        last = None if end is None else await epoch_number(self._session, end)
+        last = None if end is None else await epoch_number(self.session, end)
         seen: dict[str, float | None] = {}
         sweeping = False
         while True:

@@ -8,12 +8,6 @@ from dataclasses import dataclass, field
 
 from .scale import Density
 
-# How often it is tried whether ends can be moved, where it could not be seen, and in how many pages each time.
-_TRIALS = 8
-_PATIENCE = 20
-# New rows that are more than chance.
-_A_FEW = 25
-
 
 @dataclass(eq=False, slots=True)
 class Family:
@@ -88,83 +82,6 @@ class Window:
     rows: int = 0
     pages: int = 0
     telling: int = 0
-
-
-class Trial:
-    """Whether the end of a window can be moved while it is walked: tried on one, before it is done to others.
-
-    A server may refuse a cursor that comes with another end; then the next page tells. Or the cursor carries the
-    end that it was made with: then the window walks on to that, and nothing is met behind the cut that it does not
-    meet. What lies behind the cut is held back until the next page is there.
-
-    Attributes:
-        told: The caller tells with which end pages were asked for.
-        passed: Ends can be moved.
-    """
-
-    def __init__(self) -> None:
-        self.told = False
-        self.passed = False
-        self._left = _TRIALS
-        self._window: Window | None = None
-        self._behind: Stretch | None = None
-        self._walking: dict[Window, bool] = {}
-        self._held = self._ended = False
-        self._until = 0
-
-    @property
-    def wanted(self) -> bool:
-        """Whether a window should be cut to see."""
-        return not self.passed and self._left > 0 and self._window is None
-
-    def begin(self, window: Window, behind: Stretch) -> None:
-        """A window was cut."""
-        self._left -= 1
-        self._window, self._behind, self._held = window, behind, True
-        self._until = window.pages + _PATIENCE
-
-    def page(self, window: Window, narrowed: bool) -> Stretch | None:
-        """A page of any window is there. Gives what lies behind the cut, once it may be taken."""
-        if window.origin is self._behind:
-            self._walking[window] = True
-            self._judge()
-        elif self._held and window is self._window and self._behind is not None:
-            self._held = False
-            if narrowed:
-                return self._behind
-            window.end = self._behind.end
-            self._forget()
-        elif window is self._window and window.pages > self._until:
-            # It met a crowd, and another will tell sooner; or it is behind the cut, and the server goes on there.
-            if window.end is not None and window.position >= window.end:
-                self._left = 0
-            self._forget()
-        return None
-
-    def finish(self, window: Window) -> None:
-        """Any window was walked to its end."""
-        if window is self._window and self._held:
-            # It was at its end already.
-            self._forget()
-        elif window is self._window:
-            self._ended = True
-        elif window in self._walking:
-            self._walking[window] = False
-        self._judge()
-
-    def _judge(self) -> None:
-        if self._window is None or not self._ended:
-            return
-        new = sum(len(each.family.ids - self._window.family.ids) for each in self._walking)
-        # Where the list goes on growing, a few can be new in any case.
-        self.passed = new > _A_FEW
-        if self.passed or (self._walking and not any(self._walking.values())):
-            self._forget()
-
-    def _forget(self) -> None:
-        self._window = self._behind = None
-        self._walking = {}
-        self._held = self._ended = False
 
 
 def bound(value: float | None, sign: int = 1) -> float:

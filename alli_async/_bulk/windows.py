@@ -14,7 +14,7 @@ from bisect import insort
 from collections.abc import Sequence
 
 from .scale import Density, Scale
-from .spans import Family, Stretch, Trial, Window, bound
+from .spans import Family, Stretch, Window, bound
 
 __all__ = ["Family", "Plan", "Window"]
 
@@ -44,6 +44,11 @@ class Plan:
         density: Rows per unit of time at the beginning, about, where that is known; it is learnt on the way.
         start: Where the first window begins; None for no bound.
         profile: How the rows are spread, about, as `Scale` takes it. Slices are cut by it; nothing relies on it.
+
+    Attributes:
+        active: The windows that are being walked.
+        may_cut: Whether the end of a window may be moved while it is walked: where the server lets a cursor go on
+            to a nearer end than it was made with. Until that is known, what was taken is walked whole.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Plan:
         profile: Sequence[tuple[float, float]] = (),
     ) -> None:
         self.active: list[Window] = []
+        self.may_cut = False
         self._high = max(low, high)
         self._walkers = walkers
         self._overlap = overlap
@@ -67,48 +73,36 @@ class Plan:
         self._met: set[str] = set()
         self._kept: list[Family] = []
         self._least = float(_LEAST_ROWS[1])
-        self._may_split = False
-        self._trial = Trial()
 
-    def take(self, *, may_split: bool) -> Window | None:
+    def take(self) -> Window | None:
         """The next window to walk; None when there is none now, though there may be later."""
-        self._may_split = may_split
-        if self._untaken:
-            window: Window | None = self._slice()
-        else:
-            window = self._split() if may_split and (self._trial.passed or not self._trial.told) else None
+        window = self._slice() if self._untaken else self._split() if self.may_cut else None
         if window is not None:
             self.active.append(window)
         return window
 
-    def walked(self, window: Window, rows: int, position: float, *, narrowed: bool | None = None) -> None:
+    def walked(self, window: Window, rows: int, position: float, *, narrowed: bool) -> None:
         """A page of a window has been seen.
 
         Args:
             window: The window.
             rows: How many rows were on the page.
             position: About where it ended.
-            narrowed: Whether it was asked for with the end that the window has now; None when that is not told,
-                and then windows are only cut when there is nothing left to take.
+            narrowed: Whether it was asked for with the end that the window has now.
         """
         window.rows += rows
         window.pages += 1
         self._advance(window, rows, min(position, self._end(window)))
-        if narrowed is not None:
-            self._trial.told = True
-            if (behind := self._trial.page(window, narrowed)) is not None:
-                self._give_back(behind)
-            if self._trial.passed and narrowed and rows:
-                # Pages ascend: if this one keeps to the nearer end, so do those before it.
-                window.family.reach = bound(window.end)
-            if self._may_split:
-                self._relieve(window)
+        if narrowed and rows:
+            # Pages ascend: if this one keeps to the nearer end, so do those before it.
+            window.family.reach = bound(window.end)
+        if self.may_cut:
+            self._relieve(window)
 
     def finish(self, window: Window) -> None:
         """A window has been walked to its end."""
         self.active.remove(window)
         self._advance(window, 0, self._end(window))
-        self._trial.finish(window)
         self._kept.append(window.family)
         spans = [(bound(each.start, -1), each.family.reach) for each in self.active]
         spans += [(bound(each.start, -1), bound(each.end)) for each in self._untaken]
@@ -207,19 +201,13 @@ class Plan:
         return window.density.value * self._distance(window.position, self._end(window))
 
     def _relieve(self, window: Window) -> None:
-        """Cut a window that has far more before it than a slice should; or one, to see whether it can be done."""
+        """Cut a window that has far more before it than a slice should; the rest is taken later."""
+        if window.telling < _TELLING:
+            return
         density = window.density.value
-        if self._trial.passed and window.telling >= _TELLING:
-            cut = self._after(window.position, _MOST_ROWS, density)
-            if self._ahead(window) > 2 * density * self._distance(window.position, cut):
-                self._give_back(self._cut(window, cut))
-        elif self._trial.wanted and window.telling > 1:
-            cut = self._after(window.position, self._least, window.density.latest)
-            if self._worth_splitting(window, cut):
-                self._trial.begin(window, self._cut(window, cut))
-
-    def _give_back(self, behind: Stretch) -> None:
-        insort(self._untaken, behind, key=lambda each: each.low)
+        cut = self._after(window.position, _MOST_ROWS, density)
+        if self._ahead(window) > 2 * density * self._distance(window.position, cut):
+            insort(self._untaken, self._cut(window, cut), key=lambda each: each.low)
 
     def _split(self) -> Window | None:
         """Cut the window with most rows still before it; the new one takes the later part."""
