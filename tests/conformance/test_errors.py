@@ -1,0 +1,244 @@
+"""Errors: what is said of an answer, word for word, and what is counted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from alli_async import (
+    AlliError,
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    Conversation,
+    ConversationUpdate,
+    DecodeError,
+    FeedbackReason,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RedirectError,
+    ServerError,
+)
+from alli_async._transport import bodies, wire
+from tests.conftest import ClientFactory
+from tests.support import ScriptedServer, answer, conversation, hang_up
+
+from .servers import OK, fact, get
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def documented(code: Any, message: str = "m") -> dict[str, Any]:
+    return {"type": "APIError", "code": code, "message": message}
+
+
+TOLD = [
+    fact("no body", 400, b"", BadRequestError, None, "400: no message"),
+    fact("words", 500, b"  busy \n now\t", ServerError, None, "500: busy now"),
+    fact("words are cut after 120", 500, b"x" * 200, ServerError, None, "500: " + "x" * 120),
+    fact("bytes that are no text", 599, b"\xffa", ServerError, None, "599: \ufffda"),
+    fact("an error", 404, {"error": "m"}, NotFoundError, None, "404: m"),
+    fact("errors", 403, {"errors": "m"}, PermissionDeniedError, None, "403: m"),
+    fact("errors in an object", 422, {"errors": {"a": ["m"]}}, BadRequestError, None, '422: {"a":["m"]}'),
+    fact("a message is cut after 500", 400, {"error": "x" * 600}, BadRequestError, None, "400: " + "x" * 500),
+    fact("a documented error", 500, documented(7000), ServerError, 7000, "500: m"),
+    fact("a documented key", 403, documented(7001), AuthenticationError, 7001, "403: m"),
+    fact("documented JSON", 403, documented(7002), BadRequestError, 7002, "403: m"),
+    fact("a documented parameter", 400, documented(7003), BadRequestError, 7003, "400: m"),
+    fact("a documented payment", 403, documented(7004), PaymentRequiredError, 7004, "403: m"),
+    fact("a code that nobody knows", 403, documented(9999), PermissionDeniedError, 9999, "403: m"),
+    fact("a code beside a 401", 401, documented(7004), AuthenticationError, 7004, "401: m"),
+    fact("a code that is a truth", 403, documented(True), PermissionDeniedError, None, "403: m"),
+    fact("a code that is a text", 403, documented("7001"), PermissionDeniedError, None, "403: m"),
+    fact("a code and a message", 403, {"code": 7001, "message": "m"}, AuthenticationError, 7001, "403: m"),
+    fact("a code alone", 403, {"code": 7001}, AuthenticationError, 7001, "403: no message"),
+    fact("a type alone", 400, {"type": "APIError"}, BadRequestError, None, "400: no message"),
+    fact("a message alone", 400, {"message": "m"}, BadRequestError, None, '400: {"message":"m"}'),
+    fact("another type", 400, {"type": 1, "message": 2}, BadRequestError, None, '400: {"type":1,"message":2}'),
+    fact("an error beside a message", 400, {"error": "e", "message": "m"}, BadRequestError, None, "400: e"),
+    fact("an array", 400, ["m"], BadRequestError, None, '400: ["m"]'),
+    fact("payment", 402, b"", PaymentRequiredError, None, "402: no message"),
+    fact("a timeout of the server's", 408, b"", ServerError, None, "408: no message"),
+    fact("load", 429, b"", RateLimitError, None, "429: no message"),
+    fact("the last of 4xx", 499, b"", BadRequestError, None, "499: no message"),
+    fact("the first of 5xx", 500, b"", ServerError, None, "500: no message"),
+    fact("beyond all of HTTP", 999, b"", ServerError, None, "999: no message"),
+    fact("an interim answer", 101, b"", APIError, None, "101: no message"),
+    fact("the last below 200", 199, b"", APIError, None, "199: no message"),
+    fact("the first of 3xx", 300, b"", RedirectError, None, "300: redirected to 'nowhere', not followed"),
+    fact("the last of 3xx", 399, b"x", RedirectError, None, "399: redirected to 'nowhere', not followed"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "code", "message"), TOLD)
+def test_an_answer_is_told_by_its_status_code_and_message(
+    status: int, body: Any, kind: type[APIError], code: int | None, message: str
+) -> None:
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    error = wire.error_of(wire.Response(status, {}, data), NOW)
+    assert (type(error), error.status, error.code, error.message) == (kind, status, code, message)
+    assert (error.request_id, error.retry_after) == (None, None)
+
+
+NOWHERE = "302: redirected to 'nowhere', not followed"
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_id", "seconds", "message"),
+    [
+        fact(
+            "where a redirect leads",
+            {"location": "/é?x"},
+            None,
+            None,
+            r"302: redirected to '/\xe9?x', not followed",
+        ),
+        fact("a request id", {"x-request-id": "r"}, "r", None, NOWHERE),
+        fact("Amazon's", {"x-amzn-requestid": "r", "cf-ray": "s"}, "r", None, NOWHERE),
+        fact("Cloudflare's", {"cf-ray": "s"}, "s", None, NOWHERE),
+        fact("seconds", {"retry-after": "7"}, None, 7.0, NOWHERE),
+        fact(
+            "a date, by the server's clock",
+            {"retry-after": "Thu, 01 Jan 2026 10:00:07 GMT", "date": "Thu, 01 Jan 2026 10:00:00 GMT"},
+            None,
+            7.0,
+            NOWHERE,
+        ),
+        fact("a date, by ours", {"retry-after": "Thu, 01 Jan 2026 00:00:07 GMT"}, None, 7.0, NOWHERE),
+        fact("a date of another zone", {"retry-after": "Thu, 01 Jan 2026 09:00:07 +0900"}, None, 7.0, NOWHERE),
+        fact("a date of no zone", {"retry-after": "Thu, 01 Jan 2026 00:00:07 -0000"}, None, 7.0, NOWHERE),
+    ],
+)
+def test_the_headers_of_an_error_are_told(
+    headers: dict[str, str], request_id: str | None, seconds: float | None, message: str
+) -> None:
+    error = wire.error_of(wire.Response(302, headers, b""), NOW)
+    assert (error.request_id, error.retry_after, error.message) == (request_id, seconds, message)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        fact("a key", documented(7001), AuthenticationError, 7001),
+        fact("a parameter", documented(7003), BadRequestError, 7003),
+        fact("the server", documented(7000), APIError, 7000),
+        fact("no code", {"errors": "m"}, APIError, None),
+    ],
+)
+def test_an_error_inside_a_success_is_told_by_its_code(body: Any, kind: type[APIError], code: int | None) -> None:
+    error = wire.reported_error(msgspec.json.encode(body))
+    assert error is not None
+    assert (type(error), error.status, error.code) == (kind, 200, code)
+    assert error.message == "200 with an error inside: m"
+
+
+@pytest.mark.parametrize(
+    ("body", "begins"),
+    [
+        fact("nothing", b"", "''"),
+        fact("HTML", b"<p> a\n b", "'<p> a b'"),
+        fact("broken beside a lone surrogate", rb'{"title":"\ud800",}', r"""'{"title":"\\ud800",}'"""),
+        fact("too deep", b'{"a":' * 5000, "'" + '{"a":' * 24 + "'"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_by_the_parsers_reason_and_its_beginning(body: bytes, begins: str) -> None:
+    with pytest.raises(DecodeError) as raised:
+        wire.decoder(Conversation)(body)
+    reason = "nested too deeply"
+    try:
+        msgspec.json.decode(wire.repair_surrogates(body), type=Conversation)
+    except msgspec.DecodeError as error:
+        reason = str(error)
+    except RecursionError:
+        pass
+    assert raised.value.message == f"the answer is no JSON: {reason}; it begins {begins}"
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        fact("an array", b"[]", "Expected `object`, got `array` at $"),
+        fact("a field", b'{"id":1}', "Expected `str`, got `int` at $.id"),
+        fact(
+            "a field beside a lone surrogate", rb'{"title":"\ud800","id":1}', "Expected `str`, got `int` at $.id"
+        ),
+    ],
+)
+def test_json_of_another_shape_is_told_by_what_was_expected_and_where(body: bytes, what: str) -> None:
+    with pytest.raises(DecodeError) as raised:
+        wire.decoder(Conversation)(body)
+    assert raised.value.message == f"the answer is not what the contract says: {what}"
+
+
+def test_raw_is_what_came_also_where_a_lone_surrogate_was_repaired_and_only_for_whole_answers() -> None:
+    body = msgspec.json.encode(conversation(title="@")).replace(b'"@"', rb'"\ud800"')
+    found = wire.decoder(Conversation)(body)
+    assert (found.title, found.raw) == ("\ufffd", body)
+    assert not hasattr(bodies.decode_running(b'{"isRunning":true}'), "raw")
+
+
+def update(**changes: Any) -> Any:
+    return bodies.checked_update(ConversationUpdate(**changes))
+
+
+feedback = bodies.checked_feedback
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (update, "nothing is set: give state, assignee, category_ids or title"),
+        (lambda: update(assignee=7), "assignee: expected a text or None, got 7"),
+        (lambda: update(title=7), "title: expected a text or None, got 7"),
+        (lambda: update(category_ids="x"), "category_ids: expected a list of texts, got 'x'"),
+        (lambda: feedback(*[bodies.UNSET] * 3), "nothing is set: give rating, selection or suggested_answer"),
+        (lambda: feedback(None, "x", None), "selection: expected a list of texts, got 'x'"),
+        (lambda: feedback(None, [], None), "selection: an empty list; leave it out to select everything"),
+        (lambda: feedback(7, None, None), "rating: expected True, False or None, got 7"),
+        (lambda: feedback(None, None, 7), "suggested_answer: expected a text or None, got 7"),
+    ],
+)
+def test_a_value_that_cannot_be_sent_is_told_by_its_name(call: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        call()
+    assert raised.value.message == message
+
+
+def test_feedback_is_all_that_was_given() -> None:
+    found = bodies.checked_feedback(False, ["inaccurate"], "better")
+    assert (found.rating, found.feedback_selection, found.suggested_answer) == (
+        False,
+        [FeedbackReason.INACCURATE],
+        "better",
+    )
+
+
+async def test_what_a_call_took_is_counted(make_client: ClientFactory, sleeps: list[float]) -> None:
+    refusals = [answer(500, b"x" * 11), hang_up, answer(503, b"x" * 5)]
+    async with ScriptedServer(*refusals, OK, default=OK) as server:
+        client = make_client(server)
+        await get(client.conversations)
+        stats = client.conversations._session.stats
+        body = len(OK.partition(b"\r\n\r\n")[2])
+        assert (stats.requests, stats.retries, stats.refused, stats.in_flight) == (4, 3, 1, 0)
+        assert stats.bytes == body + 16
+        assert stats.seconds_waited >= sum(sleeps)
+        await get(client.conversations)
+        assert (stats.requests, stats.retries, stats.bytes) == (5, 3, 2 * body + 16)
+
+
+async def test_an_error_says_what_was_asked_how_often_and_for_how_long(
+    make_client: ClientFactory, sleeps: list[float]
+) -> None:
+    async with ScriptedServer(answer(500, {"error": "m"})) as server:
+        with pytest.raises(AlliError) as raised:
+            await make_client(server).conversations.get("a b")
+        error = raised.value
+        assert (error.request, error.attempts) == ("GET /webapi/v2/conversations/a%20b", 4)
+        assert str(error) == f"500: m [{error.request}: 4 attempts in {error.elapsed:.1f} s, unknown]"
