@@ -130,8 +130,8 @@ class ConversationsAPI:
         """
         wire.segment("conversation id", conversation_id)
         fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
-        conversation, pages = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
-        return STRUCTS.join(conversation, pages)  # type: ignore[arg-type]
+        conversation, chats = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
+        return STRUCTS.join(conversation, chats, False)  # type: ignore[arg-type]
 
     @overload
     def transcripts(

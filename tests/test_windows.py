@@ -408,6 +408,15 @@ async def test_a_list_of_one_instant_is_walked_plainly(make_client: ClientFactor
         assert sorted(found) == rows.ids
 
 
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: "-".join(switches.values()))
+async def test_thousands_at_one_instant_come_once_in_each_mode(
+    make_client: ClientFactory, switches: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=3200, crowd=1900, embed="all", **switches) as sandbox:
+        found = [each.id async for each in make_client(sandbox).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+
+
 async def test_thousands_at_one_instant_are_simply_walked(make_client: ClientFactory) -> None:
     times = sorted([START] * 3000 + [START + 1e9] * 10 + [START - 1e9] * 200)
     async with ScriptedServer(Rows(times)) as server:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
-from ..models import Order
+from ..models import Order, in_milliseconds
 from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, Row, after, walk
+from .pages import MAX_PAGE_SIZE, Row, after, concurrently, walk
 from .windows import Plan, Window
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # Cursors at a time. More would leave the chats no room in the throttle, and gain nothing on the time they take.
 _WALKERS = 16
-# In seconds: a day that no conversation began before.
-LONG_AGO = 86_400.0
+# In seconds: a day that no conversation began before, and one that none begins after.
+LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
 # Said of a list's end that was looked at and holds nothing more.
 _NOTHING = object()
 
@@ -35,59 +35,107 @@ class _Trail:
     ids: list[str] = field(compare=False)
 
 
+class _UnusableError(Exception):
+    """The server does not keep to windows."""
+
+
 class Windows:
-    """Many cursors over one list, a time window each; and the conversations without chats, which are in none."""
+    """Many cursors over one list, a time window each; and the conversations without chats, which are in none.
+
+    Args:
+        listing: The list.
+        pages: Its first pages, all given already.
+        tail: Its other end.
+        second: The server's second.
+        low: About the first chat time of the earliest conversation.
+        high: About that of the latest.
+        density: Rows per unit of time, about.
+    """
 
     def __init__(
-        self, listing: Listing, pages: list[Any], tail: Any, second: float, low: float, high: float
+        self, listing: Listing, pages: list[Any], tail: Any, second: float, low: float, high: float, density: float
     ) -> None:
         self._listing = listing
         self._pages = pages
         self._tail = tail
-        timed = [row for page in pages for row in page.conversations if row.last_chat_time is not None]
-        spread = max((row.created_at for row in timed), default=low) - min(
-            (row.created_at for row in timed), default=low
-        )
-        density = len(timed) / spread if spread > 0 else 0.0
+        self._second = second
         # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
         resolution = min(second, max(second / 1000, (high - low) / 1e6))
-        # The first window begins where the probes found nothing before: without any bound it would not be one.
+        # The first window begins where nothing is found before: without any bound it would not be one.
         start = None if listing.filters.on_first_chat else LONG_AGO * second
         self._plan = Plan(low, high, _WALKERS, overlap=resolution, density=density, start=start)
         # Whatever was given before the windows began.
         self._before = set(listing.recent)
-        self._timed = len(timed)
+        self._timed = sum(row.last_chat_time is not None for page in pages for row in page.conversations)
         self._trails: list[_Trail] = []
         self._narrows: bool | None = None
         self._trying = False
         self._changed = asyncio.Event()
+        self._sure = asyncio.Event()
 
     @classmethod
-    def over(cls, listing: Listing, pages: list[Any], probed: tuple[Any, float] | None) -> Windows | None:
-        """Windows over the span that the probes showed; None where they showed none."""
-        if probed is None:
+    def over(cls, listing: Listing, pages: list[Any], tail: Any, *, may_wait: bool) -> Windows | None:
+        """Windows over the span of a list that is known by its first pages and its other end.
+
+        None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
+        can be said, so only if it `may_wait` for another page) within a few.
+        """
+        early = [row for page in pages for row in page.conversations]
+        times = [row.created_at for row in early]
+        if not (dates := [time for time in times if time > 1e8]):
             return None
-        tail, second = probed
-        early = [row.created_at for page in pages for row in page.conversations]
-        late = [row.created_at for row in tail.conversations if row.last_chat_time is not None]
+        second = 1000.0 if in_milliseconds(dates[0]) else 1.0
+        late = {row.id: row.created_at for row in tail.conversations if row.last_chat_time is not None}
         if not late and tail.conversations:
             # Those without chats stand first here as well, and hide the end; until now, then.
-            late = [time.time() * second]
-        if not late or max(late) <= min(early):
+            late = {"": time.time() * second}
+        low, high = min(times), max(late.values(), default=0.0)
+        if high <= low or not late.keys().isdisjoint(row.id for row in early):
             return None
-        return cls(listing, pages, tail, second, min(early), max(late))
+        timed = [row.created_at for row in early if row.last_chat_time is not None]
+        spread = max(timed, default=low) - min(timed, default=low)
+        density = len(timed) / spread if spread > 0 else 0.0
+        if may_wait and (min(late.values()) - max(timed, default=low)) * density < 2 * MAX_PAGE_SIZE:
+            return None
+        return cls(listing, pages, tail, second, low, high, density)
 
-    async def walk(self) -> None:
-        """Walk them all."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_WALKERS):
-                group.create_task(self._walker())
-            group.create_task(self._head(self._pages, Order.FIRST_CHAT_TIME_ASC))
-            group.create_task(self._head([self._tail], Order.FIRST_CHAT_TIME_DESC))
+    async def walk(self) -> bool:
+        """Walk them all; False when the server does not keep to windows, and nothing was given."""
+        usable = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._try_out())
+                for _ in range(_WALKERS):
+                    group.create_task(self._walker())
+                group.create_task(self._head(self._pages, Order.FIRST_CHAT_TIME_ASC))
+                group.create_task(self._head([self._tail], Order.FIRST_CHAT_TIME_DESC))
+        except* _UnusableError:
+            usable = False
+        if not usable:
+            return False
         heads = (self._pages[0], self._tail)
         at_a_head = any(page.conversations[0].last_chat_time is None for page in heads)
         if not at_a_head and not self._listing.filters.on_first_chat:
             await self._find_the_end()
+        return True
+
+    async def _try_out(self) -> None:
+        """Look before the beginning and beyond the end, while the first pages of windows are already asked for."""
+        filters = self._listing.filters
+        beyond = [
+            filters.within(_FAR_AHEAD * self._second, None, keep=False),
+            filters.within(None, LONG_AGO * self._second, keep=False),
+        ]
+        ask = self._listing.page
+        probes = [ask(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
+        try:
+            found = await concurrently(probes)
+        except BadRequestError:
+            raise _UnusableError from None
+        # A window beyond the end that has rows: the filter is ignored.
+        if any(page.conversations or page.cursor for page in found):
+            raise _UnusableError
+        self._sure.set()
 
     # --- windows ------------------------------------------------------------------------------------------
 
@@ -140,7 +188,14 @@ class Windows:
 
     async def _page(self, window: Window, cursor: str | None, end: float | None) -> Any:
         filters = self._listing.filters.within(window.start, end)
-        return await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor, filters=filters)
+        try:
+            page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor, filters=filters)
+        except BadRequestError:
+            if self._sure.is_set():
+                raise
+            raise _UnusableError from None
+        await self._sure.wait()
+        return page
 
     async def _narrowed(self, window: Window, cursor: str, asked: float | None) -> tuple[Any, float | None]:
         """The next page, and the end it was asked with: the nearer one that a split has set, if the server lets.
@@ -179,6 +234,7 @@ class Windows:
         One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
         an offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
         """
+        await self._sure.wait()
         fetch = self._listing.fetch(order)
         page, unseen = pages[-1], 1
         while unseen and pages[0].conversations[0].last_chat_time is None:

@@ -50,9 +50,11 @@ class Sender:
         )
         self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
         # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
-        # does: then it is known that nothing was sent.
+        # does: then it is known that nothing was sent. (A session of our own has a place for everyone.)
         self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=config.timeout * 0.9, sock_connect=min(10.0, config.timeout * 0.8)
+            total=None,
+            connect=config.timeout * 0.9 if connection.is_given else None,
+            sock_connect=min(10.0, config.timeout * 0.8),
         )
 
     async def send(self, request: Request) -> Response:

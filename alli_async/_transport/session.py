@@ -140,7 +140,7 @@ class Session:
     async def _attempt(self, request: Request, decode: Callable[[bytes], T]) -> T:
         stats = self.stats
         asked = time.monotonic()
-        admitted_in = await self.throttle.acquire()
+        admitted_in = await self.throttle.acquire(urgent=request.urgent)
         stats.seconds_waited += time.monotonic() - asked
         request.sent = True
         stats.requests += 1
