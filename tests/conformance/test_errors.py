@@ -1,7 +1,8 @@
-"""Errors: what is said of an answer, word for word, and what is counted."""
+"""Errors: what is said of an answer, word for word."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,15 +10,11 @@ import msgspec
 import pytest
 
 from alli_async import (
-    AlliError,
     APIError,
     AuthenticationError,
     BadRequestError,
-    ConfigurationError,
     Conversation,
-    ConversationUpdate,
     DecodeError,
-    FeedbackReason,
     NotFoundError,
     PaymentRequiredError,
     PermissionDeniedError,
@@ -26,10 +23,9 @@ from alli_async import (
     ServerError,
 )
 from alli_async._transport import bodies, wire
-from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation, hang_up
+from tests.support import conversation
 
-from .servers import OK, fact, get
+from .servers import fact
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -190,65 +186,23 @@ def test_raw_is_what_came_also_where_a_lone_surrogate_was_repaired_and_only_for_
     body = msgspec.json.encode(conversation(title="@")).replace(b'"@"', rb'"\ud800"')
     found = wire.decoder(Conversation)(body)
     assert (found.title, found.raw) == ("\ufffd", body)
-    assert not hasattr(bodies.decode_running(b'{"isRunning":true}'), "raw")
-
-
-def update(**changes: Any) -> Any:
-    return bodies.checked_update(ConversationUpdate(**changes))
-
-
-feedback = bodies.checked_feedback
+    assert not hasattr(wire.decoder(bodies.Running)(b'{"isRunning":true}'), "raw")
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (update, "nothing is set: give state, assignee, category_ids or title"),
-        (lambda: update(assignee=7), "assignee: expected a text or None, got 7"),
-        (lambda: update(title=7), "title: expected a text or None, got 7"),
-        (lambda: update(category_ids="x"), "category_ids: expected a list of texts, got 'x'"),
-        (lambda: feedback(*[bodies.UNSET] * 3), "nothing is set: give rating, selection or suggested_answer"),
-        (lambda: feedback(None, "x", None), "selection: expected a list of texts, got 'x'"),
-        (lambda: feedback(None, [], None), "selection: an empty list; leave it out to select everything"),
-        (lambda: feedback(7, None, None), "rating: expected True, False or None, got 7"),
-        (lambda: feedback(None, None, 7), "suggested_answer: expected a text or None, got 7"),
-    ],
+    ("status", "success"), [(199, False), (200, True), (204, True), (299, True), (300, False)]
 )
-def test_a_value_that_cannot_be_sent_is_told_by_its_name(call: Any, message: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
-        call()
-    assert raised.value.message == message
+def test_a_success_is_2xx_and_nothing_else(status: int, success: bool) -> None:
+    assert wire.is_success(wire.Response(status, {}, b"")) is success
 
 
-def test_feedback_is_all_that_was_given() -> None:
-    found = bodies.checked_feedback(False, ["inaccurate"], "better")
-    assert (found.rating, found.feedback_selection, found.suggested_answer) == (
-        False,
-        [FeedbackReason.INACCURATE],
-        "better",
-    )
-
-
-async def test_what_a_call_took_is_counted(make_client: ClientFactory, sleeps: list[float]) -> None:
-    refusals = [answer(500, b"x" * 11), hang_up, answer(503, b"x" * 5)]
-    async with ScriptedServer(*refusals, OK, default=OK) as server:
-        client = make_client(server)
-        await get(client.conversations)
-        stats = client.conversations._session.stats
-        body = len(OK.partition(b"\r\n\r\n")[2])
-        assert (stats.requests, stats.retries, stats.refused, stats.in_flight) == (4, 3, 1, 0)
-        assert stats.bytes == body + 16
-        assert stats.seconds_waited >= sum(sleeps)
-        await get(client.conversations)
-        assert (stats.requests, stats.retries, stats.bytes) == (5, 3, 2 * body + 16)
-
-
-async def test_an_error_says_what_was_asked_how_often_and_for_how_long(
-    make_client: ClientFactory, sleeps: list[float]
-) -> None:
-    async with ScriptedServer(answer(500, {"error": "m"})) as server:
-        with pytest.raises(AlliError) as raised:
-            await make_client(server).conversations.get("a b")
-        error = raised.value
-        assert (error.request, error.attempts) == ("GET /webapi/v2/conversations/a%20b", 4)
-        assert str(error) == f"500: m [{error.request}: 4 attempts in {error.elapsed:.1f} s, unknown]"
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the clock's zone cannot be set here")
+def test_a_date_without_a_zone_is_not_of_this_machines_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Seoul-9")
+        time.tzset()
+        try:
+            assert wire.retry_after("Thu, 01 Jan 2026 00:00:07 -0000", None, NOW) == 7.0
+        finally:
+            patch.undo()
+            time.tzset()
