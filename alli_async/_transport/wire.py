@@ -227,11 +227,16 @@ def _details(body: bytes) -> tuple[int | None, str | None]:
     if found is None:
         return code, None
     text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return code, text[:500]
+    return code, _line(text[:2000], 500)
 
 
 def _excerpt(body: bytes) -> str:
-    return " ".join(body[:400].decode("utf-8", "replace").split())[:120]
+    return _line(body[:400].decode("utf-8", "replace"), 120)
+
+
+def _line(text: str, length: int) -> str:
+    """A server's words on one line, and without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))[:length]
 
 
 def retry_after(value: str | None, date: str | None, now: datetime) -> float | None:

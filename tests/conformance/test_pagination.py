@@ -174,6 +174,7 @@ LYING = [
     fact("totalCount is one too few", [100, 50], [149]),
     fact("totalCount is zero", [100, 50], [0]),
     fact("totalCount is negative", [100, 50], [-1]),
+    fact("totalCount is three million", [100, 50], [3_000_000]),
     fact("totalCount grows for ever", [100, 50], [*range(150, 1000)]),
     fact("totalCount shrinks for ever", [100, 50], [*range(1000, 150, -1)]),
     fact("an empty first page of many", [0, 100], [100]),
