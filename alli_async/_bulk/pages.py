@@ -275,22 +275,25 @@ async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[
 
 
 async def walk_chats(fetch: Callable[[int], Awaitable[ChattedT]]) -> AsyncGenerator[ChattedT, None]:
-    """The pages in order; those after the first are asked for ahead. Breaking out leaves no task behind."""
-    first = await fetch(1)
+    """The pages in order; those after the first are asked for ahead. Breaking out leaves no task behind.
+
+    They end when there are as many chats as they promise, or at an empty page, whatever it promises.
+    """
+    page = first = await fetch(1)
     yield first
-    last = page_count(first)
+    received, number = len(first.chats), 1
     ahead: deque[asyncio.Task[ChattedT]] = deque()
-    number = 1
     try:
-        while number < last or ahead:
+        while page.chats and (ahead or received < page.total_count):
+            # As many as the first one's length says; where later pages are shorter, one more, and one more.
+            last = max(-(-page.total_count // len(first.chats)), number if ahead else number + 1)
             while number < last and len(ahead) < _AHEAD:
                 number += 1
                 ahead.append(asyncio.create_task(_coroutine(fetch, number)))
             page = await ahead[0]
             ahead.popleft()
             yield page
-            if page.total_count > first.total_count and page.chats:
-                last = max(last, -(-page.total_count // len(first.chats)))
+            received += len(page.chats)
     finally:
         for task in ahead:
             task.cancel()
