@@ -9,20 +9,17 @@ from typing import Any, Literal, Unpack, overload
 
 import anyio
 
+from ._bulk.chats import all_chats, decode_chats, fetch_chats, walk_chats
 from ._bulk.pages import (
     MAX_PAGE_SIZE,
     ChatPages,
     ConversationPages,
-    all_chats,
-    concurrently,
-    decode_chats,
     decode_conversations,
-    fetch_chats,
     fetch_conversations,
     walk,
-    walk_chats,
 )
 from ._bulk.shapes import RAW, STRUCTS, Shape, decode_conversation
+from ._bulk.tasks import concurrently
 from ._bulk.transcripts import TranscriptStream
 from ._transport import bodies, wire
 from ._transport.filters import ConversationFilters, Filters, names, text, texts

@@ -319,7 +319,8 @@ class Rows:
 
     A cursor is a token that the server knows all about, or a plain offset. `chatless` of the conversations have
     no chats and stand where `nulls` says: "last" or "first" in both orders, or "smallest" or "largest", as
-    databases do without being told. `minds` is what happens to a token that comes back with other filters.
+    databases do without being told. `minds` is what happens to a token that comes back with other filters. All
+    were created so much `older` than their first chat.
     """
 
     times: list[float]
@@ -327,6 +328,7 @@ class Rows:
     chatless: int = 0
     nulls: str = "last"
     cursor: str = "token"
+    older: float = 0.0
     given: dict[str, tuple[str, int]] = field(default_factory=dict)
     changed: int = 0
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -366,7 +368,7 @@ class Rows:
     def _rows(self, window: str, descending: bool) -> list[dict[str, Any]]:
         start, end = (float(bound) if bound else None for bound in window.split(".."))
         timed = [
-            conversation(id=f"c{number}", createdAt=time, lastChatTime=time)
+            conversation(id=f"c{number}", createdAt=time - self.older, lastChatTime=time)
             for number, time in enumerate(self.times)
             if (start is None or start <= time) and (end is None or time <= end)
         ]
@@ -441,6 +443,20 @@ async def test_a_cursor_that_counts_too_far_is_stepped_back_from(make_client: Cl
         client = make_client(server, middlewares=[shrinks])
         found = [each.id async for each in client.conversations.transcripts(raw=True)]
         assert {f"n{number}" for number in range(400)} <= set(found)
+
+
+@pytest.mark.parametrize("older", [0.0, 5e8, 5e9])
+async def test_bounds_on_first_chats_hold_for_conversations_created_long_before(
+    make_client: ClientFactory, older: float
+) -> None:
+    draw = random.Random(4)
+    times = sorted(START + draw.uniform(0, 1e9) for _ in range(1500))
+    async with ScriptedServer(Rows(times, older=older)) as server:
+        stream = make_client(server).conversations.transcripts(
+            raw=True, first_chat_started_at=times[200], first_chat_end_at=times[1300]
+        )
+        found = [each.id async for each in stream]
+        assert sorted(found) == sorted(f"c{number}" for number in range(200, 1301))
 
 
 async def test_a_list_of_one_instant_is_walked_plainly(make_client: ClientFactory) -> None:

@@ -11,7 +11,9 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, IncompleteError, ResponseTooLargeError
 from ..models import Order
-from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
+from .ends import other_end
+from .pages import MAX_PAGE_SIZE, Listed, Row, after, epoch_number, fetch_conversations, walk
+from .tasks import concurrently
 from .windowed import Windows
 
 # A list of no more pages is simply walked.
@@ -127,7 +129,7 @@ class Listing:
             following = self.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=pages[-1].cursor)
             page: Any
             if len(pages) == 1:
-                page, tail = await concurrently([following, self._tail()])
+                page, tail = await concurrently([following, other_end(self)])
             else:
                 page = await following
             pages.append(page)
@@ -161,13 +163,6 @@ class Listing:
                 async for page in pages:
                     fresh = await self._give(page.conversations)
                     lost = lost or any(row.created_at <= self._newest for row in fresh)
-
-    async def _tail(self) -> Any | None:
-        """The list's other end; None when the server does not sort that way."""
-        try:
-            return await self.page(order=Order.FIRST_CHAT_TIME_DESC)
-        except BadRequestError:
-            return None
 
     # --- by last chat time --------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from .._transport.session import Session
 from ..config import RetryPolicy
 from ..errors import AlliError
 from ..models import to_datetime
+from .ends import Ends
 
 # It is a help, not a need: asked for once, and in so many seconds, whatever the policy.
 _DEADLINE = 5.0
@@ -17,7 +18,7 @@ _DEADLINE = 5.0
 _MOST_DAYS = 10_000
 
 
-async def daily_profile(session: Session, low: float, high: float, second: float) -> list[tuple[float, float]]:
+async def daily_profile(session: Session, ends: Ends) -> list[tuple[float, float]]:
     """Pairs of a day's beginning (UTC, in the server's unit) and the conversations that were active on it.
 
     That is about how many began on it; which day it is by the server's clock is not known either. Empty where the
@@ -25,17 +26,15 @@ async def daily_profile(session: Session, low: float, high: float, second: float
 
     Args:
         session: Where to ask.
-        low: Where the span begins.
-        high: Where it ends.
-        second: The server's second.
+        ends: Of the list.
     """
-    first, last = to_datetime(low).date(), to_datetime(high).date()
+    first, last = to_datetime(ends.low).date(), to_datetime(ends.high).date()
     if (last - first).days > _MOST_DAYS:
         return []
     once = replace(session.config, retry=RetryPolicy(max_attempts=1), deadline=_DEADLINE)
     try:
         counts = await replace(session, config=once).request(daily_request(first, last), decode_daily)
-        return [(_midnight(day.date) * second, float(day.active_count)) for day in counts.days]
+        return [(_midnight(day.date) * ends.second, float(day.active_count)) for day in counts.days]
     except (AlliError, ValueError):
         return []
 

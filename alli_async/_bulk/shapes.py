@@ -14,7 +14,8 @@ from msgspec import Raw, Struct
 
 from .._transport import wire
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
-from .pages import Chats, Chatted, Listed, Row, decode_chats, decode_conversations
+from .chats import Chats, Chatted, decode_chats
+from .pages import Listed, Row, decode_conversations
 
 # What bytes.join takes; a memoryview or a Raw leaves the copying to it.
 Buffer: TypeAlias = bytes | memoryview | Raw

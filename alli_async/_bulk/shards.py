@@ -8,10 +8,8 @@ is remembered from one shard to the next, so they can be walked in any order, an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -21,15 +19,14 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order, in_milliseconds
+from .chats import CHATS_PER_PAGE
+from .ends import LONG_AGO, density_of, ends_of, keeps_to_windows, other_end
 from .lenient import lenient, raw_records
 from .listing import Listing
-from .pages import MAX_PAGE_SIZE, after, concurrently, walk
+from .pages import MAX_PAGE_SIZE, after, walk
 
 # A list of no more pages is one shard: to cut it would cost more than to take it.
 _SMALL = 3
-_CHATS_PER_PAGE = 100
-# In seconds: a day that no conversation began before, and one that none begins after.
-_LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
 
 
 class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -160,7 +157,7 @@ async def survey(session: Session, filters: Filters) -> Survey:
 def _chat_requests(row: Row) -> int:
     """For the chats of a conversation, where they do not all come with it."""
     count = row.chat_count if isinstance(row.chat_count, int) else 0
-    return -(-count // _CHATS_PER_PAGE) if count > len(row.chats) else 0
+    return -(-count // CHATS_PER_PAGE) if count > len(row.chats) else 0
 
 
 async def high_water(session: Session, filters: Filters) -> float | None:
@@ -172,7 +169,7 @@ async def high_water(session: Session, filters: Filters) -> float | None:
         if page.conversations and page.conversations[0].last_chat_time is None:
             # Those without chats stand first; any bound leaves them out.
             second = 1000.0 if in_milliseconds(page.conversations[0].created_at) else 1.0
-            ever = Filters((*listing.filters.pairs, ("startedAt", f"{_LONG_AGO * second:.0f}")))
+            ever = Filters((*listing.filters.pairs, ("startedAt", f"{LONG_AGO * second:.0f}")))
             page = await listing.page(order=order, filters=ever, page_size=1)
     except BadRequestError:
         return None
@@ -181,60 +178,18 @@ async def high_water(session: Session, filters: Filters) -> float | None:
 
 async def _span(listing: Listing, rows: list[Row]) -> Span | None:
     """The span of a list that begins with these rows; None when its windows cannot be relied on."""
-    numbers = [row.created_at for row in rows if row.created_at > 1e8]
-    if not numbers:
-        return None
-    second = 1000.0 if in_milliseconds(numbers[0]) else 1.0
-    filters = listing.filters
-    beyond = [
-        filters.within(_FAR_AHEAD * second, None, keep=False),
-        filters.within(None, _LONG_AGO * second, keep=False),
-    ]
-    probes = [listing.page(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
-    try:
-        tail, *nothing = await concurrently([listing.page(order=Order.FIRST_CHAT_TIME_DESC), *probes])
-    except BadRequestError:
-        return None
-    # A window beyond the end that has rows: the filter is ignored.
-    if any(page.conversations or page.cursor for page in nothing):
-        return None
-    early = [row.created_at for row in rows]
-    late = [row.created_at for row in tail.conversations if row.last_chat_time is not None]
-    if not late and tail.conversations:
-        # Those without chats stand first here as well, and hide the end; until now, then.
-        late = [time.time() * second]
-    if not late:
-        return None
-    least, most = _bounds(filters, second)
-    # A conversation can be older than its first chat, and so than the bound that was set on that.
-    low, high = max(min(early), least), min(max(late), most)
-    if high <= low:
+    tail = await other_end(listing)
+    ends = ends_of(listing.filters, rows, tail.conversations) if tail is not None else None
+    if ends is None or tail is None or not await keeps_to_windows(listing, ends.second):
         return None
     return Span(
-        low=low,
-        high=high,
-        second=second,
-        # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
-        resolution=min(second, max(second / 1000, (high - low) / 1e6)),
-        density=max((_density(rows) + _density(tail.conversations)) / 2, 1 / (high - low)),
-        bounded=filters.on_first_chat,
+        low=ends.low,
+        high=ends.high,
+        second=ends.second,
+        resolution=ends.resolution,
+        density=max((density_of(rows) + density_of(tail.conversations)) / 2, 1 / (ends.high - ends.low)),
+        bounded=listing.filters.on_first_chat,
     )
-
-
-def _density(rows: list[Row]) -> float:
-    times = [row.created_at for row in rows if row.last_chat_time is not None]
-    spread = max(times, default=0.0) - min(times, default=0.0)
-    return len(times) / spread if spread > 0 else 0.0
-
-
-def _bounds(filters: Filters, second: float) -> tuple[float, float]:
-    """The bounds on first chat times that are asked for, in the server's unit."""
-    numbers = {
-        name: float(wire.epoch_text(value, milliseconds=second > 1) if isinstance(value, datetime) else value)
-        for name, value in filters.pairs
-        if name in ("firstChatStartedAt", "firstChatEndAt")
-    }
-    return numbers.get("firstChatStartedAt", float("-inf")), numbers.get("firstChatEndAt", float("inf"))
 
 
 # --- windows ----------------------------------------------------------------------------------------------
@@ -245,7 +200,7 @@ def window(filters: Filters, shard: Shard, span: Span) -> Filters:
     start = None if shard.start is None else shard.start - span.resolution
     if start is None and not span.bounded:
         # Without any bound at the start a server may give those without chats as well.
-        start = _LONG_AGO * span.second
+        start = LONG_AGO * span.second
     return filters.within(start, None if shard.end is None else shard.end + span.resolution)
 
 

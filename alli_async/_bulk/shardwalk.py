@@ -24,10 +24,11 @@ from ..errors import (
 )
 from ..models import RawTranscript, Skipped
 from .chatless import Chatless
+from .chats import all_chats, fetch_chats
 from .lenient import keeping_body, lenient, page_of
-from .pages import all_chats, concurrently, fetch_chats
 from .shapes import RAW
 from .shards import Row, Shard, Span, key_of, seam, window
+from .tasks import concurrently
 from .transcripts import TranscriptStream
 
 # What is wrong with one conversation and no other; and what may be that, or the server's, when it is frequent.

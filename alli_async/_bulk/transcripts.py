@@ -17,9 +17,10 @@ from .._transport.wire import Request
 from ..errors import AlliError, ConfigurationError, IncompleteError
 from ..models import Skipped, StreamStats
 from .channel import Channel
+from .chats import CHATS_PER_PAGE, all_chats, fetch_chats
 from .listing import Listing
-from .pages import CHATS_PER_PAGE, all_chats, concurrently, fetch_chats, first_error
 from .shapes import ResultT, Shape, Summary, newest_first
+from .tasks import concurrently, first_error
 from .trust import CountTrust
 
 # What may lie between the walk and the consumer, in pages, and in conversations whose chats are to be fetched.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
-from ..models import Order, in_milliseconds
+from ..models import Order
+from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows
 from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, Row, after, concurrently, walk
+from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
 from .windows import Plan, Window
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # Cursors at a time. More would leave the chats no room in the throttle, and gain nothing on the time they take.
 _WALKERS = 16
-# In seconds: a day that no conversation began before, and one that none begins after.
-LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
 # From about so many rows on it is worth a round trip to ask how they are spread over the days.
 _WORTH_ASKING = 20_000
 # How often it is tried whether a cursor serves with a nearer end, on pages of so many rows at least.
@@ -51,8 +49,7 @@ class Windows:
         listing: The list.
         pages: Its first pages, all given already.
         tail: Its other end.
-        second: The server's second.
-        span: About the first chat times of the earliest conversation and of the latest.
+        ends: What both tell.
         density: Rows per unit of time in the first pages.
         profile: As `Plan` takes it.
     """
@@ -62,21 +59,25 @@ class Windows:
         listing: Listing,
         pages: list[Any],
         tail: Any,
-        second: float,
-        span: tuple[float, float],
+        ends: Ends,
         density: float,
         profile: list[tuple[float, float]],
     ) -> None:
-        low, high = span
         self._listing = listing
         self._pages = pages
         self._tail = tail
-        self._second = second
-        # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
-        resolution = min(second, max(second / 1000, (high - low) / 1e6))
+        self._second = ends.second
         # The first window begins where nothing is found before: without any bound it would not be one.
-        start = None if listing.filters.on_first_chat else LONG_AGO * second
-        self._plan = Plan(low, high, _WALKERS, overlap=resolution, density=density, start=start, profile=profile)
+        start = None if listing.filters.on_first_chat else LONG_AGO * ends.second
+        self._plan = Plan(
+            ends.low,
+            ends.high,
+            _WALKERS,
+            overlap=ends.resolution,
+            density=density,
+            start=start,
+            profile=profile,
+        )
         # Whatever was given before the windows began.
         self._before = set(listing.recent)
         self._timed = sum(row.last_chat_time is not None for page in pages for row in page.conversations)
@@ -93,26 +94,18 @@ class Windows:
         can be said, so only if it `may_wait` for another page) within a few.
         """
         early = [row for page in pages for row in page.conversations]
-        times = [row.created_at for row in early]
-        if not (dates := [time for time in times if time > 1e8]):
+        late = [row for row in tail.conversations if row.last_chat_time is not None]
+        ends = ends_of(listing.filters, early, tail.conversations)
+        if ends is None or not {row.id for row in early}.isdisjoint(row.id for row in late):
             return None
-        second = 1000.0 if in_milliseconds(dates[0]) else 1.0
-        late = {row.id: row.created_at for row in tail.conversations if row.last_chat_time is not None}
-        if not late and tail.conversations:
-            # Those without chats stand first here as well, and hide the end; until now, then.
-            late = {"": time.time() * second}
-        low, high = min(times), max(late.values(), default=0.0)
-        if high <= low or not late.keys().isdisjoint(row.id for row in early):
-            return None
-        timed = [row.created_at for row in early if row.last_chat_time is not None]
-        spread = max(timed, default=low) - min(timed, default=low)
-        density = len(timed) / spread if spread > 0 else 0.0
-        if may_wait and (min(late.values()) - max(timed, default=low)) * density < 2 * MAX_PAGE_SIZE:
+        density = density_of(early)
+        between = min((row.created_at for row in late), default=ends.high) - max(row.created_at for row in early)
+        if may_wait and between * density < 2 * MAX_PAGE_SIZE:
             return None
         profile: list[tuple[float, float]] = []
-        if density * (high - low) >= _WORTH_ASKING:
-            profile = await daily_profile(listing.session, low, high, second)
-        return cls(listing, pages, tail, second, (low, high), density, profile)
+        if density * (ends.high - ends.low) >= _WORTH_ASKING:
+            profile = await daily_profile(listing.session, ends)
+        return cls(listing, pages, tail, ends, density, profile)
 
     async def walk(self) -> bool:
         """Walk them all; False when the server does not keep to windows, and nothing was given."""
@@ -136,19 +129,7 @@ class Windows:
 
     async def _try_out(self) -> None:
         """Look before the beginning and beyond the end, while the first pages of windows are already asked for."""
-        filters = self._listing.filters
-        beyond = [
-            filters.within(_FAR_AHEAD * self._second, None, keep=False),
-            filters.within(None, LONG_AGO * self._second, keep=False),
-        ]
-        ask = self._listing.page
-        probes = [ask(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
-        try:
-            found = await concurrently(probes)
-        except BadRequestError:
-            raise _UnusableError from None
-        # A window beyond the end that has rows: the filter is ignored.
-        if any(page.conversations or page.cursor for page in found):
+        if not await keeps_to_windows(self._listing, self._second):
             raise _UnusableError
         self._sure.set()
 

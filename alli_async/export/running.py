@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Struct
 
 from .._bulk.lenient import UndecodableError
-from .._bulk.pages import first_error
 from .._bulk.shards import Shard, following, key_of
 from .._bulk.shardwalk import ShardWalk, walk_shard, why
+from .._bulk.tasks import first_error
 from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import DecodeError

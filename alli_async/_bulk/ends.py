@@ -1,0 +1,99 @@
+"""The two ends of a list: what they tell of its span, and whether time windows on it can be relied on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._transport import wire
+from .._transport.filters import Filters
+from ..errors import BadRequestError
+from ..models import Order, in_milliseconds
+from .pages import Row
+from .tasks import concurrently
+
+if TYPE_CHECKING:
+    from .listing import Listing
+
+# In seconds: a day that no conversation began before, and one that none begins after.
+LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
+
+
+class Ends(NamedTuple):
+    """Where a list begins and ends.
+
+    Attributes:
+        low: About its earliest first chat time, in the server's unit.
+        high: About the latest.
+        second: The server's second: 1 or 1000.
+        resolution: By how much windows should reach over a cut.
+    """
+
+    low: float
+    high: float
+    second: float
+    resolution: float
+
+
+def ends_of(filters: Filters, early: Sequence[Row], late: Sequence[Row]) -> Ends | None:
+    """The ends of a list that begins and ends with these rows; None where there is nothing between to cut.
+
+    Nor is there where the numbers are no dates, by which the server's unit is known.
+    """
+    dates = [row.created_at for row in early if row.created_at > 1e8]
+    if not dates:
+        return None
+    second = 1000.0 if in_milliseconds(dates[0]) else 1.0
+    times = [row.created_at for row in late if row.last_chat_time is not None]
+    if not times and late:
+        # Those without chats stand first here as well, and hide the end; until now, then.
+        times = [time.time() * second]
+    least, most = _bounds(filters, second)
+    # A conversation can be older than its first chat, and so than the bound that was set on that.
+    low, high = max(min(row.created_at for row in early), least), min(max(times, default=0.0), most)
+    if high <= low:
+        return None
+    # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
+    return Ends(low, high, second, min(second, max(second / 1000, (high - low) / 1e6)))
+
+
+def density_of(rows: Sequence[Row]) -> float:
+    """Rows for a unit of time, among these; 0 when they do not tell."""
+    times = [row.created_at for row in rows if row.last_chat_time is not None]
+    spread = max(times, default=0.0) - min(times, default=0.0)
+    return len(times) / spread if spread > 0 else 0.0
+
+
+async def keeps_to_windows(listing: Listing, second: float) -> bool:
+    """Whether nothing is found before the beginning of time and beyond its end; else the filter is ignored."""
+    filters = listing.filters
+    beyond = [
+        filters.within(_FAR_AHEAD * second, None, keep=False),
+        filters.within(None, LONG_AGO * second, keep=False),
+    ]
+    asked = [listing.page(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
+    try:
+        found = await concurrently(asked)
+    except BadRequestError:
+        return False
+    return not any(page.conversations or page.cursor for page in found)
+
+
+async def other_end(listing: Listing) -> Any | None:
+    """The page of the list's last rows, the very last first; None when the server does not sort that way."""
+    try:
+        return await listing.page(order=Order.FIRST_CHAT_TIME_DESC)
+    except BadRequestError:
+        return None
+
+
+def _bounds(filters: Filters, second: float) -> tuple[float, float]:
+    """The bounds on first chat times that are asked for, in the server's unit."""
+    numbers = {
+        name: float(wire.epoch_text(value, milliseconds=second > 1) if isinstance(value, datetime) else value)
+        for name, value in filters.pairs
+        if name in ("firstChatStartedAt", "firstChatEndAt")
+    }
+    return numbers.get("firstChatStartedAt", float("-inf")), numbers.get("firstChatEndAt", float("inf"))
