@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections import deque
 
+from .chance import Chance
+
 # Where growth begins: low enough that a client's first moment is no burst, high enough for one page's chats.
 _START = 8.0
 # Seconds without growth worth the name after a refusal; longer where a refusal costs everyone a pause, so that
@@ -102,6 +104,18 @@ class Allowance:
                 return max(pause, self._slow_down(now, pause))
         return pause
 
+    def take_up(self, now: float, limit: float, pace: float) -> None:
+        """What was proven before is taken up again: requests in flight as answers come, the pace at once."""
+        self._proven = self._before = limit
+        self._settled_limit, self._crowded = limit, False
+        self.pace = self._settled_pace = pace
+        self._held_until = self._grown_at = now
+
+    def rate(self, now: float) -> float:
+        """Requests per second served of late."""
+        since, before = self._spell(now - 1.0)
+        return (self._served - before) / max(now - since, _MOMENT)
+
     def _growth(self, now: float) -> float:
         elapsed = min(max(now - self._grown_at, 0.0), 1.0)
         self._grown_at = max(now, self._grown_at)
@@ -164,6 +178,7 @@ class Throttle:
         self.in_flight = 0
         self.allowance = Allowance(ceiling, _START if parent is None else ceiling)
         self._interval = 1 / rate_limit if rate_limit else 0.0
+        self._chance = Chance()
         self._opens_at = self._paused_until = -math.inf
         self._paced = False
         self._round = 0
@@ -197,6 +212,7 @@ class Throttle:
         if self._parent is not None:
             self._parent.answered()
             return
+        self._chance.served()
         self.allowance.served(asyncio.get_running_loop().time(), self.in_flight, paced=self._paced)
         self._paced = False
 
@@ -206,11 +222,21 @@ class Throttle:
             self._parent.pushed_back(admitted_in, pause)
             return
         now = asyncio.get_running_loop().time()
-        fresh = admitted_in == self._round
-        self._round += fresh
-        if rest := self.allowance.refused(now, self.in_flight, pause or 0.0, fresh=fresh):
+        if rest := self._refused(now, admitted_in, pause or 0.0):
             self._paused_until = max(self._paused_until, now + rest)
             self._opens_at = max(self._opens_at, self._paused_until)
+
+    def _refused(self, now: float, admitted_in: int, pause: float) -> float:
+        allowance, chance = self.allowance, self._chance
+        if chance.explains(allowance.limit, allowance.pace, allowance.rate(now)):
+            return pause
+        fresh = admitted_in == self._round
+        self._round += fresh
+        rest = allowance.refused(now, self.in_flight, pause, fresh=fresh)
+        if proven := chance.is_cause(allowance.limit, allowance.pace, self.in_flight):
+            allowance.take_up(now, *proven)
+            return pause
+        return rest
 
     def _admit(self, *, overdue: bool = False) -> bool:
         allowance = self.allowance
