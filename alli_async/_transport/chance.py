@@ -12,6 +12,7 @@ _FEW, _ENOUGH = 3, 8
 _RAREST, _LARGEST = 0.01, 0.2
 # Of the share to be expected, what more or less than it is let pass; and so many refusals beyond that are a
 # signal, while so many that did not come halve what is expected.
+_LESS = 0.6
 _MARGIN, _BEYOND, _MISSED = 0.5, 8.0, 4.0
 
 
@@ -62,6 +63,7 @@ class Chance:
         self._clean += 1
         if self._stale:
             self._stale -= 1
+            self._high.requests += 1
         else:
             (self._low or self._high).requests += 1
         if self.share:
@@ -71,37 +73,45 @@ class Chance:
                 self._missing = 0.0
                 self.share = self.share / 2 if self.share >= 2 * _RAREST else 0.0
 
-    def explains(self, limit: float, pace: float, rate: float) -> bool:
+    def explains(self, limit: float, pace: float, rate: float, *, held: bool) -> bool:
         """A request was refused, with so many in flight and so many per second. Gives whether by chance."""
         if self._clean * _RAREST > _ENOUGH and self._low is None:
             self._high = _Level()
         self._clean = 0
-        if self._stale:
-            self._stale -= 1
-        else:
-            level = self._low or self._high
-            known = level is self._low or level.limit > 0
-            level.requests += 1
-            level.refuse(limit, pace, rate)
-            if not known:
-                level.requests = level.refused = 0
         self._missing = max(self._missing - 1, 0.0)
+        if self._low is not None and not self._is_half(limit, pace):
+            self._low = None
+        if self._stale or self._low is None:
+            self._stale -= self._stale > 0
+            high = self._high
+            known = high.limit > 0
+            high.requests += 1
+            high.refuse(limit, pace, rate)
+            if not known:
+                high.requests = high.refused = 0
+        else:
+            self._low.requests += 1
+            if held:
+                self._low.refuse(limit, pace, rate)
         if not self.share or self._excess + 1 > _BEYOND:
             return False
         self._excess += 1
         return True
 
+    def _is_half(self, limit: float, pace: float) -> bool:
+        return limit <= _LESS * self._high.limit or pace <= _LESS * self._high.tried
+
     def is_cause(self, limit: float, pace: float, in_flight: int) -> tuple[float, float] | None:
         """After a cut to `limit` and `pace`, the load that is as good, or None."""
         high, low = self._high, self._low
-        halved = limit <= high.limit / 2 or pace <= high.tried / 2
-        if not halved:
-            self._low = None
-        elif low is None:
-            self._low, self._stale = _Level(), in_flight - 1
+        if low is None:
+            if self._is_half(limit, pace):
+                self._low, self._stale = _Level(), in_flight - 1
         elif low.refused >= _FEW:
             share = (high.refused + low.refused) / (high.requests + low.requests)
-            if low.share >= high.share / 2 and _RAREST <= share <= _LARGEST:
+            # Of a few refusals a share is hardly known: it is taken to be as small as it may well be.
+            sure = (high.refused - math.sqrt(high.refused)) / max(high.requests, 1.0)
+            if low.share >= sure / 2 and _RAREST <= share <= _LARGEST:
                 self.share = share
                 self._excess = self._missing = 0.0
                 self._high, self._low = _Level(), None

@@ -228,7 +228,9 @@ class Throttle:
 
     def _refused(self, now: float, admitted_in: int, pause: float) -> float:
         allowance, chance = self.allowance, self._chance
-        if chance.explains(allowance.limit, allowance.pace, allowance.rate(now)):
+        if chance.explains(
+            allowance.limit, allowance.pace, allowance.rate(now), held=now < allowance._held_until
+        ):
             return pause
         fresh = admitted_in == self._round
         self._round += fresh
