@@ -42,7 +42,7 @@ class _Level:
         self.limit, self.pace = max(self.limit, limit), max(self.pace, pace)
         self.tried = max(self.tried, pace if pace < math.inf else rate)
         if self.refused >= _ENOUGH:
-            kept = 1 - 1 / _ENOUGH
+            kept = (_ENOUGH - 1) / self.refused
             self.requests, self.refused = self.requests * kept, self.refused * kept
         self.refused += 1
 
@@ -80,6 +80,8 @@ class Chance:
         self._clean = 0
         self._missing = max(self._missing - 1, 0.0)
         if self._low is not None and not self._is_half(limit, pace):
+            self._high.requests += self._low.requests
+            self._high.refused += self._low.refused
             self._low = None
         if self._stale or self._low is None:
             self._stale -= self._stale > 0
