@@ -470,16 +470,32 @@ def test_chance_that_ends_is_forgotten_and_a_limit_found_again() -> None:
 
     def end() -> None:
         learnt.append(server.throttle._chance.share)
-        server.chance, server.rate = 0, 60
+        server.chance = 0
+
+    def begin() -> None:
+        server.rate = 60
 
     def count() -> None:
         counted.append((server.refused, len(server.served)))
 
-    server.run(60, events={10: end, 15: count})
+    server.run(60, events={10: end, 12: begin, 17: count})
     assert 0.02 < learnt[0] < 0.1
     [(refused, served)] = counted
     assert server.refused - refused < 0.05 * (server.refused - refused + len(server.served) - served)
-    assert server.per_second(15, 60) > 0.85 * 60
+    assert server.per_second(17, 60) > 0.85 * 60
+
+
+def test_a_limit_that_appears_after_a_long_calm_is_heeded_at_once() -> None:
+    server = Simulated()
+    counted = []
+
+    def begin() -> None:
+        server.rate = 60
+
+    server.run(40, events={20: begin, 22: lambda: counted.append(server.refused)})
+    assert counted[0] < 400
+    assert server.refused - counted[0] < 0.05 * 18 * 60
+    assert server.per_second(24, 40) > 0.85 * 60
 
 
 def test_an_outage_among_refusals_that_no_load_explains_is_no_chance() -> None:

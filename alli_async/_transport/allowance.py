@@ -20,8 +20,8 @@ _CUT, _KEEP = 0.95, 0.98
 # Seconds for which a pace is tried before it is cut again, and requests per second that are always tried.
 _TRIED, _SLOWEST = 1.0, 0.5
 # Once so many times what was refused is served, what refused it is gone; and refusals that no growth explains
-# teach nothing while they are fewer than one in so many.
-_GONE, _RARE = 8.0, 50
+# teach nothing while they are fewer than one in so many, of the last so many: after a long calm as little as ever.
+_GONE, _RARE, _CALM = 8.0, 50, 400
 # How finely, and over how many such spells, it is remembered when requests were served: the last ten seconds.
 _SPELL, _SPELLS = 0.05, 200
 # Seconds of answers in which a burst shows, and of which a rate can be read.
@@ -51,7 +51,7 @@ class Allowance:
         self._crowded, self._hold = False, _HOLD
         self._held_until = self._grown_at = self._cut_at = self._paced_at = -math.inf
         self._served = self._served_at_refusal = self._served_at_cut = 0
-        self._refusals = 0
+        self._spent = 0
         self._settled_limit = 0.0
         self._burst = 0, 0.0
         self._settled_pace = math.inf
@@ -88,8 +88,7 @@ class Allowance:
         """
         if fresh:
             self._crowded = in_flight + 1 >= self.limit
-            self._refusals += 1
-            if not pause and self._is_chance():
+            if self._is_rare() and not pause:
                 self._crowded = False
                 return 0.0
             self._hold_on(now, pause)
@@ -125,10 +124,11 @@ class Allowance:
         free_for = min(max(now - self._held_until, 0.0), _LONGEST_GROWTH)
         return elapsed * (_DRIFT / self._hold + _ACCELERATION * free_for)
 
-    def _is_chance(self) -> bool:
+    def _is_rare(self) -> bool:
         """Whether less would not have been refused less: not grown since the last cut, and mostly served."""
         grown = int(self.limit) > self._settled_limit if self._crowded else self.pace > 1.02 * self._settled_pace
-        return not grown and self._served - self._served_at_refusal > _RARE * self._refusals
+        self._spent = max(self._spent + _RARE, self._served - _CALM)
+        return not grown and self._served > self._spent
 
     def _hold_on(self, now: float, pause: float) -> None:
         if self._served != self._served_at_refusal:
@@ -137,7 +137,7 @@ class Allowance:
             self._held_until = now + pause + self._hold
         self._served_at_refusal = self._served
         self._grown_at = now + pause
-        self._refusals = 0
+        self._spent = self._served
 
     def _slow_down(self, now: float, pause: float) -> float:
         since_cut = now - self._cut_at
@@ -147,9 +147,12 @@ class Allowance:
         second = self._served - self._spell(now - 1.0)[1]
         if now - self._paced_at > _TRIED:
             # A refusal that no pace led to tells of the burst, which with what was let through meanwhile made up
-            # the last moment's answers; but next to nothing of the rate: that is found by growing at once.
+            # the last moment's answers, but for those that had come all along; but next to nothing of the rate:
+            # that is found by growing at once.
             began, before = self._spell(now - _MOMENT)
-            self._burst = self._served - before, now - began
+            all_along = before - self._spell(now - _MOMENT - 1.0)[1]
+            moment = now - began
+            self._burst = max(self._served - before - int(all_along * moment), 0), moment
             self.pace, self._held_until = max(float(second), START), now
             return 0.0
         if not pause and since_cut < 2 * _TRIED:
