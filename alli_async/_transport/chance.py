@@ -83,7 +83,10 @@ class Chance:
     def served(self) -> None:
         """A request was served."""
         self._served_since += 1
-        self._level().requests += 1
+        if self._low is None:
+            self._high.requests += 1
+        else:
+            self._level().requests += 1
         if self.share:
             self._excess = max(self._excess - (1 + _MARGIN) * self.share, 0.0)
             self._missing += (1 - _MARGIN) * self.share
