@@ -18,6 +18,7 @@ from benchmarks.data import Dataset, index_of
 from benchmarks.report import Table, bars
 from benchmarks.server import Service
 from benchmarks.simulate import _found
+from benchmarks.throttle import Case, Measured, back_after
 from benchmarks.virtual import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,29 @@ def test_a_simulation_that_loses_a_row_says_so() -> None:
     rows = Rows(2_000, SHAPES["even"](2_000))
     late = Plan(rows.time(0), rows.time(1_999), 16, overlap=1.0, start=rows.time(3))
     assert not Simulation(rows, late).run().whole
+
+
+def test_the_throttle_is_measured_against_one_who_knows(tmp_path: Path) -> None:
+    options = ["--quick", "--no-plot", "--only", "429 by chance", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "throttle", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "429 by chance, 10%" in done.stdout
+    values = json.loads((tmp_path / "throttle.json").read_text(encoding="utf-8"))["values"]
+    assert len(values) == 3
+    assert all(each["used"] > 0 and each["share_refused"] > 0 for each in values)
+
+
+def test_full_speed_is_back_when_half_a_second_of_it_was_served() -> None:
+    case = Case("lifted", 8.0, {}, change="lifted")
+    found = Measured(times=[step / 10 for step in range(50)] + [5 + step / 1000 for step in range(3000)])
+    assert back_after(case, found) == pytest.approx(1.0)
 
 
 def test_those_who_need_no_peers_get_everything() -> None:

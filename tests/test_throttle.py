@@ -191,6 +191,35 @@ async def test_waiters_that_are_cancelled_give_their_place_to_the_next() -> None
     await throttle.acquire()
 
 
+async def test_the_urgent_go_before_the_others_and_each_in_order_of_coming() -> None:
+    throttle = Throttle(1)
+    await throttle.acquire()
+    served: list[str] = []
+
+    async def call(name: str) -> None:
+        await throttle.acquire(urgent=name.isupper())
+        served.append(name)
+        throttle.release()
+
+    calls = [asyncio.create_task(call(name)) for name in "aAbBcC"]
+    await asyncio.sleep(0)
+    throttle.release()
+    await asyncio.wait(calls, timeout=5)
+    assert "".join(served) == "ABCabc"
+
+
+async def test_a_pause_holds_everyone_even_where_the_refusal_was_to_be_expected() -> None:
+    throttle = Throttle(64)
+    throttle._chance.share = 0.05
+    limit = throttle.allowance.limit
+    throttle.pushed_back(await throttle.acquire(), 0.1)
+    throttle.release()
+    began = time.monotonic()
+    await throttle.acquire()
+    assert time.monotonic() - began > 0.09
+    assert throttle.allowance.limit == limit
+
+
 async def test_a_child_gives_its_own_place_back_when_the_parents_queue_is_left() -> None:
     parent = Throttle(1)
     child = Throttle(1, parent=parent)
@@ -395,3 +424,83 @@ def test_rare_refusals_that_no_load_explains_cost_little(rate: float) -> None:
     server.chance = 0.005
     server.run(30, workers=32)
     assert server.per_second(0, 30) > 0.6 * (rate or 32 / 0.021)
+
+
+def unhindered(workers: int, chance: float) -> float:
+    """Requests per second served to callers who wait a quarter of a second on average for each refusal."""
+    return workers * (1 - chance) / (0.021 + 0.25 * chance)
+
+
+@pytest.mark.parametrize("chance", [0.03, 0.05, 0.1])
+@pytest.mark.parametrize(("workers", "seconds"), [(4, 60), (64, 12)])
+def test_refusals_that_no_load_explains_hold_nobody_back(chance: float, workers: int, seconds: float) -> None:
+    server = Simulated()
+    server.chance = chance
+    server.run(seconds, workers=workers)
+    assert server.per_second(0, seconds) > 0.6 * unhindered(workers, chance)
+    assert server.per_second(seconds / 2, seconds) > 0.8 * unhindered(workers, chance)
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [({"rate": 60}, 60), ({"places": 8}, 8 / 0.021)])
+def test_a_limit_is_used_and_kept_to_among_refusals_that_no_load_explains(
+    limit: dict[str, Any], allowed: float
+) -> None:
+    server = Simulated(**limit)
+    server.chance = 0.05
+    server.run(60)
+    assert server.per_second(0, 60) > 0.6 * allowed
+    assert server.share_refused < 0.05 + 0.1
+
+
+@pytest.mark.parametrize("limit", [{"rate": 60}, {"rate": 10}, {"places": 8}, {"places": 32}])
+def test_a_limit_is_never_taken_for_chance(limit: dict[str, Any]) -> None:
+    server = Simulated(**limit)
+    learnt = []
+    server.run(
+        60, events={float(second): lambda: learnt.append(server.throttle._chance.share) for second in range(60)}
+    )
+    assert len(learnt) == 60
+    assert not any(learnt)
+
+
+def test_chance_that_ends_is_forgotten_and_a_limit_found_again() -> None:
+    server = Simulated()
+    server.chance = 0.05
+    learnt, counted = [], []
+
+    def end() -> None:
+        learnt.append(server.throttle._chance.share)
+        server.chance = 0
+
+    def begin() -> None:
+        server.rate = 60
+
+    def count() -> None:
+        counted.append((server.refused, len(server.served)))
+
+    server.run(60, events={10: end, 12: begin, 17: count})
+    assert 0.02 < learnt[0] < 0.1
+    [(refused, served)] = counted
+    assert server.refused - refused < 0.05 * (server.refused - refused + len(server.served) - served)
+    assert server.per_second(17, 60) > 0.85 * 60
+
+
+def test_a_limit_that_appears_after_a_long_calm_is_heeded_at_once() -> None:
+    server = Simulated()
+    counted = []
+
+    def begin() -> None:
+        server.rate = 60
+
+    server.run(40, events={20: begin, 22: lambda: counted.append(server.refused)})
+    assert counted[0] < 400
+    assert server.refused - counted[0] < 0.05 * 18 * 60
+    assert server.per_second(24, 40) > 0.85 * 60
+
+
+def test_an_outage_among_refusals_that_no_load_explains_is_no_chance() -> None:
+    server = Simulated()
+    server.chance = 0.05
+    server.run(20, events={8: server.fall, 12: server.rise})
+    assert server.throttle._chance.share < 0.2
+    assert server.per_second(16, 20) > 0.6 * unhindered(64, 0.05)
