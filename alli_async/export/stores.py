@@ -24,8 +24,11 @@ class Sink(Protocol):
         """Add bytes."""
         ...
 
-    def commit(self, name: str) -> None:
-        """Make it a part, whole and lasting. One that is there under the name already is replaced."""
+    def commit(self, name: str) -> str:
+        """Make it a part, whole and lasting; gives the name it has got, which begins like this one.
+
+        One that is there under that name already is replaced.
+        """
         ...
 
     def discard(self) -> None:
@@ -118,14 +121,15 @@ class FileSink:
                 view = view[self._file.write(view) :]
         return len(data)
 
-    def commit(self, name: str) -> None:
-        """Make it the part."""
+    def commit(self, name: str) -> str:
+        """Make it the part, by this very name."""
         path = self._root / name
         with refusals("write", path):
             os.fsync(self._file.fileno())
             self._file.close()
             self._temporary.replace(path)
             sync_directory(path.parent)
+        return name
 
     def discard(self) -> None:
         """Leave nothing behind. After `commit` it does nothing."""
