@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
@@ -66,6 +66,10 @@ class Store(Protocol):
 
     def read(self, name: str) -> bytes:
         """A record."""
+        ...
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Records by their names."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
@@ -196,6 +200,10 @@ class DirectoryStore:
         """A record."""
         with refusals("read", self._root / name):
             return (self._root / name).read_bytes()
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Records by their names."""
+        return {name: self.read(name) for name in names}
 
     def open(self, name: str) -> IO[bytes]:
         """A part, to be read."""
