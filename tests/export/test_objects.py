@@ -530,7 +530,7 @@ def test_what_a_store_answers_is_said_in_a_line(
 
 def test_a_disk_that_fails_below_an_upload_is_named_as_what_it_is() -> None:
     with (
-        pytest.raises(ExportError, match="^cannot write here: Input/output error$"),
+        pytest.raises(ExportError, match=r"^cannot write here: Input/output error$"),
         store_refusals("write", "here"),
     ):
         raise OSError(5, "Input/output error")
