@@ -77,18 +77,19 @@ class Lease:
         """Take it.
 
         Raises:
-            ExportError: Another export holds it, or the store refuses.
+            ExportError: Another export holds it, or the store refuses, or writes over what it was told not to.
         """
         with store_refusals("write", f"{self._place}/{_LOCK}"):
             try:
                 self._put("create")
+                self._see_that_nothing_is_written_over()
             except self._errors.AlreadyExistsError:
                 found, meta = self._read()
                 self._see_that_it_is_free(found, meta)
-                try:
-                    self._put(_version(meta))
-                except self._errors.PreconditionError:
-                    raise self._busy(self._read()[0]) from None
+                self._version = _version(meta)
+                self._renew()
+        if self._lost is not None:
+            raise self._busy(self._lost)
         self._thread.start()
 
     def check(self) -> None:
@@ -130,7 +131,6 @@ class Lease:
             if found.token != self._holder.token:
                 self._lost = found
                 return
-            # It is ours: an answer was lost, and the request sent again.
             self._version = _version(meta)
 
     def _put(self, mode: Any) -> None:
@@ -147,8 +147,18 @@ class Lease:
         except msgspec.DecodeError:
             raise ExportError(f"{self._place}/{_LOCK} is not a lock of this version; remove it") from None
 
+    def _see_that_nothing_is_written_over(self) -> None:
+        """A store that does not know conditional writes takes them for plain ones, and does not say so."""
+        with contextlib.suppress(self._errors.AlreadyExistsError):
+            self._put("create")
+            raise ExportError(
+                f"{self._place}: the store writes over what is there, though asked not to (If-None-Match); "
+                "an export is not safe in it"
+            )
+
     def _see_that_it_is_free(self, found: Holder, meta: Any) -> None:
-        if not found.held or is_dead(found):
+        # Our own is there when an answer was lost, and the request sent again.
+        if not found.held or found.token == self._holder.token or is_dead(found):
             return
         # The store's clock, not ours: an object that is written now is as old as now.
         self._api.put(self._store, _CLOCK, b"")

@@ -76,11 +76,18 @@ def fetched(address: str, folder: Path) -> Path:
 
 
 class Front:
-    """A server before the S3 server, which lets through what a rule does not stop."""
+    """A server before the S3 server, which lets through what a rule does not stop.
+
+    Attributes:
+        rule: See `Rule`.
+        dropped: Headers, in lower case, that are not passed on.
+        asked: Methods and paths so far.
+    """
 
     def __init__(self, behind: str) -> None:
         self._behind = behind
         self.rule: Rule = lambda *_: None
+        self.dropped: set[str] = set()
         self.asked: list[tuple[str, str]] = []
 
     def __enter__(self) -> Self:
@@ -122,7 +129,11 @@ class Front:
         through = self._session.request(
             request.method,
             URL(f"{self._behind}{request.raw_path}", encoded=True),
-            headers={name: value for name, value in request.headers.items() if name != "Transfer-Encoding"},
+            headers={
+                name: value
+                for name, value in request.headers.items()
+                if name.lower() not in ("transfer-encoding", *self.dropped)
+            },
             data=io.BytesIO(await request.read()),
             allow_redirects=False,
         )

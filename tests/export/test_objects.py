@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -208,13 +209,15 @@ async def test_killed_before_or_after_a_request_of_a_commit_it_ends_whole(
 
 
 def test_a_second_export_into_the_same_prefix_is_refused_while_the_first_runs(dest: str, tmp_path: Path) -> None:
-    with Sandbox(conversations=400, latency=0.15) as slow:
+    with Sandbox(conversations=400, latency=0.05) as slow:
         first = begin(slow, dest)
         until = time.monotonic() + 30
         while "_journal/lock" not in objects(dest):
             assert time.monotonic() < until
             time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)
         second = run(exports(slow), "export", dest)
+        first.send_signal(signal.SIGCONT)
         assert (second.returncode, second.stderr.count("\n")) == (1, 1), second.stderr
         who = f"{dest} is being written by another export (process {first.pid} on {socket.gethostname()})"
         assert who in second.stderr
@@ -307,6 +310,7 @@ def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
                 change()
     assert json.loads(objects(dest)["_journal/lock"])["token"] == "other"
     assert sorted(objects(dest)) == ["_journal/lock", "one.json"]
+    assert not [each for each in threading.enumerate() if each.name == "alli-async lock"]
 
 
 def test_after_a_pause_the_lock_is_looked_at_before_anything_is_written(
@@ -341,6 +345,29 @@ def test_of_two_who_take_an_abandoned_lock_one_has_it(
     front.rule = rule
     with pytest.raises(ExportError, match="process 8 on elsewhere"):
         open_store(dest).lock().__enter__()
+
+
+async def test_a_store_that_does_not_know_conditional_writes_is_refused(
+    make_client: ClientFactory, front: Front, dest: str
+) -> None:
+    front.dropped = {"if-none-match"}
+    async with Sandbox(conversations=1) as sandbox:
+        with pytest.raises(ExportError, match="the store writes over what is there, though asked not to"):
+            await export(make_client(sandbox), dest)
+        assert sandbox.count() == 0
+
+
+def test_a_lock_whose_answers_are_lost_is_ours_all_the_same(dest: str, front: Front) -> None:
+    def lose_the_first(method: str, path: str) -> str | None:
+        return "lost" if method == "PUT" and sum(asked == "PUT" for asked, _ in front.asked) == 1 else None
+
+    for _ in ("put where none is", "put in place of one that was let go"):
+        front.asked.clear()
+        front.rule = lose_the_first
+        with open_store(dest).lock():
+            front.rule = lambda *_: None
+            assert json.loads(objects(dest)["_journal/lock"])["held"] is True
+        assert json.loads(objects(dest)["_journal/lock"])["held"] is False
 
 
 def test_a_lock_that_cannot_be_read_and_a_release_that_does_not_arrive(
