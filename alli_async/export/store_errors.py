@@ -16,7 +16,7 @@ _SENTENCES = (
         "no credentials in the environment",
     ),
     (r"builder error", "an endpoint without TLS must be allowed (AWS_ALLOW_HTTP=true)"),
-    (r"<Code>SlowDown</Code>", "the store asks to slow down"),
+    (r"<Code>SlowDown</Code>|status code: (429|503)", "the store is too busy"),
     (r"timed out", "the store does not answer in time"),
     (r"error sending request|error decoding response|connection", "the store cannot be reached, or hung up"),
 )

@@ -545,7 +545,9 @@ def test_why_a_store_cannot_be_reached_is_said_in_a_line(
     assert str(raised.value) == f"cannot write {dest}/_journal/lock: {why}"
 
 
-@pytest.mark.parametrize(("status", "why"), [(418, "the store answered 418 InternalError"), (503, "asks to slow")])
+@pytest.mark.parametrize(
+    ("status", "why"), [(418, "the store answered 418 InternalError"), (503, "the store is too busy")]
+)
 def test_what_a_store_answers_is_said_in_a_line(
     dest: str, front: Front, status: int, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
