@@ -86,6 +86,10 @@ class Front:
 
     def __init__(self, behind: str) -> None:
         self._behind = behind
+        self.reset()
+
+    def reset(self) -> None:
+        """Let everything through."""
         self.rule: Rule = lambda *_: None
         self.dropped: set[str] = set()
         self.asked: list[tuple[str, str]] = []

@@ -39,22 +39,22 @@ NUMBERS = count(1)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3() as url:
+def between() -> Iterator[Front]:
+    with s3() as url, Front(url) as served:
         make_bucket(url, "bucket")
-        yield url
+        yield served
 
 
 @pytest.fixture
-def front(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+def front(between: Front, monkeypatch: pytest.MonkeyPatch) -> Front:
     """What an export talks to; it lets everything through until it has a rule."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    with Front(server) as between:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
-        yield between
+    monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+    between.reset()
+    return between
 
 
 @pytest.fixture
