@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,14 @@ from ..models import to_datetime
 from .options import connection_options, filter_options, moment, split
 from .progress import showing
 from .runtime import asynchronous, open_client
+
+
+class _Place(click.Path):
+    """A path, or an address in an object store, of which only the store knows whether it is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if "://" in value else super().convert(value, param, ctx)
+
 
 # All was written but for what the report lists.
 _LACKING = 3
@@ -49,7 +56,8 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
     """Write every conversation with all its chats to DEST, one a line (JSON Lines).
 
     DEST is a directory, or a file when its name ends in .jsonl, .jsonl.gz or .jsonl.zst. An export into a
-    directory that was stopped, however, goes on when it is called again.
+    directory that was stopped, however, goes on when it is called again. Or it is an address in an object store,
+    like s3://bucket/prefix, for what would be in the directory; credentials come from the environment.
 
     The exit code is 3 when all was written but for what the report lists.
     """
@@ -68,7 +76,7 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
 
 
 @click.command("compact")
-@click.argument("dest", type=click.Path(exists=True, file_okay=False))
+@click.argument("dest", type=_Place(exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
 @asynchronous
 async def compact_command(dest: str, as_json: bool) -> None:
@@ -96,7 +104,7 @@ def _summary(report: ExportReport) -> str:
     if report.finished_before:
         lines.append("  what is new since then comes with --incremental")
     if report.quarantined:
-        lines.append(f"  not decodable: {report.quarantined:,}, in {Path(report.path) / 'quarantine.jsonl'}")
+        lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")
     lines += [f"  skipped   {each.id}: {each.error}" for each in report.skipped]
     return "\n".join(lines)
 
@@ -104,7 +112,7 @@ def _summary(report: ExportReport) -> str:
 def _parts_text(report: ExportReport) -> str:
     if report.run == 0:
         return report.path
-    return f"{report.parts:,} in {Path(report.path) / 'conversations'}, run {report.run} ({report.kind})"
+    return f"{report.parts:,} in {report.path}/conversations, run {report.run} ({report.kind})"
 
 
 def _plan_text(prospect: Prospect) -> str:

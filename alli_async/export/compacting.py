@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import anyio.to_thread
@@ -20,10 +19,11 @@ from ..errors import ExportError
 from ..models import RawTranscript
 from .destination import Destination
 from .journal import Binding, Commit, Complete, Fate, Plan, Run, load_binding
+from .objects import open_store
 from .parquet import ParquetParts, ids_of, kept_tables
 from .parts import JsonLines, read_lines
 from .report import ExportReport
-from .stores import DirectoryStore, Store
+from .stores import Store
 
 _BATCH = 256
 
@@ -35,12 +35,12 @@ async def compact(dest: str | os.PathLike[str]) -> ExportReport:
     on the new ones. Nothing is asked of the server.
 
     Args:
-        dest: The directory.
+        dest: The directory, or the address in an object store.
 
     Raises:
-        ExportError: There is no complete export, or the file system refuses.
+        ExportError: There is no complete export, or the file system or the store refuses.
     """
-    return await anyio.to_thread.run_sync(_compact, Path(dest))
+    return await anyio.to_thread.run_sync(_compact, dest)
 
 
 class _Source(NamedTuple):
@@ -54,11 +54,11 @@ class _Source(NamedTuple):
         return self.run.ledger.commits[self.shard]
 
 
-def _compact(path: Path) -> ExportReport:
+def _compact(dest: str | os.PathLike[str]) -> ExportReport:
     began = time.monotonic()
-    store = DirectoryStore(path)
+    store = open_store(dest)
     if load_binding(store) is None:
-        raise ExportError(f"{path} holds no complete export")
+        raise ExportError(f"{store} holds no complete export")
     with store.lock():
         destination = Destination(store)
         destination.load()

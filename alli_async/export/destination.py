@@ -94,11 +94,16 @@ class Destination:
                 run.forget()
 
     def check_parts(self) -> None:
-        """Remove parts that were not committed; see that the others are there, as long as they were."""
+        """Remove parts that were not committed; see that the others are there, as long as they were.
+
+        In a run with shards to be done a part may have been written this moment, to be committed the next, by a
+        process that was given up for dead. Once every shard has its record nothing can be committed any more.
+        """
+        going_on = {run.plan.run for run in self.runs if run.ledger.pending}
         known = {part.name: part.bytes for run in self.runs for part in run.parts}
         found = {name: size for folder in FOLDERS for name, size in self.store.names(folder).items()}
         for name in found.keys() - known.keys():
-            if _OURS.match(name):
+            if (ours := _OURS.match(name)) and int(ours[1]) not in going_on:
                 self.store.remove(name)
         for name, size in known.items():
             if found.get(name) != size:

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Unpack, get_args
 
+import anyio
 import anyio.to_thread
 from msgspec import Struct
 
@@ -29,13 +29,14 @@ from ..models import Skipped, StreamStats
 from .arrow import load
 from .destination import Destination, as_text, is_file
 from .journal import Binding, Complete, Plan, Run
+from .objects import local_path, open_store
 from .parquet import ParquetParts
 from .parts import Compression, Format, JsonLines, ShardWriter, compressor_of
 from .planning import Prospect, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .single import export_file
-from .stores import DirectoryStore, Store
+from .stores import Store
 
 Time = datetime | float
 
@@ -63,7 +64,8 @@ async def export(
         client: Where from.
         dest: A directory, which then holds `conversations/*.jsonl.gz`, the manifest and the journal; or one file,
             by its name's ending (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`), which also decides the compression. A file
-            has no journal: it is there whole, or the earlier one still is.
+            has no journal: it is there whole, or the earlier one still is. Or an address in an object store, like
+            `s3://bucket/prefix`, which then holds the same as a directory.
         format: `"jsonl"`, or `"parquet"`: flat datasets in `conversations/` and `chats/`.
         compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, and zstd in Parquet.
         since: With a first chat from this time on; the same as `first_chat_started_at`.
@@ -77,28 +79,30 @@ async def export(
 
     Raises:
         ConfigurationError: The destination holds an export of something else, or an option cannot be right.
-        ExportError: The file system refuses, or another export is writing there.
+        ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
     wanted = Wanted.checked(format, compression, since, until, incremental, filters)
-    path = Path(dest)
+    path = local_path(dest)
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
-    if is_file(path):
+    if path is not None and is_file(path):
         if incremental or format != "jsonl":
             raise ConfigurationError(f"dest: {path} is a file; incremental and Parquet exports need a directory")
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
             client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
-    store = DirectoryStore(path)
+    store = open_store(dest)
     lock = store.lock()
     await anyio.to_thread.run_sync(lock.__enter__)
     try:
         job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
         return await job.run()
     finally:
-        lock.__exit__(None, None, None)
+        # Letting go of an object store takes a request.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lock.__exit__, None, None, None)
 
 
 async def plan_export(

@@ -256,10 +256,11 @@ def load_runs(store: Store) -> list[Run]:
         ExportError: A record that cannot be read.
     """
     records: dict[str, dict[str, bytes]] = {}
-    for name in store.names(JOURNAL):
-        run, _, what = name.removeprefix(f"{JOURNAL}/run-").partition("-")
-        if what.endswith(".json"):
-            records.setdefault(run, {})[what] = store.read(name)
+    prefix = f"{JOURNAL}/run-"
+    names = [name for name in store.names(JOURNAL) if name.startswith(prefix) and name.endswith(".json")]
+    for name, data in store.read_all(names).items():
+        run, _, what = name.removeprefix(prefix).partition("-")
+        records.setdefault(run, {})[what] = data
     return [_load(store, run, what) for run, what in sorted(records.items()) if "plan.json" in what]
 
 

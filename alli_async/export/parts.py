@@ -122,7 +122,7 @@ class Hashed:
 
     def commit(self, name: str, rows: int) -> Part:
         """Make it a part of so many rows."""
-        self._sink.commit(name)
+        name = self._sink.commit(name)
         return Part(name=name, rows=rows, bytes=self.bytes_out, sha256=self._hash.hexdigest())
 
     def discard(self) -> None:

@@ -11,7 +11,7 @@ class ExportReport(Struct, kw_only=True):
     """What an export did.
 
     Attributes:
-        path: The directory, or the file, that was written.
+        path: The directory, the file, or the address in an object store that was written.
         conversations: In the parts of this run, those that were written before it was gone on with included.
         chats: In them.
         bytes: Of the parts.

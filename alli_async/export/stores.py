@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Protocol
@@ -24,8 +24,11 @@ class Sink(Protocol):
         """Add bytes."""
         ...
 
-    def commit(self, name: str) -> None:
-        """Make it a part, whole and lasting. One that is there under the name already is replaced."""
+    def commit(self, name: str) -> str:
+        """Make it a part, whole and lasting; gives the name it has got, which begins like this one.
+
+        One that is there under that name already is replaced.
+        """
         ...
 
     def discard(self) -> None:
@@ -63,6 +66,10 @@ class Store(Protocol):
 
     def read(self, name: str) -> bytes:
         """A record."""
+        ...
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Records by their names."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
@@ -118,14 +125,15 @@ class FileSink:
                 view = view[self._file.write(view) :]
         return len(data)
 
-    def commit(self, name: str) -> None:
-        """Make it the part."""
+    def commit(self, name: str) -> str:
+        """Make it the part, by this very name."""
         path = self._root / name
         with refusals("write", path):
             os.fsync(self._file.fileno())
             self._file.close()
             self._temporary.replace(path)
             sync_directory(path.parent)
+        return name
 
     def discard(self) -> None:
         """Leave nothing behind. After `commit` it does nothing."""
@@ -192,6 +200,10 @@ class DirectoryStore:
         """A record."""
         with refusals("read", self._root / name):
             return (self._root / name).read_bytes()
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Records by their names."""
+        return {name: self.read(name) for name in names}
 
     def open(self, name: str) -> IO[bytes]:
         """A part, to be read."""

@@ -1,0 +1,253 @@
+"""An export in an object store: S3 and what obstore speaks besides.
+
+Nothing can be renamed there, and nothing needs to be: an object is visible once it is whole. A part is spooled to
+disk and uploaded under a name of its own, records are put where none is yet, and of two writers of one the first
+wins. So a part counts when a record names it, whoever wrote at the same time, and what no record names is removed
+once its run has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ConfigurationError, ExportError
+from .destination import is_file
+from .lease import Lease
+from .store_errors import load_obstore, store_refusals
+from .stores import DirectoryStore, Store, refusals
+
+_LIKE = "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+# Of Azure's addresses some have a container before an @; elsewhere what stands there is a secret.
+_WITH_CONTAINER = {"az", "azure", "adl", "abfs", "abfss"}
+_LOST_SLASH = re.compile(r"(?:s3a?|gs|az|azure|adl|abfss?|https?|file):/[^/]")
+# What remains of a part's name after its shard's, which ends in a number.
+_SUFFIX = re.compile(r"(?:\.[a-z][a-z0-9]*)*$")
+# An upload in many pieces holds two of them at a time; 10,000 are the most a store takes.
+_PIECE, _PIECES_AT_ONCE = 8 << 20, 2
+_READ = 1 << 20
+_READ_AT_ONCE = 16
+# Seconds that a request is tried for; a lock is not held without being renewed for much longer.
+_PATIENCE = 60
+
+
+def local_path(dest: str | os.PathLike[str]) -> Path | None:
+    """The path of a destination on this machine, or None of an address in an object store.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    text = os.fspath(dest)
+    if "://" not in text:
+        if _LOST_SLASH.match(text):
+            raise ConfigurationError(f"dest: {text} has lost a slash; give an address as a string, not as a Path")
+        return Path(text)
+    url = _split(text)
+    if url.scheme != "file":
+        return None
+    if url.netloc not in ("", "localhost") or not url.path.startswith("/"):
+        raise ConfigurationError(f"dest: {text} is no path of this machine; expected file:///path")
+    return Path(unquote(url.path))
+
+
+def open_store(dest: str | os.PathLike[str]) -> Store:
+    """The store at a directory's path, or at an address like `s3://bucket/prefix`. Nothing is sent yet.
+
+    Raises:
+        ConfigurationError: It is neither, or what it needs is not installed.
+    """
+    path = local_path(dest)
+    return DirectoryStore(path) if path is not None else ObjectStore(os.fspath(dest))
+
+
+def _split(text: str) -> Any:
+    """An address in its pieces; one that holds a secret is refused, and not shown."""
+    try:
+        url = urlsplit(text)
+        secret = url.password or url.query or url.fragment
+    except ValueError:
+        raise ConfigurationError(f"dest: no address; expected {_LIKE}") from None
+    if secret or (url.username and url.scheme not in _WITH_CONTAINER):
+        raise ConfigurationError(
+            f"dest: an address is {_LIKE} and nothing more; credentials belong in the environment"
+        )
+    return url
+
+
+def _spooling(place: str) -> AbstractContextManager[None]:
+    return refusals("write", f"the temporary file of {place} in {tempfile.gettempdir()}")
+
+
+class ObjectSink:
+    """A part on its way: in a file without a name on this machine until it is uploaded, whole.
+
+    Args:
+        store: Where it goes.
+        place: What it is to be, about, for errors.
+
+    Raises:
+        ExportError: From every method, when the disk or the store refuses.
+    """
+
+    def __init__(self, store: ObjectStore, place: str) -> None:
+        self._store = store
+        self._place = place
+        with _spooling(self._place):
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by commit or discard
+
+    def write(self, data: bytes, /) -> int:
+        """Add bytes."""
+        with _spooling(self._place):
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) :]
+        return len(data)
+
+    def commit(self, name: str) -> str:
+        """Upload it, under a name that no other writer has; gives that."""
+        suffix = _SUFFIX.search(name)
+        assert suffix is not None  # noqa: S101 - it matches nothing as well
+        own = f"{name[: suffix.start()]}-{secrets.token_hex(4)}{suffix[0]}"
+        self._file.seek(0)
+        self._store.upload(own, self._file)
+        self.discard()
+        return own
+
+    def discard(self) -> None:
+        """Leave nothing behind. After `commit` it does nothing."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class ObjectStore:
+    """A prefix of a bucket. Credentials are found by obstore: in the environment.
+
+    Args:
+        url: Like `s3://bucket/prefix`.
+
+    Raises:
+        ConfigurationError: It is not one that can be used, or obstore is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._api, _ = load_obstore()
+        if is_file(Path(self._url)):
+            raise ConfigurationError(f"dest: {url} is named like a file; in an object store it is a prefix")
+        self._objects = self._connect(_PATIENCE, 12)
+        self._lease: Lease | None = None
+
+    def __str__(self) -> str:
+        return self._url
+
+    def _connect(self, seconds: float, retries: int) -> Any:
+        from obstore.store import AzureStore, GCSStore, S3Store, from_url
+
+        _, errors = load_obstore()
+        backoff = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=10), "base": 2}
+        retry: Any = {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
+        try:
+            made = from_url(self._url, retry_config=retry)
+        except (errors.BaseError, ValueError) as error:
+            if "Account must be specified" in str(error):
+                raise ConfigurationError(f"dest: {self._url} needs AZURE_STORAGE_ACCOUNT_NAME") from None
+            raise ConfigurationError(
+                f"dest: {self._url} cannot be used: expected an address like {_LIKE}, and variables of the "
+                "environment that obstore understands"
+            ) from None
+        if not isinstance(made, (AzureStore, GCSStore, S3Store)):
+            raise ConfigurationError(f"dest: {self._url} is no object store that can be held; expected {_LIKE}")
+        return made
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the prefix alone, by an object that is renewed; see `Lease`."""
+        # Whether it can be reached at all is to be known soon.
+        lease = Lease(self._connect(10, 3), self._url)
+        lease.acquire()
+        self._lease = lease
+        try:
+            yield
+        finally:
+            lease.release()
+
+    def _hold(self) -> None:
+        """See, before anything is changed, that nobody else has taken over."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def sink(self, name: str) -> ObjectSink:
+        """Begin a part, in a file of this machine."""
+        return ObjectSink(self, self._at(name))
+
+    def upload(self, name: str, file: IO[bytes]) -> None:
+        """Make a file a part: in one request, or when it is large in pieces of which nothing is seen before."""
+        self._hold()
+        with store_refusals("write", self._at(name)):
+            self._api.put(self._objects, name, file, chunk_size=_PIECE, max_concurrency=_PIECES_AT_ONCE)
+
+    def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
+        """Write a record; the store itself sees to it that one that is there stays."""
+        self._hold()
+        _, errors = load_obstore()
+        with store_refusals("write", self._at(name)):
+            try:
+                self._api.put(self._objects, name, data, mode="overwrite" if replace else "create")
+            except errors.AlreadyExistsError:
+                # An answer may have been lost, and the request sent again: then it is ours that is there.
+                if self.read(name) != data:
+                    raise ExportError(f"cannot write {self._at(name)}: it is there already") from None
+
+    def names(self, folder: str) -> dict[str, int]:
+        """The objects of a folder and their sizes."""
+        with store_refusals("read", self._at(folder)):
+            listed = self._api.list_with_delimiter(self._objects, folder or None)
+        return {each["path"]: each["size"] for each in listed["objects"]}
+
+    def read(self, name: str) -> bytes:
+        """A record."""
+        with store_refusals("read", self._at(name)):
+            return bytes(self._api.get(self._objects, name).bytes())
+
+    def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Records by their names, many at a time: each takes as long as a way there and back."""
+        asked = list(names)
+        with ThreadPoolExecutor(_READ_AT_ONCE) as threads:
+            return dict(zip(asked, threads.map(self.read, asked), strict=True))
+
+    def open(self, name: str) -> IO[bytes]:
+        """A part, to be read: fetched into a file without a name on this machine."""
+        place = self._at(name)
+        with contextlib.ExitStack() as stack:
+            with _spooling(place):
+                file = stack.enter_context(tempfile.TemporaryFile())
+            with store_refusals("read", place):
+                for piece in self._api.get(self._objects, name).stream(min_chunk_size=_READ):
+                    with _spooling(place):
+                        file.write(piece)
+            with _spooling(place):
+                file.seek(0)
+            stack.pop_all()
+            return file
+
+    def remove(self, name: str) -> None:
+        """Remove a part or a record; one that is not there is no error."""
+        self._hold()
+        with store_refusals("remove", self._at(name)), contextlib.suppress(FileNotFoundError):
+            self._api.delete(self._objects, name)
+
+    def sweep(self) -> None:
+        """Nothing half written is ever seen."""
+
+    def _at(self, name: str) -> str:
+        return f"{self._url}/{name}".rstrip("/")
