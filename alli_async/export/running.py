@@ -121,7 +121,7 @@ class Runner:
         total.conversations = sum(each.conversations for each in written) - self._resumed[0]
         total.chats = sum(each.chats for each in written) - self._resumed[1]
         for stats in (self._ended, *(walk.stats for walk in self._walks.values())):
-            _add(total, stats)
+            add_traffic(total, stats)
         return total
 
     def _tell(self, *, always: bool = False) -> None:
@@ -161,7 +161,7 @@ class Runner:
             await self._note(Fate(shard=done.name, commit=commit))
         finally:
             del self._walks[shard.name], self._fillings[shard.name]
-            _add(self._ended, walk.stats)
+            add_traffic(self._ended, walk.stats)
         self._tell()
 
     async def _take(self, shard: Shard, walk: ShardWalk, filling: Filling) -> Shard:
@@ -189,6 +189,9 @@ class Runner:
         # The file in a thread, the ledger here, where it is read.
         await anyio.to_thread.run_sync(self._run.write, fate)
         self._run.ledger.tell(fate)
+
+    def _spawn(self, shard: Shard) -> None:
+        self._group.create_task(self._do(shard))
 
     def _look_at(self, walk: ShardWalk) -> None:
         if self._on_error == "raise":
@@ -244,7 +247,7 @@ class Runner:
                 into = split_of(shard, [at, *even_cuts(at, end, pieces, span)])
                 await self._note(Fate(shard=shard.name, split=into))
                 for other in into[1:]:
-                    self._group.create_task(self._do(other))
+                    self._spawn(other)
                 return into[0], set(ids)
             step *= 2
             at += step
@@ -263,7 +266,7 @@ def _body_of(error: Exception) -> str | None:
     return key_of(error.body) if isinstance(error, UndecodableError) else None
 
 
-def _add(total: StreamStats, stats: StreamStats) -> None:
+def add_traffic(total: StreamStats, stats: StreamStats) -> None:
     """Put what was sent and received to what was; conversations are counted where they are written."""
     for name in ("requests", "retries", "refused", "bytes", "seconds_waited", "in_flight"):
         setattr(total, name, getattr(total, name) + getattr(stats, name))
