@@ -7,11 +7,9 @@ later. Of the scheduler nothing is believed but who is there: a shard whose work
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from importlib import import_module
 from typing import Any
 
 import anyio.to_thread
@@ -24,55 +22,16 @@ from ..errors import ConfigurationError, ExportError
 from .crew import Crew
 from .journal import Fate, Run
 from .parts import ShardWriter
-from .running import ExportProgress, Runner, add_traffic
+from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
+from .scheduler import Cluster, connected
 from .sharing import SESSION, SharedDirectory
 from .workers import Receipt, Work
 
-# A `distributed.Client`, of whichever kind, or the address of a scheduler.
-Cluster = Any
-
-_CONNECT = 10.0
-_LOOK = 0.25
+_LOOK = 0.5
 # Workers that one shard may lose, before it is believed that the shard is why.
 _LOSSES = 3
 # A record that a worker has written may be seen here a little later: ten seconds.
-_LOOKS_FOR_RECORD = 40
-
-
-@asynccontextmanager
-async def connected(cluster: Cluster) -> AsyncIterator[Any]:
-    """A connection of our own to a scheduler; the caller's client can be of any kind, on any event loop.
-
-    Raises:
-        ConfigurationError: `distributed` is not installed, or nothing answers at the address.
-    """
-    try:
-        distributed: Any = import_module("distributed")
-    except ImportError:
-        raise ConfigurationError("cluster: needs distributed: pip install 'alli-async[dask]'") from None
-    address = cluster
-    if not isinstance(cluster, str):
-        address = getattr(getattr(cluster, "scheduler", None), "address", None)
-    if not address:
-        raise ConfigurationError(f"cluster: expected a distributed.Client or an address, got {cluster!r}")
-    made = distributed.Client(
-        address,
-        asynchronous=True,
-        security=getattr(cluster, "security", None),
-        set_as_default=False,
-        timeout=_CONNECT,
-        name="alli-async-export",
-    )
-    try:
-        await made
-    except (OSError, ValueError) as error:
-        with contextlib.suppress(Exception):
-            await made.close()
-        raise ConfigurationError(f"cluster: no scheduler at {address}: {_first_line(error)}") from None
-    try:
-        yield made
-    finally:
-        await made.close()
+_LOOKS_FOR_RECORD = 20
 
 
 @asynccontextmanager
@@ -163,9 +122,9 @@ class ClusterRunner(Runner):
             while self._waiting or at_work:
                 while self._waiting and (member := self._crew.free()):
                     shard = self._waiting.popleft()
-                    at_work[asyncio.create_task(self._crew.hand(member, shard))] = shard
+                    at_work[self._crew.hand(member, shard)] = shard
                 done, _ = await asyncio.wait(
-                    {looking, *at_work}, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
+                    {looking, *at_work}, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 if looking in done:
                     looking.result()
@@ -212,7 +171,3 @@ class ClusterRunner(Runner):
                 return fate
             await asyncio.sleep(_LOOK)
         raise ExportError(f"shard {name}: a worker has told of it, but its record is not to be seen here")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0]

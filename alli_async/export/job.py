@@ -19,7 +19,7 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, IncompleteError
 from ..models import Skipped, StreamStats
-from .cluster import Cluster, ClusterRunner, gathering
+from .cluster import ClusterRunner, gathering
 from .crew import Crew
 from .destination import Destination, as_text, is_file
 from .formats import check_installed, writer_of
@@ -28,6 +28,7 @@ from .parts import Compression, Format
 from .planning import Prospect, check_project, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
+from .scheduler import Cluster
 from .sharing import SESSION, SharedDirectory
 from .single import export_file
 from .stores import DirectoryStore, Store
@@ -87,7 +88,7 @@ async def export(
     if is_file(path):
         if incremental or format != "jsonl" or cluster is not None:
             raise ConfigurationError(
-                f"dest: {path} is a file; incremental and Parquet exports, and those of a cluster, need a directory"
+                f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
             )
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
