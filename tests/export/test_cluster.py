@@ -28,6 +28,7 @@ from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import COMMAND, chats_by_id, environment, manifest
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 pytestmark = pytest.mark.timeout(60)
@@ -248,6 +249,8 @@ async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_
             with pytest.raises(ExportError, match=r"the scheduler at tcp://.* is gone; what was committed stays"):
                 await export(make_client(sandbox), tmp_path, cluster=cluster.scheduler_address, on_progress=end)
             await asyncio.gather(*ending)
+            # Else the cluster's own end waits half a minute for its scheduler.
+            monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
         report = await export(make_client(sandbox), tmp_path)
         assert report.resumed > 0
         assert chats_by_id(tmp_path) == truth(sandbox)
