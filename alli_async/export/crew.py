@@ -253,15 +253,18 @@ class Crew:
         count = min(len(sharing), ceiling)
         for member, share in zip(sharing, shares(ceiling, len(sharing)), strict=True):
             parts[member.address] = share, None if rate is None else rate / count
-        await self._give({address: _less(part, self._members[address]) for address, part in parts.items()})
-        await self._give(parts)
+        less = {address: _less(part, self._members[address]) for address, part in parts.items()}
+        if await self._give(less):
+            await self._give(parts)
 
-    async def _give(self, parts: dict[str, Part]) -> None:
+    async def _give(self, parts: dict[str, Part]) -> bool:
+        """Give shares to those who have others; gives whether all have taken them."""
         new = {name: part for name, part in parts.items() if part != self._members[name].part}
-        await self._scheduler.ask(change, self._session, new, workers=list(new), seconds=PATIENT_ANSWER)
-        for address, part in new.items():
-            if address in self._members:
-                self._members[address].part = part
+        answers = await self._scheduler.ask(change, self._session, new, workers=list(new), seconds=PATIENT_ANSWER)
+        taken = [address for address, answer in answers.items() if answer is None]
+        for address in self._members.keys() & taken:
+            self._members[address].part = new[address]
+        return len(taken) == len(new)
 
 
 def _less(part: Part, member: Member) -> Part:

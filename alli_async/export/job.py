@@ -73,7 +73,8 @@ async def export(
         cluster: A `distributed.Client`, or a scheduler's address like `"tcp://scheduler:8786"`: its workers write
             the shards, one for each thread they have at a time, within the client's `max_concurrency` and
             `rate_limit` in all. They need `dest`, a directory, under the same path, and the key in their own
-            environment (`ALLI_API_KEY` or `ALLI_TOKEN`).
+            environment (`ALLI_API_KEY` or `ALLI_TOKEN`). What is one shard is written by this process: a small
+            list, and an incremental run.
         **filters: See `ConversationFilters`.
 
     Raises:

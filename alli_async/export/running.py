@@ -36,7 +36,7 @@ OnError = Literal["raise", "skip"]
 
 
 class ExportProgress(StreamStats, kw_only=True):
-    """What an export has done so far; it counts what this process did, but for what it found done.
+    """What an export has done so far; it counts what was done for this process, not what it found done.
 
     Attributes:
         expected: Conversations in all, about, where that is known.

@@ -76,7 +76,7 @@ class Scheduler:
         Raises:
             ExportError: The scheduler is gone.
         """
-        identity = await self._answer(self._client.scheduler.identity(n_workers=-1), PATIENT_ANSWER)
+        identity = await self._answer(self._client.scheduler.identity(), PATIENT_ANSWER)
         if identity is None:
             raise ExportError(
                 f"the scheduler at {self} is gone; what was committed stays, and the same call goes on"
@@ -114,7 +114,11 @@ class Scheduler:
             ExportError: It failed.
         """
         how = {"workers": [worker], "allow_other_workers": False, "pure": False}
-        future = self._client.submit(function, *arguments, key=key, **how)
+        try:
+            future = self._client.submit(function, *arguments, key=key, **how)
+        except RuntimeError:  # the connection is closed; what that means is seen by who looks for workers
+            await asyncio.sleep(GLANCE)
+            return None
         answer, lost = asyncio.ensure_future(_outcome(future)), asyncio.ensure_future(gone.wait())
         try:
             await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)

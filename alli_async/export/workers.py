@@ -211,6 +211,8 @@ async def join(hello: Hello, dask_worker: Any) -> str | None:
         await anyio.to_thread.run_sync(store.prove, hello.session)
     except AlliError as error:
         return error.message
+    if (before := _SEATS.get((hello.session, dask_worker.address))) is not None:
+        await before.leave()  # it was given in an answer that came too late
     _SEATS[hello.session, dask_worker.address] = Seat(hello, store, client, dask_worker)
     return None
 
