@@ -24,7 +24,7 @@ from .backend import Backend
 from .export import ids_in
 from .report import Options, Result, Table, bars, median
 
-_WORKERS, _THREADS = (0, 1, 2, 4), 4
+_WORKERS, _THREADS = (0, 1, 2, 4), 1
 # So long that it is waited for, and not computed, on one core too.
 _LATENCY = 0.2
 
@@ -48,7 +48,7 @@ def run(options: Options) -> Result:
     if find_spec("distributed") is None:
         sys.exit("benchmarks: not installed: distributed; pip install '.[dask]'")
     counts = _WORKERS[:3] if options.quick else _WORKERS
-    conversations = 1000 if options.quick else 10_000
+    conversations = 1000 if options.quick else 5000
     times = options.runs or (1 if options.quick else 3)
     runs: Runs = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder, Backend(conversations) as backend:
@@ -61,7 +61,7 @@ def run(options: Options) -> Result:
                 note = f"{number + 1}/{times}  {_label(count):16} {runs[count][-1].seconds:7.2f} s"
                 print(note, file=sys.stderr, flush=True)
         chats = backend.usage().chats
-    title = f"{conversations:,} conversations, {chats:,} chats, {_THREADS} threads a worker; medians of {times}"
+    title = f"{conversations:,} conversations, {chats:,} chats, {_THREADS} thread a worker; medians of {times}"
     tables = [_table(title, runs)]
     if not options.quick:
         one = median(run.seconds for run in runs[1])
@@ -124,8 +124,8 @@ async def _export(count: int, url: str, dest: str) -> dict[str, Any]:
                 threads_per_worker=_THREADS,
                 asynchronous=True,
                 host="127.0.0.1",
-                dashboard_address=None,
-                worker_dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
             )
             async with started as cluster:
                 began = time.perf_counter()
