@@ -22,7 +22,7 @@ import msgspec
 
 from .backend import Backend
 from .export import ids_in
-from .report import Options, Result, Table, bars, median
+from .report import Options, Result, Table, median
 
 _WORKERS, _THREADS = (0, 1, 2, 4), 1
 # So long that it is waited for, and not computed, on one core too.
@@ -62,21 +62,13 @@ def run(options: Options) -> Result:
                 print(note, file=sys.stderr, flush=True)
         chats = backend.usage().chats
     title = f"{conversations:,} conversations, {chats:,} chats, {_THREADS} thread a worker; medians of {times}"
-    tables = [_table(title, runs)]
-    if not options.quick:
-        one = median(run.seconds for run in runs[1])
-        rows = [
-            (f"{count} workers over one", median(run.seconds for run in runs[count]) / one, goal, False)
-            for count, goal in ((2, 1 / 1.6), (4, 1 / 2.5))
-        ]
-        tables.append(bars("Seconds", rows))
     values = [{"workers": count, **msgspec.to_builtins(each)} for count, some in runs.items() for each in some]
     failures = [
         f"{_label(value['workers'])}: {value}"
         for value in values
         if (value["conversations"], value["distinct"], value["chats"]) != (conversations, conversations, chats)
     ]
-    return Result(tables, values, _drawing(title, runs), failures)
+    return Result([_table(title, runs)], values, _drawing(title, runs), failures)
 
 
 def _label(count: int) -> str:
