@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +22,10 @@ BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-j
 
 # A key is a few dozen characters, a page of 50 conversations about 170 KB; a bomb is hundreds of megabytes.
 MAX_RESPONSE_BYTES = 32 << 20
+
+# So many characters of a key give it away: a text that was cut may hold no more than its beginning.
+_TELLING = 8
+_HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 
 class Secret(str):
@@ -107,11 +113,39 @@ class ClientConfig:
         }
 
     def redact(self, text: str) -> str:
-        """`text` without the key, should a server have echoed it."""
+        """`text` without the key, should a server have echoed it: escaped or not, whole or cut short."""
         for value in self.headers.values():
             if isinstance(value, Secret):
-                text = text.replace(value.removeprefix("Bearer "), "***")
+                text = _masked(text, value.removeprefix("Bearer "))
         return text
+
+
+def _masked(text: str, secret: str) -> str:
+    beginning, rest = _spelt(secret)
+    shown, place = [], 0
+    while found := beginning.search(text, place):
+        shown.append(text[place : found.start()])
+        place = found.end()
+        for char in rest:
+            if not (more := re.compile(char).match(text, place)):
+                break
+            place = more.end()
+    return "***".join([*shown, text[place:]])
+
+
+@lru_cache(maxsize=32)
+def _spelt(secret: str) -> tuple[re.Pattern[str], list[str]]:
+    """Patterns of what gives a secret away, its beginning, and of each character after that."""
+    chars = [_spellings(char) for char in secret]
+    return re.compile("".join(chars[:_TELLING])), chars[_TELLING:]
+
+
+def _spellings(char: str) -> str:
+    """A pattern of a character as itself, or as a URL, JSON, HTML or a repr would have it."""
+    number = ord(char)
+    itself = r"\\+" if char == "\\" else rf"\\*{re.escape(char)}"
+    html = rf"#0*{number}|#x0*{number:x}|{_HTML_NAMES.get(char, 'none')}"
+    return rf"(?:(?i:%(?:25)*{number:02x}|\\+[ux]0*{number:x}|&(?:{html});)|{itself})"
 
 
 def resolve(

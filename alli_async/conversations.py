@@ -130,8 +130,8 @@ class ConversationsAPI:
         """
         wire.segment("conversation id", conversation_id)
         fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
-        conversation, pages = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
-        return STRUCTS.join(conversation, pages)  # type: ignore[arg-type]
+        conversation, chats = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
+        return STRUCTS.join(conversation, chats, False)  # type: ignore[arg-type]
 
     @overload
     def transcripts(
@@ -208,9 +208,7 @@ class ConversationsAPI:
         first, last = bodies.day("start_date", start_date), bodies.day("end_date", end_date)
         if first > last:
             raise ConfigurationError(f"start_date: lies after end_date ({first} > {last})")
-        body = wire.encode("days", bodies.Days(first.isoformat(), last.isoformat()))
-        request = Request("getDailyConversationCount", "GET", "/webapi/conversation_daily_count", body=body)
-        return await self._session.request(request, bodies.decode_daily)
+        return await self._session.request(bodies.daily_request(first, last), bodies.decode_daily)
 
     # --- writing ------------------------------------------------------------------------------------------
 

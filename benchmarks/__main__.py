@@ -13,7 +13,7 @@ from .backend import machine
 from .report import Options, Result, save_plot, save_values
 
 # Each is a module of this package with a `run(options) -> Result`; the first line of its docstring is its help.
-BENCHMARKS = ("race", "growth", "percall", "export", "cluster")
+BENCHMARKS = ("race", "growth", "percall", "simulate", "soak", "export", "cluster")
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--quick", action="store_true", help="small and few: to see that it works, not to quote")
     parser.add_argument(
-        "--full", action="store_true", help="the longest jobs too (growth: a million conversations)"
+        "--full",
+        action="store_true",
+        help="the longest jobs too (growth: a million conversations; simulate: 100 million)",
     )
     parser.add_argument("--runs", type=int, metavar="N", help="how often each is measured")
     parser.add_argument(

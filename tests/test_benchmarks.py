@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from alli_async._bulk.windows import Plan
 from benchmarks.backend import Backend
 from benchmarks.contestants import Tally, chosen
+from benchmarks.crowds import DAY, SHAPES, Rows
 from benchmarks.data import Dataset, index_of
 from benchmarks.report import Table, bars
 from benchmarks.server import Service
+from benchmarks.simulate import _found
+from benchmarks.virtual import Simulation
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +31,23 @@ def test_the_command_prints_tables_and_writes_what_it_measured(tmp_path: Path) -
     written = json.loads((tmp_path / "percall.json").read_text(encoding="utf-8"))
     assert written["quick"] is True
     assert written["values"]["calls"]["one conversation"]["ours"]["cpu"] > 0
+
+
+def test_the_simulation_gives_every_row_of_every_shape_once() -> None:
+    for shape in SHAPES:
+        rows = Rows(2_000, SHAPES[shape](2_000))
+        times = [rows.time(row) for row in range(2_000)]
+        assert times == sorted(times)
+        assert all(rows.before(time - 1) <= row < rows.up_to(time + 1) for row, time in enumerate(times))
+        assert (rows.before(times[0] - DAY), rows.up_to(times[-1] + DAY)) == (0, 2_000)
+        assert sum(weight for _, weight in rows.by_day()) == 2_000
+        assert _found(shape, 2_000, "right", chats=6)["whole"]
+
+
+def test_a_simulation_that_loses_a_row_says_so() -> None:
+    rows = Rows(2_000, SHAPES["even"](2_000))
+    late = Plan(rows.time(0), rows.time(1_999), 16, overlap=1.0, start=rows.time(3))
+    assert not Simulation(rows, late).run().whole
 
 
 def test_those_who_need_no_peers_get_everything() -> None:

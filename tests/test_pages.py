@@ -254,6 +254,32 @@ async def test_chats_that_are_added_during_the_walk_are_walked_too(make_client: 
         assert found == [f"chat-{n}" for n in range(250)]
 
 
+@pytest.mark.parametrize("sizes", [[100, 50, 50, 50], [10] * 9, [1, 99, 1], [50, 0, 50]])
+async def test_pages_of_chats_are_walked_until_there_are_as_many_as_they_promise(
+    make_client: ClientFactory, sizes: list[int]
+) -> None:
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        number = int(query["pageNo"])
+        begin, size = sum(sizes[: number - 1]), (sizes[number - 1 : number] or [0])[0]
+        some = [chat(n) for n in range(begin, begin + size)]
+        return answer(200, {"chats": some, "pageNo": number, "totalCount": sum(sizes)})
+
+    async with ScriptedServer(replying(reply)) as server:
+        found = [each.id async for each in make_client(server).conversations.list_chats("c")]
+        # An empty page ends the walk: what promises three million and holds one must not be asked for ever.
+        assert found == [f"chat-{n}" for n in range(sum(sizes[: sizes.index(0)] if 0 in sizes else sizes))]
+
+
+async def test_a_promise_of_millions_does_not_lead_on_through_empty_pages(make_client: ClientFactory) -> None:
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        some = [chat(0)] if query["pageNo"] == "1" else []
+        return answer(200, {"chats": some, "pageNo": int(query["pageNo"]), "totalCount": 3_000_000})
+
+    async with ScriptedServer(replying(reply)) as server:
+        assert len([each async for each in make_client(server).conversations.list_chats("c")]) == 1
+        assert len(server.requests) < 20
+
+
 async def test_an_error_on_a_later_page_of_chats_is_raised_in_its_place(make_client: ClientFactory) -> None:
     def reply(path: str, query: dict[str, str]) -> bytes:
         return answer(500) if query["pageNo"] == "3" else chats(500)(path, query)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from alli_async import (
     IncompleteError,
     NotFoundError,
     RawTranscript,
+    ResponseTooLargeError,
     RetryPolicy,
     ServerError,
     Transcript,
@@ -82,18 +86,22 @@ async def test_ordered_is_by_first_chat_time_whatever_is_done_first(
         assert [each.id async for each in stream] == expected
 
 
-async def test_chats_are_fetched_only_where_the_embedded_ones_are_not_all(make_client: ClientFactory) -> None:
-    async with Sandbox(conversations=500, embed=20) as sandbox:
+@pytest.mark.parametrize("embed_order", ["oldest_first", "newest_first"])
+async def test_chats_are_fetched_only_where_the_embedded_ones_are_not_all(
+    make_client: ClientFactory, embed_order: Any
+) -> None:
+    async with Sandbox(conversations=500, embed=20, embed_order=embed_order) as sandbox:
         stream = make_client(sandbox).conversations.transcripts()
         found = [each async for each in stream]
-        longer = sum(len(each.chats) > 20 for each in found)
-        pages = sum(-(-len(each.chats) // 100) for each in found if len(each.chats) > 20)
-        assert longer > 20
+        long = [len(each.chats) for each in found if len(each.chats) > 20]
+        # The newest twenty, which came with the list, are the last page where they reach that far.
+        pages = sum(-(-(chats - 20) // 100) for chats in long)
+        assert pages < sum(-(-chats // 100) for chats in long)
         assert sandbox.count("listConversationChats") == pages
         assert 10 <= sandbox.count("listConversations") <= 20
 
 
-@pytest.mark.parametrize("conversations", [0, 1, 2, 60, 150])
+@pytest.mark.parametrize("conversations", [0, 1, 2, 50, 51, 60, 100, 101, 149, 150])
 async def test_a_small_job_pays_at_most_three_requests_for_its_proof(
     make_client: ClientFactory, conversations: int
 ) -> None:
@@ -123,6 +131,61 @@ async def test_no_conversation_is_lost_while_chats_arrive(make_client: ClientFac
         with_chats = {each for each, chats in before.items() if chats}
         assert with_chats <= found.keys()
         assert all(before[each] <= found[each] for each in with_chats)
+
+
+SWITCHES: dict[str, Sequence[Any]] = {
+    "cursor": ("offset", "keyset"),
+    "bounds": ("closed", "open"),
+    "nulls": ("last", "first"),
+    "unit": ("ms", "s"),
+    "embed": (20, 0, "all"),
+    "embed_order": ("oldest_first", "newest_first"),
+    "chat_count": ("total", "user"),
+    "first_chat_filters": ("honoured", "ignored"),
+    "first_chat_orders": ("honoured", "refused"),
+    "crowd": (0, 300),
+    "churn": (None, Churn(new_chats=2)),
+}
+
+
+def triples(options: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Rows in which every three settings of three switches meet at least once."""
+    draw = random.Random(1)
+    names = list(options)
+    left = {
+        frozenset(zip(three, values, strict=True))
+        for three in itertools.combinations(names, 3)
+        for values in itertools.product(*(range(len(options[name])) for name in three))
+    }
+    rows = []
+    while left:
+        candidates = [{name: draw.randrange(len(options[name])) for name in names} for _ in range(60)]
+        best = max(candidates, key=lambda row: sum(each <= row.items() for each in left))
+        met = {each for each in left if each <= best.items()}
+        left -= met
+        if met:
+            rows.append({name: options[name][value] for name, value in best.items()})
+    return rows
+
+
+CROSSED = triples(SWITCHES)
+
+
+@pytest.mark.parametrize("mode", CROSSED, ids=range(len(CROSSED)))
+async def test_nothing_is_lost_and_nothing_comes_twice_however_the_switches_stand_together(
+    make_client: ClientFactory, mode: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=800, seed=2, **mode) as sandbox:
+        before = {each: set(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()}
+        found: dict[str, set[str]] = {}
+        again = 0
+        async for each in make_client(sandbox).conversations.transcripts(raw=True):
+            again += each.id in found
+            found[each.id] = set(ids_of(each))
+        assert before.keys() <= found.keys()
+        assert all(chats <= found[each] for each, chats in before.items())
+        # What was taken on the word of a count that proves to be a lie is given again.
+        assert not again or mode["chat_count"] == "user"
 
 
 # --- the word of chat_count -------------------------------------------------------------------------------
@@ -207,18 +270,123 @@ async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
                 pass
 
 
+# --- chats that came with the list -------------------------------------------------------------------------
+
+
+def chats_of(total: int, embedded_chats: list[dict[str, Any]], count: int, page_size: int = 100) -> Any:
+    """A server of eight like conversations, of so many chats each, in pages."""
+    rows = [conversation(id=f"c{n}", chats=embedded_chats, chatCount=count) for n in range(8)]
+    sent = [chat(n) for n in range(total)]
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            number = int(query["pageNo"])
+            some = sent[(number - 1) * page_size : number * page_size]
+            return answer(200, {"chats": some, "pageNo": number, "totalCount": total})
+        if not path.endswith("conversations"):
+            return answer(200, conversation(id=path.rpartition("/")[2], chatCount=count))
+        return answer(200, {"conversations": rows, "cursor": None})
+
+    return replying(reply)
+
+
+NEWEST = [chat(n) for n in range(100, 120)]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["structs", "raw"])
+@pytest.mark.parametrize(
+    ("total", "embedded_chats", "pages"),
+    [
+        pytest.param(120, NEWEST, 1, id="they go on where the page ends"),
+        pytest.param(120, NEWEST[::-1], 1, id="newest first"),
+        pytest.param(115, [chat(n) for n in range(95, 115)], 1, id="they overlap the page"),
+        pytest.param(220, [chat(n) for n in range(200, 220)], 2, id="they go on after two pages"),
+        pytest.param(250, [chat(n) for n in range(230, 250)], 3, id="they do not reach back to a page's end"),
+        pytest.param(120, [chat(n) for n in range(20)], 2, id="they are the oldest"),
+        pytest.param(120, [chat(0), *NEWEST[1:]], 2, id="one of them stands elsewhere"),
+        pytest.param(120, [NEWEST[1], *NEWEST[1:]], 2, id="one of them came twice"),
+        pytest.param(115, [chat(n) for n in (95, 97, 96, *range(98, 115))], 2, id="the overlap is out of order"),
+        pytest.param(
+            120, [chat(n, timestamp=5 + n) for n in range(100, 120)], 2, id="they are older than the page"
+        ),
+        pytest.param(119, NEWEST, 2, id="one was deleted since"),
+        pytest.param(121, NEWEST, 2, id="one was added since"),
+        pytest.param(120, [], 2, id="there are none"),
+    ],
+)
+async def test_embedded_chats_make_the_last_page_only_where_they_join_without_a_seam(
+    make_client: ClientFactory, total: int, embedded_chats: list[dict[str, Any]], pages: int, raw: bool
+) -> None:
+    async with ScriptedServer(chats_of(total, embedded_chats, total)) as served:
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        found = [ids_of(each) async for each in stream]
+        assert found == [[f"chat-{n}" for n in range(total)]] * 8
+        asked = [request.target for request in served.requests if "/chats" in request.target]
+        assert len(asked) == 8 * pages
+
+
+@pytest.mark.parametrize("page_size", [7, 40, 100, 1000])
+@pytest.mark.parametrize("count", [0, 30, 333, 1_000_000_000])
+async def test_a_count_or_a_size_of_page_that_is_not_what_was_expected_costs_no_chat(
+    make_client: ClientFactory, page_size: int, count: int
+) -> None:
+    async with ScriptedServer(chats_of(333, [chat(n) for n in range(313, 333)], count, page_size)) as served:
+        found = [ids_of(each) async for each in make_client(served).conversations.transcripts()]
+        assert found == [[f"chat-{n}" for n in range(333)]] * 8
+        assert len(served.requests) < 8 * (333 // page_size + 70)
+
+
+@pytest.mark.parametrize("mode", [{}, {"cursor": "keyset"}, {"nulls": "first"}], ids=mode_name)
+async def test_pages_too_large_to_be_taken_are_asked_for_again_smaller(
+    make_client: ClientFactory, mode: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=600, embed="all", **mode) as sandbox:
+        page = await make_client(sandbox).conversations.list(page_size=50)
+        client = make_client(sandbox, max_response_bytes=len(page.raw) * 2 // 3)
+        found = {each.id: ids_of(each) async for each in client.conversations.transcripts(raw=True)}
+        assert found == {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+async def test_a_conversation_too_large_to_be_taken_is_an_error(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=60, embed="all") as sandbox:
+        with pytest.raises(ResponseTooLargeError, match="max_response_bytes"):
+            async for _ in make_client(sandbox, max_response_bytes=2000).conversations.transcripts():
+                pass
+        assert sandbox.count() < 15
+
+
 # --- rows that come again ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ordered", [False, True])
 async def test_a_row_that_is_pushed_onto_the_next_page_comes_once(
-    make_client: ClientFactory, ordered: bool, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, ordered: bool
 ) -> None:
-    monkeypatch.setattr(listing_module, "_REMEMBERED_IDS", 60)
     rows = [embedded(n, 1) for n in range(50)] + [embedded(n, 1) for n in range(47, 130)]
     async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(130)}, {})) as served:
         found = [each.id async for each in make_client(served).conversations.transcripts(ordered=ordered)]
         assert sorted(found) == sorted(f"c{n}" for n in range(130))
+
+
+async def test_rows_that_moved_in_a_list_too_long_to_remember_are_an_error_and_not_a_silence(
+    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_module, "_REMEMBERED_IDS", 60)
+    rows = [embedded(n, 1) for n in range(50)] + [embedded(n, 1) for n in range(47, 130)]
+    async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(130)}, {})) as served:
+        with pytest.raises(IncompleteError, match="more than 60"):
+            async for _ in make_client(served).conversations.transcripts(ordered=True):
+                pass
+
+
+@pytest.mark.parametrize("nulls", ["first", "last"])
+async def test_ordered_loses_nothing_while_conversations_get_their_first_chat(
+    make_client: ClientFactory, nulls: Any
+) -> None:
+    async with Sandbox(conversations=800, seed=5, nulls=nulls, churn=Churn(new_chats=4)) as sandbox:
+        stream = make_client(sandbox).conversations.transcripts(ordered=True, raw=True)
+        found = [each.id async for each in stream]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
 
 
 async def test_a_page_of_nothing_but_repeats_is_passed_over(make_client: ClientFactory) -> None:
@@ -304,7 +472,7 @@ async def test_an_error_of_the_list_is_raised_even_with_skip_and_carries_the_cur
     async with Sandbox(conversations=200) as sandbox:
         sandbox.script("listConversations", ["ok", "ok", *["500"] * 4])
         with pytest.raises(ServerError) as raised:
-            async for _ in make_client(sandbox).conversations.transcripts(on_error="skip"):
+            async for _ in make_client(sandbox).conversations.transcripts(ordered=True, on_error="skip"):
                 pass
         assert raised.value.cursor
 

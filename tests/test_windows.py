@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alli_async import BadRequestError, Response
+from alli_async._bulk import windowed
 from alli_async._bulk.offsets import cursor_at
 from alli_async._bulk.windows import Plan, Window
 from alli_async.sandbox import Churn, Sandbox
@@ -49,13 +50,15 @@ class Simulation:
         self.requests += 1
         fresh = window.family.fresh(map(str, rows))
         self.found += [row for row in rows if str(row) in fresh]
-        self.plan.walked(window, len(rows), self.times[rows[-1]] + misled if rows else window.position)
+        position = self.times[rows[-1]] + misled if rows else window.position
+        self.plan.walked(window, len(rows), position, narrowed=True)
         return offset + self.page if offset + self.page < len(self.view(window, window.end)) else None
 
     def run(self, walkers: int, choose: random.Random, misled: float) -> None:
         at: dict[Window, int] = {}
+        self.plan.may_cut = True
         while True:
-            while len(at) < walkers and (window := self.plan.take(may_split=True)) is not None:
+            while len(at) < walkers and (window := self.plan.take()) is not None:
                 at[window] = 0
             if not at:
                 return
@@ -123,12 +126,13 @@ def test_windows_cost_few_pages_and_share_the_work(shape: str, rows: int) -> Non
 def test_ids_are_remembered_only_while_they_can_come_again() -> None:
     times = [float(number) for number in range(100_000)]
     plan = Plan(0.0, 1e5, 4, overlap=1.0)
+    plan.may_cut = True
     simulation = Simulation(times, plan, closed=True, page=50)
     most = 0
     at: dict[Window, int] = {}
     families = set()
     while True:
-        while len(at) < 4 and (window := plan.take(may_split=True)) is not None:
+        while len(at) < 4 and (window := plan.take()) is not None:
             at[window] = 0
             families.add(window.family)
         if not at:
@@ -266,6 +270,44 @@ async def test_filters_on_the_first_chat_are_kept_by_the_outermost_windows(make_
             expected = sorted([each.id async for each in api.list(**span)])
             assert sorted([each.id async for each in api.transcripts(raw=True, **span)]) == expected
             assert 400 < len(expected) < 2000
+
+
+@pytest.mark.parametrize(
+    "answer_to_it", ["ok", "500", "503", "429", "reset_after", "truncated", "html", "broken_json"]
+)
+async def test_a_long_list_is_cut_by_the_daily_counts_where_the_server_has_them(
+    make_client: ClientFactory, answer_to_it: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windowed, "_WORTH_ASKING", 500)
+    async with Sandbox(conversations=1500, embed="all", retry_after="none") as sandbox:
+        sandbox.script("getDailyConversationCount", [answer_to_it])
+        found = [each.id async for each in make_client(sandbox).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+        assert sandbox.count("getDailyConversationCount") == 1
+
+
+async def test_daily_counts_that_say_nothing_useful_do_no_harm(
+    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windowed, "_WORTH_ASKING", 500)
+    for days in ([], [{"date": "soon", "activeCount": 3}], [{"date": "2024-01-01", "activeCount": 0}] * 3):
+
+        async def says(request: Any, call_next: Any, days: list[Any] = days) -> Response:
+            response: Response = await call_next(request)
+            if request.operation == "getDailyConversationCount":
+                response.body = json.dumps({"result": {"dailyTotalCount": days}, "errors": None}).encode()
+            return response
+
+        async with Sandbox(conversations=1500, embed="all") as sandbox:
+            client = make_client(sandbox, middlewares=[says])
+            found = [each.id async for each in client.conversations.transcripts(raw=True)]
+            assert sorted(found) == sorted(sandbox.conversation_ids())
+
+
+async def test_a_short_list_is_not_worth_asking_for_daily_counts(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=1500, embed="all") as sandbox:
+        assert len([each async for each in make_client(sandbox).conversations.transcripts(raw=True)]) == 1500
+        assert not sandbox.count("getDailyConversationCount")
 
 
 # --- against a server of rows -----------------------------------------------------------------------------
@@ -406,6 +448,15 @@ async def test_a_list_of_one_instant_is_walked_plainly(make_client: ClientFactor
     async with ScriptedServer(rows) as server:
         found = [each.id async for each in make_client(server).conversations.transcripts(raw=True)]
         assert sorted(found) == rows.ids
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: "-".join(switches.values()))
+async def test_thousands_at_one_instant_come_once_in_each_mode(
+    make_client: ClientFactory, switches: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=3200, crowd=1900, embed="all", **switches) as sandbox:
+        found = [each.id async for each in make_client(sandbox).conversations.transcripts(raw=True)]
+        assert sorted(found) == sorted(sandbox.conversation_ids())
 
 
 async def test_thousands_at_one_instant_are_simply_walked(make_client: ClientFactory) -> None:

@@ -9,17 +9,15 @@ from typing import Any
 
 from .._transport.filters import Filters
 from .._transport.session import Session
-from ..errors import BadRequestError
-from ..models import Order, in_milliseconds
+from ..errors import BadRequestError, IncompleteError, ResponseTooLargeError
+from ..models import Order
 from .pages import MAX_PAGE_SIZE, Listed, Row, after, concurrently, epoch_number, fetch_conversations, walk
-from .windowed import LONG_AGO, Windows
+from .windowed import Windows
 
-# A list of no more pages is simply walked; what windows need to know costs three requests.
-_SMALL = 3
-# Rows can only come again within as many rows as were inserted between two requests.
-_REMEMBERED_IDS = 100_000
-# In seconds: a day that no conversation begins after.
-_FAR_AHEAD = 16_725_225_600.0
+# A list of no more pages is simply walked.
+_FEW = 3
+# What a walk of one cursor remembers at most, at about 200 bytes each.
+_REMEMBERED_IDS = 1_000_000
 
 Send = Callable[[list[Any]], Awaitable[None]]
 
@@ -44,11 +42,14 @@ class Listing:
         *,
         ordered: bool,
     ) -> None:
-        self._session = session
+        self.session = session
         self.filters = filters
         self._decode = decode
         self._send = send
         self._ordered = ordered
+        self._page_size = MAX_PAGE_SIZE
+        self._newest = 0.0
+        self._moved = self._forgotten = False
         # Ordered: a plain dict that is emptied from its front looks through all that was deleted, each time.
         self.recent: OrderedDict[str, None] = OrderedDict()
 
@@ -74,25 +75,41 @@ class Listing:
         filters: Filters | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> Any:
-        """One page of the list, or of a part of it."""
-        return await fetch_conversations(
-            self._session, filters or self.filters, self._decode, cursor=cursor, page_size=page_size, order=order
-        )
+        """One page of the list, or of a part of it; a smaller one where pages are too large to be taken."""
+        while True:
+            size = min(page_size, self._page_size)
+            try:
+                return await fetch_conversations(
+                    self.session,
+                    filters or self.filters,
+                    self._decode,
+                    cursor=cursor,
+                    page_size=size,
+                    order=order,
+                )
+            except ResponseTooLargeError:
+                if size == 1:
+                    raise
+                self._page_size = min(self._page_size, size // 2)
 
     def fetch(self, order: Order, filters: Filters | None = None) -> Callable[[str | None], Awaitable[Any]]:
         """A function from a cursor to its page."""
         return lambda cursor: self.page(order=order, cursor=cursor, filters=filters)
 
-    async def _give(self, rows: Sequence[Row]) -> None:
-        """Send on those of a walk's rows that it has not met before, within the memory it has."""
+    async def _give(self, rows: Sequence[Row]) -> list[Row]:
+        """Send on, and give back, those of a walk's rows that it has not met before."""
         fresh = []
         for row in rows:
-            if row.id not in self.recent:
+            if row.id in self.recent:
+                self._moved = True
+            else:
                 self.recent[row.id] = None
                 fresh.append(row)
         while len(self.recent) > _REMEMBERED_IDS:
             self.recent.popitem(last=False)
+            self._forgotten = True
         await self.hand_on(fresh)
+        return fresh
 
     async def hand_on(self, rows: list[Any]) -> None:
         """Send rows on."""
@@ -103,35 +120,54 @@ class Listing:
 
     async def _walk_first_chats(self, first: Any) -> None:
         """One cursor while the list is small, or must be; then windows."""
-        pages: list[Any] = []
-        async with aclosing(after(first, self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
+        pages = [first]
+        tail: Any = None
+        await self._give(first.conversations)
+        while pages[-1].cursor and not self._ordered and len(pages) < _FEW:
+            following = self.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=pages[-1].cursor)
+            page: Any
+            if len(pages) == 1:
+                page, tail = await concurrently([following, self._tail()])
+            else:
+                page = await following
+            pages.append(page)
+            await self._give(page.conversations)
+            if page.cursor and tail is not None:
+                windows = await Windows.over(self, pages, tail, may_wait=len(pages) < _FEW)
+                if windows is not None and await windows.walk():
+                    return
+        async with aclosing(after(pages[-1], self.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
             async for page in plain:
-                await self._give(page.conversations)
-                if len(pages) < _SMALL:
-                    pages.append(page)
-                    if len(pages) == _SMALL and page.cursor and not self._ordered:
-                        windows = Windows.over(self, pages, await self._probe(first))
-                        if windows is not None:
-                            await windows.walk()
-                            return
+                self._newest = max(self._newest, *(row.created_at for row in page.conversations), 0.0)
+                if page is not pages[-1]:
+                    await self._give(page.conversations)
+        await self._sweep()
 
-    async def _probe(self, first: Any) -> tuple[Any, float] | None:
-        """The list's other end and the server's second; None when its windows cannot be relied on."""
-        numbers = [row.created_at for row in first.conversations if row.created_at > 1e8]
-        if not numbers:
-            return None
-        second = 1000.0 if in_milliseconds(numbers[0]) else 1.0
-        beyond = [
-            self.filters.within(_FAR_AHEAD * second, None, keep=False),
-            self.filters.within(None, LONG_AGO * second, keep=False),
-        ]
-        probes = [self.page(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
+    async def _sweep(self) -> None:
+        """Where rows came twice, they moved: walk again, until none is met that a cursor passed over.
+
+        One that stood first since it had no chats, and got its first, leaves its row; those behind it move up,
+        past a cursor that is an offset. What is newer than all that was met is no reason to walk once more.
+        """
+        lost = self._moved
+        while lost:
+            if self._forgotten:
+                raise IncompleteError(
+                    f"rows moved while a list of more than {_REMEMBERED_IDS:,} was walked by one cursor, "
+                    "which may have passed over some; filters on first chat times make smaller lists"
+                )
+            lost = False
+            async with aclosing(walk(self.fetch(Order.FIRST_CHAT_TIME_ASC))) as pages:
+                async for page in pages:
+                    fresh = await self._give(page.conversations)
+                    lost = lost or any(row.created_at <= self._newest for row in fresh)
+
+    async def _tail(self) -> Any | None:
+        """The list's other end; None when the server does not sort that way."""
         try:
-            tail, *nothing = await concurrently([self.page(order=Order.FIRST_CHAT_TIME_DESC), *probes])
+            return await self.page(order=Order.FIRST_CHAT_TIME_DESC)
         except BadRequestError:
             return None
-        # A window beyond the end that has rows: the filter is ignored.
-        return None if any(page.conversations or page.cursor for page in nothing) else (tail, second)
 
     # --- by last chat time --------------------------------------------------------------------------------
 
@@ -142,7 +178,7 @@ class Listing:
         no bound is set above; what lies beyond the one that was asked for is dropped here.
         """
         filters, end = self.filters.without_end()
-        last = None if end is None else await epoch_number(self._session, end)
+        last = None if end is None else await epoch_number(self.session, end)
         seen: dict[str, float | None] = {}
         sweeping = False
         while True:

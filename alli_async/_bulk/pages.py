@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -26,8 +27,11 @@ MAX_PAGE_SIZE = 50
 _MAX_EMPTY_PAGES = 1000
 # Chats come and go while their pages are fetched; more often than this in a row, something else is wrong.
 _MAX_ROUNDS = 4
-# How many chat pages `list_chats` asks for ahead of the reader.
-_AHEAD = 8
+# Chats come in pages of so many, as far as seen; where they do not, it costs a round trip more.
+CHATS_PER_PAGE = 100
+# How many chat pages `list_chats` asks for ahead of the reader; and how many at once are asked for on the word of
+# a count, which can be a lie.
+_AHEAD, _AT_ONCE = 8, 64
 
 decode_conversations = wire.decoder(ConversationPage)
 decode_chats = wire.decoder(ChatPage)
@@ -66,7 +70,7 @@ class Listed(Protocol):
         ...
 
 
-class HasId(Protocol):
+class ChatHead(Protocol):
     """What the fan-out needs to know of a chat."""
 
     @property
@@ -74,12 +78,17 @@ class HasId(Protocol):
         """The chat's id."""
         ...
 
+    @property
+    def timestamp(self) -> float:
+        """When it was sent."""
+        ...
+
 
 class Chatted(Protocol):
     """What the fan-out needs to know of a page of chats, however it was decoded."""
 
     @property
-    def chats(self) -> Sequence[HasId]:
+    def chats(self) -> Sequence[ChatHead]:
         """The page's chats."""
         ...
 
@@ -147,7 +156,11 @@ async def fetch_conversations(
     page_size: int,
     order: Order | None,
 ) -> T:
-    """One page of a list."""
+    """One page of a list.
+
+    Raises:
+        AlliError: With `.cursor`, from which another walk goes on.
+    """
     milliseconds = await _learn_unit(session) if filters.needs_unit else True
     pairs = filters.query(milliseconds=milliseconds)
     pairs.append(("pageSize", str(page_size)))
@@ -155,9 +168,13 @@ async def fetch_conversations(
         pairs.append(("order", order.value))
     if cursor is not None:
         pairs.append(("cursor", cursor))
-    return await session.request(
-        Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs)), decode
-    )
+    # A list is sequential, and what it holds can wait: were it to queue behind chats, nothing would be ahead.
+    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
+    try:
+        return await session.request(request, decode)
+    except AlliError as error:
+        error.cursor = cursor
+        raise
 
 
 async def _learn_unit(session: Session) -> bool:
@@ -196,7 +213,6 @@ async def walk(
         cursor: Where to begin.
 
     Raises:
-        AlliError: With `.cursor`, from which a new walk goes on.
         PaginationError: A cursor came again, or pages stayed empty.
     """
     started = time.monotonic()
@@ -204,11 +220,7 @@ async def walk(
     # A cycle of any length, in no memory: the cursor is held against one that is renewed at powers of two.
     kept, renew = cursor, 1
     while True:
-        try:
-            page = await fetch(cursor)
-        except AlliError as error:
-            error.cursor = cursor
-            raise
+        page = await fetch(cursor)
         pages += 1
         empty = 0 if page.conversations else empty + 1
         yield page
@@ -242,6 +254,19 @@ def _endless(why: str, cursor: str | None, pages: int, started: float) -> NoRetu
 # --- chats ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Chats(Generic[ChattedT]):
+    """All chats of a conversation.
+
+    Attributes:
+        pages: The pages that were fetched.
+        tail: How many of the chats that came with the conversation, its last, follow them.
+    """
+
+    pages: list[ChattedT]
+    tail: int = 0
+
+
 async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[bytes], T], page_no: int) -> T:
     """One page of a conversation's chats, from 1."""
     path = wire.conversation_path(conversation_id, "chats")
@@ -250,51 +275,69 @@ async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[
 
 
 async def walk_chats(fetch: Callable[[int], Awaitable[ChattedT]]) -> AsyncGenerator[ChattedT, None]:
-    """The pages in order; those after the first are asked for ahead. Breaking out leaves no task behind."""
-    first = await fetch(1)
+    """The pages in order; those after the first are asked for ahead. Breaking out leaves no task behind.
+
+    They end when there are as many chats as they promise, or at an empty page, whatever it promises.
+    """
+    page = first = await fetch(1)
     yield first
-    last = page_count(first)
+    received, number = len(first.chats), 1
     ahead: deque[asyncio.Task[ChattedT]] = deque()
-    number = 1
     try:
-        while number < last or ahead:
+        while page.chats and (ahead or received < page.total_count):
+            # As many as the first one's length says; where later pages are shorter, one more, and one more.
+            last = max(-(-page.total_count // len(first.chats)), number if ahead else number + 1)
             while number < last and len(ahead) < _AHEAD:
                 number += 1
                 ahead.append(asyncio.create_task(_coroutine(fetch, number)))
             page = await ahead[0]
             ahead.popleft()
             yield page
-            if page.total_count > first.total_count and page.chats:
-                last = max(last, -(-page.total_count // len(first.chats)))
+            received += len(page.chats)
     finally:
         for task in ahead:
             task.cancel()
         await asyncio.gather(*ahead, return_exceptions=True)
 
 
-def page_count(first: Chatted) -> int:
-    """How many pages there are, by the first: full pages are as long as it is."""
-    return max(1, -(-first.total_count // len(first.chats))) if first.chats else 1
+def page_count(first: Chatted, rest: int = 0) -> int:
+    """How many pages there are for all chats but the last few, by the first: full pages are as long as it is."""
+    return max(1, -(-(first.total_count - rest) // len(first.chats))) if first.chats else 1
 
 
-async def all_chats(fetch: Callable[[int], Awaitable[ChattedT]], conversation_id: str) -> list[ChattedT]:
-    """All pages of a conversation, fetched concurrently, and proved to belong together.
+async def all_chats(
+    fetch: Callable[[int], Awaitable[ChattedT]],
+    conversation_id: str,
+    expected: int = 0,
+    embedded: Sequence[ChatHead] = (),
+) -> Chats[ChattedT]:
+    """All chats of a conversation, its pages fetched concurrently, and proved to belong together.
 
     Every page must give the same `total_count`, no chat may come twice, and together they must be as many;
     else a chat was added or deleted between two pages, and they are fetched again.
+
+    Args:
+        fetch: Gives the page of a number, from 1.
+        conversation_id: For the error.
+        expected: How many there are, if that is known: so many pages are asked for at once.
+        embedded: The newest, oldest first, as they came with the conversation. Where they go on without a gap
+            from a page, those after it are not asked for.
 
     Raises:
         IncompleteError: They did not add up in several rounds.
     """
     started = time.monotonic()
     for _ in range(_MAX_ROUNDS):
-        pages = [await fetch(1)]
-        if (last := page_count(pages[0])) > 1:
-            pages += await concurrently([_coroutine(fetch, number) for number in range(2, last + 1)])
-        totals = {page.total_count for page in pages}
-        ids = [chat.id for page in pages for chat in page.chats]
-        if totals == {len(ids)} and len(set(ids)) == len(ids):
-            return pages
+        pages = await _pages(fetch, 1, -(-(expected - len(embedded)) // CHATS_PER_PAGE))
+        for rest in (len(embedded), 0):
+            if (last := page_count(pages[0], rest)) > len(pages):
+                pages += await _pages(fetch, len(pages) + 1, last)
+            tail = _tail(pages, embedded)
+            totals = {page.total_count for page in pages}
+            ids = [chat.id for page in pages for chat in page.chats]
+            if totals == {len(ids) + tail} and len(set(ids)) == len(ids):
+                return Chats(pages, tail)
+        expected, embedded = 0, ()
     error = IncompleteError(
         f"the chats of conversation {conversation_id!a} do not add up: totalCount {sorted(totals)}, "
         f"{len(ids)} received, {len(set(ids))} of them distinct"
@@ -302,6 +345,36 @@ async def all_chats(fetch: Callable[[int], Awaitable[ChattedT]], conversation_id
     path = wire.conversation_path(conversation_id, "chats")
     error.locate("GET", path, _MAX_ROUNDS, time.monotonic() - started)
     raise error
+
+
+async def _pages(fetch: Callable[[int], Awaitable[ChattedT]], first: int, last: int) -> list[ChattedT]:
+    """The pages of these numbers, all at once; or as far as there are any, should the last number be a lie."""
+    if first >= last:
+        return [await fetch(first)]
+    pages: list[ChattedT] = []
+    while first <= last and (not pages or pages[-1].chats):
+        end = min(last, first + _AT_ONCE - 1)
+        pages += await concurrently([_coroutine(fetch, number) for number in range(first, end + 1)])
+        first = end + 1
+    return pages
+
+
+def _tail(pages: Sequence[Chatted], embedded: Sequence[ChatHead]) -> int:
+    """How many of the embedded chats follow the pages without a gap, so that all are there; 0 when they do not."""
+    missing = pages[0].total_count - sum(len(page.chats) for page in pages)
+    if not 0 < missing <= len(embedded) or not pages[-1].chats:
+        return 0
+    overlap = [chat.id for chat in embedded[: len(embedded) - missing]]
+    tail = embedded[len(embedded) - missing :]
+    before = [chat for page in pages for chat in page.chats]
+    known = {chat.id for chat in before}
+    seamless = (
+        [chat.id for chat in before[len(before) - len(overlap) :]] == overlap
+        and before[-1].timestamp <= tail[0].timestamp
+        and known.isdisjoint(chat.id for chat in tail)
+        and len({chat.id for chat in tail}) == len(tail)
+    )
+    return missing if seamless else 0
 
 
 # --- tasks ------------------------------------------------------------------------------------------------

@@ -5,16 +5,19 @@ Either gives the stream what it needs (id, chat count, embedded chats, pages of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .._transport import wire
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
-from .pages import Chatted, Listed, Row, decode_chats, decode_conversations
+from .pages import Chats, Chatted, Listed, Row, decode_chats, decode_conversations
+
+# What bytes.join takes; a memoryview or a Raw leaves the copying to it.
+Buffer: TypeAlias = bytes | memoryview | Raw
 
 ResultT = TypeVar("ResultT", Transcript, RawTranscript)
 ItemT = TypeVar("ItemT")
@@ -45,7 +48,8 @@ class Shape(Generic[ResultT]):
         conversation: Decodes a single conversation.
         chats: Decodes a page of chats.
         whole: Makes the result of a conversation whose embedded chats are all, and whether to turn them round.
-        join: Makes the result of a conversation and all its chat pages.
+        join: Makes the result of a conversation and its chats, and whether those that came with it are to be
+            turned round.
         size: The number of chats in a result.
     """
 
@@ -53,7 +57,7 @@ class Shape(Generic[ResultT]):
     conversation: Callable[[bytes], Any]
     chats: Callable[[bytes], Chatted]
     whole: Callable[[Any, bool], ResultT]
-    join: Callable[[Any, Sequence[Any]], ResultT]
+    join: Callable[[Any, Chats[Any], bool], ResultT]
     size: Callable[[ResultT], int]
 
 
@@ -71,9 +75,13 @@ def _whole(conversation: Conversation, turn: bool) -> Transcript:
     return Transcript(conversation, conversation.chats[::-1] if turn else conversation.chats)
 
 
-def _join(conversation: Conversation, pages: Sequence[ChatPage]) -> Transcript:
-    chats = pages[0].chats if len(pages) == 1 else [chat for page in pages for chat in page.chats]
-    return Transcript(conversation, chats)
+def _join(conversation: Conversation, chats: Chats[ChatPage], turn: bool) -> Transcript:
+    if len(chats.pages) == 1 and not chats.tail:
+        return Transcript(conversation, chats.pages[0].chats)
+    joined = [chat for page in chats.pages for chat in page.chats]
+    if chats.tail:
+        joined += (conversation.chats[::-1] if turn else conversation.chats)[-chats.tail :]
+    return Transcript(conversation, joined)
 
 
 STRUCTS: Shape[Transcript] = Shape(
@@ -139,18 +147,18 @@ class RawListPage(Struct, gc=False):
 
 
 class RawChatPage(Struct, gc=False):
-    """A page of chats as bytes: `json` is what stands between the brackets of the array."""
+    """A page of chats as bytes: `array` is the JSON array they came in."""
 
     chats: list[_ChatHead]
     total_count: int
-    json: bytes
+    array: Raw
 
 
 _decode_head = wire.decoder(_Head)
 _decode_head_list = wire.decoder(_HeadList)
 _decode_raw_list = wire.decoder(_RawList)
-_decode_chat_heads = wire.decoder(_ChatHeads)
 _decode_raw_chats = wire.decoder(_RawChats)
+_decode_chat_heads = wire.decoder(_ChatHeads)
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
@@ -176,20 +184,26 @@ def _raw_item(head: _Head, json: bytes) -> RawItem:
 
 def _raw_chats(body: bytes) -> RawChatPage:
     heads = _decode_chat_heads(body)
-    array = bytes(_decode_raw_chats(body).chats)
-    return RawChatPage(heads.chats, heads.total_count, array[1:-1].strip())
+    return RawChatPage(heads.chats, heads.total_count, _decode_raw_chats(body).chats)
 
 
 def _raw_whole(item: RawItem, turn: bool) -> RawTranscript:
     json = item.json
     if turn:
-        json = _with_chats(json, b",".join(map(bytes, _decode_array(_decode_fields(json)["chats"])[::-1])))
+        fields = _decode_fields(json)
+        json = _with_chats(fields, _decode_array(fields["chats"])[::-1])
     return RawTranscript(item.id, _one_line(json), len(item.chats))
 
 
-def _raw_join(item: RawItem, pages: Sequence[RawChatPage]) -> RawTranscript:
-    json = _with_chats(item.json, b",".join(page.json for page in pages if page.chats))
-    return RawTranscript(item.id, _one_line(json), sum(len(page.chats) for page in pages))
+def _raw_join(item: RawItem, chats: Chats[RawChatPage], turn: bool) -> RawTranscript:
+    fields = _decode_fields(item.json)
+    # Without the brackets, and without a copy: a long conversation is copied once, when it is joined.
+    parts: list[Buffer] = [memoryview(page.array)[1:-1] for page in chats.pages if page.chats]
+    if chats.tail:
+        embedded = _decode_array(fields["chats"])
+        parts += (embedded[::-1] if turn else embedded)[-chats.tail :]
+    count = sum(len(page.chats) for page in chats.pages) + chats.tail
+    return RawTranscript(item.id, _one_line(_with_chats(fields, parts)), count)
 
 
 def _one_line(json: bytes) -> bytes:
@@ -197,11 +211,23 @@ def _one_line(json: bytes) -> bytes:
     return json.translate(_NEWLINES) if b"\n" in json or b"\r" in json else json
 
 
-def _with_chats(json: bytes, chats: bytes) -> bytes:
+def _with_chats(fields: dict[str, Raw], chats: Sequence[Buffer]) -> bytes:
     """The conversation with these chats in place of its own; every other value stays as it was sent."""
-    fields = _decode_fields(json)
-    fields["chats"] = Raw(b"[" + chats + b"]")
-    return b"{" + b",".join(msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in fields.items()) + b"}"
+    parts: list[Buffer] = []
+    for name, value in fields.items():
+        parts += (b"," if parts else b"{", msgspec.json.encode(name), b":")
+        parts += _bracketed(chats) if name == "chats" else (value,)
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _bracketed(chats: Sequence[Buffer]) -> Iterator[Buffer]:
+    yield b"["
+    for number, chat in enumerate(chats):
+        if number:
+            yield b","
+        yield chat
+    yield b"]"
 
 
 RAW: Shape[RawTranscript] = Shape(

@@ -177,12 +177,12 @@ class ShardWalk:
 
     async def _with_chats(self, row: Row) -> RawTranscript | None:
         try:
-            pages = await all_chats(lambda n: fetch_chats(self._session, row.id, self._shape.chats, n), row.id)
+            chats = await all_chats(lambda n: fetch_chats(self._session, row.id, self._shape.chats, n), row.id)
             item = RAW.conversations(page_of([row.json])).conversations[0]
         except _ITS_OWN as error:
             self.skipped.append(Skipped(row.id, error))
             return None
-        return RAW.join(item, pages)
+        return RAW.join(item, chats, False)
 
 
 def walk_shard(

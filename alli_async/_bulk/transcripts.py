@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .._transport import wire
 from .._transport.filters import Filters
@@ -17,15 +16,15 @@ from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, ConfigurationError, IncompleteError
 from ..models import Skipped, StreamStats
+from .channel import Channel
 from .listing import Listing
-from .pages import MAX_PAGE_SIZE, all_chats, concurrently, fetch_chats, first_error
+from .pages import CHATS_PER_PAGE, all_chats, concurrently, fetch_chats, first_error
 from .shapes import ResultT, Shape, Summary, newest_first
 from .trust import CountTrust
 
-# Pages of conversations that may lie between the walk and the consumer. They bound the memory, whatever the size.
-_PAGES_AHEAD = 4
-# Chats come in pages of a hundred, as far as seen.
-_SHORT = 100
+# What may lie between the walk and the consumer, in pages, and in conversations whose chats are to be fetched.
+# They bound the memory, whatever the size: a conversation waits as 4 KB of JSON, or as 7 of structs.
+_PAGES_AHEAD, _JOBS_AHEAD = 4, 1000
 
 EntryT = TypeVar("EntryT")
 # A transcript, or in an ordered stream the place of one whose chats are still to come.
@@ -98,21 +97,21 @@ class TranscriptStream(Generic[ResultT]):
         return self._results()
 
     async def _results(self) -> AsyncGenerator[ResultT, None]:
-        send, receive = anyio.create_memory_object_stream[Sequence[Entry[ResultT]]](_PAGES_AHEAD)
+        out: Channel[Sequence[Entry[ResultT]]] = Channel(_PAGES_AHEAD)
+        size = self._engine.shape.size
         # A task of its own: nothing is ever yielded from inside a task group.
-        self._task = task = asyncio.create_task(self._engine.run(send))
+        self._task = task = asyncio.create_task(self._engine.run(out))
         try:
-            async for batch in receive:
+            async for batch in out:
                 for entry in batch:
                     result = await entry if isinstance(entry, asyncio.Future) else entry
                     if result is not None:
                         self.stats.conversations += 1
-                        self.stats.chats += self._engine.shape.size(result)
+                        self.stats.chats += size(result)
                         yield result
             await task
         finally:
             await self.aclose()
-            receive.close()
 
 
 class _Engine(Generic[ResultT]):
@@ -136,52 +135,47 @@ class _Engine(Generic[ResultT]):
         self._skipped = skipped
         self._trust = CountTrust()
         self._newest_first = False
-        self._out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]
+        self._out: Channel[Sequence[Entry[ResultT]]]
+        self._jobs: Channel[_Job[ResultT]] = Channel(_JOBS_AHEAD)
         self._places: set[asyncio.Future[ResultT | None]] = set()
 
-    async def run(self, out: MemoryObjectSendStream[Sequence[Entry[ResultT]]]) -> None:
-        """Send every transcript to `out`, then close it.
+    async def run(self, out: Channel[Sequence[Entry[ResultT]]]) -> None:
+        """Put every transcript into `out`, then close it.
 
         Raises:
             AlliError: The first error, once all other work has ended.
         """
         self._out = out
         error: BaseException | None = None
-        pages, taken = anyio.create_memory_object_stream[list[Summary]](_PAGES_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
+                pages: Channel[list[Summary]] = Channel(_PAGES_AHEAD)
                 group.create_task(self._walk(pages))
-                await self._fetch_all(taken)
+                group.create_task(self._dispatch_all(pages))
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+            await self._look_again()
         except BaseExceptionGroup as failures:
             error = first_error(failures)
         finally:
             for place in self._places:
                 _settle(place, None)
-            taken.close()
             out.close()
         if error is not None:
             raise error
 
-    async def _walk(self, pages: MemoryObjectSendStream[list[Summary]]) -> None:
+    async def _walk(self, pages: Channel[list[Summary]]) -> None:
         """Ask for page after page, while those before are worked on."""
-        with pages:
-            listing = Listing(
-                self._session, self._filters, self.shape.conversations, pages.send, ordered=self._ordered
-            )
-            await listing.run()
+        listing = Listing(self._session, self._filters, self.shape.conversations, pages.put, ordered=self._ordered)
+        await listing.run()
+        pages.close()
 
-    async def _fetch_all(self, pages: MemoryObjectReceiveStream[list[Summary]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            jobs, queue = anyio.create_memory_object_stream[_Job[ResultT]](_PAGES_AHEAD * MAX_PAGE_SIZE)
-            for _ in range(self._workers):
-                group.create_task(self._work(queue.clone()))
-            queue.close()
-            with jobs:
-                async for page in pages:
-                    await self._dispatch(page, jobs)
-        await self._look_again()
+    async def _dispatch_all(self, pages: Channel[list[Summary]]) -> None:
+        async for page in pages:
+            await self._dispatch(page)
+        self._jobs.close()
 
-    async def _dispatch(self, items: list[Summary], jobs: MemoryObjectSendStream[_Job[ResultT]]) -> None:
+    async def _dispatch(self, items: list[Summary]) -> None:
         """Send on what is whole, and queue what is not; before the count is proved, prove it."""
         if any(len(item.chats) > item.chat_count for item in items):
             self._trust.break_()
@@ -195,29 +189,28 @@ class _Engine(Generic[ResultT]):
                 entry: Entry[ResultT] | None = proved[item.id]
             elif self._trust.holds and len(item.chats) == item.chat_count:
                 self._trust.take(item.id, item.chat_count)
-                entry = self._whole(item)
+                entry = self.shape.whole(item, self._turned(item))
             else:
                 entry = self._place()
-                await jobs.send(_Job(item, entry))
+                await self._jobs.put(_Job(item, entry))
             if entry is not None:
                 entries.append(entry)
         if entries:
-            await self._out.send(entries)
+            await self._out.put(entries)
 
-    def _whole(self, item: Summary) -> ResultT:
-        """A conversation with the chats that came with it; equal instants are turned like the others' are."""
+    def _turned(self, item: Summary) -> bool:
+        """Whether its embedded chats came newest first; where they do not tell, as the others did."""
         descending = newest_first(item.chats)
-        return self.shape.whole(item, self._newest_first if descending is None else descending)
+        return self._newest_first if descending is None else descending
 
     async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
         """Fetch a few conversations both ways: such as must be fetched anyway, then those with most to show.
 
-        Of the latter only what fits one page of chats, where there is such: this is what a small job pays.
+        Of either first what fits one page of chats: this is what a small job pays.
         """
-        must = sorted((item for item in items if len(item.chats) < item.chat_count), key=_chat_count)
-        may = sorted((item for item in items if len(item.chats) == item.chat_count), key=_chat_count)
-        short = [item for item in may if item.chat_count <= _SHORT]
-        chosen = (must + short[::-1] + may[len(short) :])[: self._trust.wanted]
+        must = _telling(item for item in items if len(item.chats) < item.chat_count)
+        may = _telling(item for item in items if len(item.chats) == item.chat_count)
+        chosen = (must + may)[: self._trust.wanted]
         results = await concurrently([self._result(item) for item in chosen])
         return {item.id: result for item, result in zip(chosen, results, strict=True)}
 
@@ -229,29 +222,32 @@ class _Engine(Generic[ResultT]):
         self._places.add(place)
         return place
 
-    async def _work(self, queue: MemoryObjectReceiveStream[_Job[ResultT]]) -> None:
-        with queue:
-            async for job in queue:
-                result = await self._result(job.item)
-                if job.place is not None:
-                    self._places.discard(job.place)
-                    _settle(job.place, result)
-                elif result is not None:
-                    await self._out.send([result])
+    async def _work(self) -> None:
+        async for job in self._jobs:
+            result = await self._result(job.item)
+            if job.place is not None:
+                self._places.discard(job.place)
+                _settle(job.place, result)
+            elif result is not None:
+                await self._out.put((result,))
 
     async def _result(self, item: Summary) -> ResultT | None:
         """A conversation with the chats of its pages; None when it was skipped."""
+        turn = self._turned(item)
         try:
-            pages = await all_chats(
-                lambda number: fetch_chats(self._session, item.id, self.shape.chats, number), item.id
+            chats = await all_chats(
+                lambda number: fetch_chats(self._session, item.id, self.shape.chats, number),
+                item.id,
+                item.chat_count if self._trust.holds else 0,
+                item.chats[::-1] if turn else item.chats,
             )
-            await self._compare(item, pages[0].total_count)
+            await self._compare(item, chats.pages[0].total_count)
         except AlliError as error:
             if self._skipped is None:
                 raise
             self._skipped.append(Skipped(item.id, error))
             return None
-        result: ResultT = self.shape.join(item, pages)
+        result: ResultT = self.shape.join(item, chats, turn)
         return result
 
     async def _compare(self, item: Summary, total: int) -> None:
@@ -290,7 +286,7 @@ class _Engine(Generic[ResultT]):
                 if result is not None and self.shape.size(result) != count
             ]
             if short:
-                await self._out.send(short)
+                await self._out.put(short)
 
     async def _again(self, conversation_id: str) -> ResultT | None:
         try:
@@ -309,5 +305,8 @@ def _settle(place: asyncio.Future[ResultT | None], result: ResultT | None) -> No
         place.set_result(result)
 
 
-def _chat_count(item: Summary) -> int:
-    return item.chat_count
+def _telling(items: Iterable[Summary]) -> list[Summary]:
+    """Those whose count says most come first: the longest that fit a page, then what is longer."""
+    return sorted(
+        items, key=lambda item: (item.chat_count > CHATS_PER_PAGE, abs(CHATS_PER_PAGE - item.chat_count))
+    )

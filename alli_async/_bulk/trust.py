@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 # So many conversations fetched both ways must agree before the count is believed. It is also the most that
 # a small job pays for knowing.
-_PROOFS = 3
+_PROOFS = 2
 
 
 class CountTrust:

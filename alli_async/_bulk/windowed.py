@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
-from ..models import Order
+from ..models import Order, in_milliseconds
 from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, Row, after, walk
+from .pages import MAX_PAGE_SIZE, Row, after, concurrently, walk
+from .profile import daily_profile
 from .windows import Plan, Window
 
 if TYPE_CHECKING:
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 # Cursors at a time. More would leave the chats no room in the throttle, and gain nothing on the time they take.
 _WALKERS = 16
-# In seconds: a day that no conversation began before.
-LONG_AGO = 86_400.0
+# In seconds: a day that no conversation began before, and one that none begins after.
+LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
+# From about so many rows on it is worth a round trip to ask how they are spread over the days.
+_WORTH_ASKING = 20_000
+# How often it is tried whether a cursor serves with a nearer end, on pages of so many rows at least.
+_TRIES, _TELLING = 4, 10
 # Said of a list's end that was looked at and holds nothing more.
 _NOTHING = object()
 
@@ -35,59 +40,117 @@ class _Trail:
     ids: list[str] = field(compare=False)
 
 
+class _UnusableError(Exception):
+    """The server does not keep to windows."""
+
+
 class Windows:
-    """Many cursors over one list, a time window each; and the conversations without chats, which are in none."""
+    """Many cursors over one list, a time window each; and the conversations without chats, which are in none.
+
+    Args:
+        listing: The list.
+        pages: Its first pages, all given already.
+        tail: Its other end.
+        second: The server's second.
+        span: About the first chat times of the earliest conversation and of the latest.
+        density: Rows per unit of time in the first pages.
+        profile: As `Plan` takes it.
+    """
 
     def __init__(
-        self, listing: Listing, pages: list[Any], tail: Any, second: float, low: float, high: float
+        self,
+        listing: Listing,
+        pages: list[Any],
+        tail: Any,
+        second: float,
+        span: tuple[float, float],
+        density: float,
+        profile: list[tuple[float, float]],
     ) -> None:
+        low, high = span
         self._listing = listing
         self._pages = pages
         self._tail = tail
-        timed = [row for page in pages for row in page.conversations if row.last_chat_time is not None]
-        spread = max((row.created_at for row in timed), default=low) - min(
-            (row.created_at for row in timed), default=low
-        )
-        density = len(timed) / spread if spread > 0 else 0.0
+        self._second = second
         # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
         resolution = min(second, max(second / 1000, (high - low) / 1e6))
-        # The first window begins where the probes found nothing before: without any bound it would not be one.
+        # The first window begins where nothing is found before: without any bound it would not be one.
         start = None if listing.filters.on_first_chat else LONG_AGO * second
-        self._plan = Plan(low, high, _WALKERS, overlap=resolution, density=density, start=start)
+        self._plan = Plan(low, high, _WALKERS, overlap=resolution, density=density, start=start, profile=profile)
         # Whatever was given before the windows began.
         self._before = set(listing.recent)
-        self._timed = len(timed)
+        self._timed = sum(row.last_chat_time is not None for page in pages for row in page.conversations)
         self._trails: list[_Trail] = []
-        self._narrows: bool | None = None
-        self._trying = False
+        self._tries, self._trying = _TRIES, False
         self._changed = asyncio.Event()
+        self._sure = asyncio.Event()
 
     @classmethod
-    def over(cls, listing: Listing, pages: list[Any], probed: tuple[Any, float] | None) -> Windows | None:
-        """Windows over the span that the probes showed; None where they showed none."""
-        if probed is None:
+    async def over(cls, listing: Listing, pages: list[Any], tail: Any, *, may_wait: bool) -> Windows | None:
+        """Windows over the span of a list that is known by its first pages and its other end.
+
+        None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
+        can be said, so only if it `may_wait` for another page) within a few.
+        """
+        early = [row for page in pages for row in page.conversations]
+        times = [row.created_at for row in early]
+        if not (dates := [time for time in times if time > 1e8]):
             return None
-        tail, second = probed
-        early = [row.created_at for page in pages for row in page.conversations]
-        late = [row.created_at for row in tail.conversations if row.last_chat_time is not None]
+        second = 1000.0 if in_milliseconds(dates[0]) else 1.0
+        late = {row.id: row.created_at for row in tail.conversations if row.last_chat_time is not None}
         if not late and tail.conversations:
             # Those without chats stand first here as well, and hide the end; until now, then.
-            late = [time.time() * second]
-        if not late or max(late) <= min(early):
+            late = {"": time.time() * second}
+        low, high = min(times), max(late.values(), default=0.0)
+        if high <= low or not late.keys().isdisjoint(row.id for row in early):
             return None
-        return cls(listing, pages, tail, second, min(early), max(late))
+        timed = [row.created_at for row in early if row.last_chat_time is not None]
+        spread = max(timed, default=low) - min(timed, default=low)
+        density = len(timed) / spread if spread > 0 else 0.0
+        if may_wait and (min(late.values()) - max(timed, default=low)) * density < 2 * MAX_PAGE_SIZE:
+            return None
+        profile: list[tuple[float, float]] = []
+        if density * (high - low) >= _WORTH_ASKING:
+            profile = await daily_profile(listing.session, low, high, second)
+        return cls(listing, pages, tail, second, (low, high), density, profile)
 
-    async def walk(self) -> None:
-        """Walk them all."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_WALKERS):
-                group.create_task(self._walker())
-            group.create_task(self._head(self._pages, Order.FIRST_CHAT_TIME_ASC))
-            group.create_task(self._head([self._tail], Order.FIRST_CHAT_TIME_DESC))
+    async def walk(self) -> bool:
+        """Walk them all; False when the server does not keep to windows, and nothing was given."""
+        usable = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._try_out())
+                for _ in range(_WALKERS):
+                    group.create_task(self._walker())
+                group.create_task(self._head(self._pages, Order.FIRST_CHAT_TIME_ASC))
+                group.create_task(self._head([self._tail], Order.FIRST_CHAT_TIME_DESC))
+        except* _UnusableError:
+            usable = False
+        if not usable:
+            return False
         heads = (self._pages[0], self._tail)
         at_a_head = any(page.conversations[0].last_chat_time is None for page in heads)
         if not at_a_head and not self._listing.filters.on_first_chat:
             await self._find_the_end()
+        return True
+
+    async def _try_out(self) -> None:
+        """Look before the beginning and beyond the end, while the first pages of windows are already asked for."""
+        filters = self._listing.filters
+        beyond = [
+            filters.within(_FAR_AHEAD * self._second, None, keep=False),
+            filters.within(None, LONG_AGO * self._second, keep=False),
+        ]
+        ask = self._listing.page
+        probes = [ask(order=Order.FIRST_CHAT_TIME_ASC, filters=each, page_size=1) for each in beyond]
+        try:
+            found = await concurrently(probes)
+        except BadRequestError:
+            raise _UnusableError from None
+        # A window beyond the end that has rows: the filter is ignored.
+        if any(page.conversations or page.cursor for page in found):
+            raise _UnusableError
+        self._sure.set()
 
     # --- windows ------------------------------------------------------------------------------------------
 
@@ -99,10 +162,8 @@ class Windows:
 
     async def _next(self) -> Window | None:
         while True:
-            # One split shows whether the server minds; until then there are no others.
-            may_split = bool(self._narrows) or (self._narrows is None and not self._trying)
             before = len(self._plan.active)
-            window = self._plan.take(may_split=may_split)
+            window = self._plan.take()
             if window is not None or not before:
                 return window
             await self._changed.wait()
@@ -116,12 +177,12 @@ class Windows:
 
         async def fetch(cursor: str | None) -> Any:
             nonlocal asked
-            if cursor is None:
+            if cursor is None or self._plan.may_cut:
                 asked = window.end
-            elif asked != window.end and self._narrows is not False:
-                page, asked = await self._narrowed(window, cursor, asked)
-                return page
-            return await self._page(window, cursor, asked)
+            page = await self._page(window, cursor, asked)
+            if cursor is not None and self._tries and not self._trying:
+                await self._try_nearer_end(window, cursor, page)
+            return page
 
         cursor: str | None = None
         async with aclosing(walk(fetch)) as pages:
@@ -129,9 +190,8 @@ class Windows:
                 rows = page.conversations
                 fresh = window.family.fresh(row.id for row in rows) - self._before
                 self._timed += len(fresh)
-                self._plan.walked(
-                    window, len(rows), max((row.created_at for row in rows), default=window.position)
-                )
+                position = max((row.created_at for row in rows), default=window.position)
+                self._plan.walked(window, len(rows), position, narrowed=asked == window.end)
                 self._wake()
                 await self._listing.hand_on([row for row in rows if row.id in fresh])
                 if not page.cursor and cursor is not None and rows:
@@ -140,33 +200,38 @@ class Windows:
 
     async def _page(self, window: Window, cursor: str | None, end: float | None) -> Any:
         filters = self._listing.filters.within(window.start, end)
-        return await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor, filters=filters)
-
-    async def _narrowed(self, window: Window, cursor: str, asked: float | None) -> tuple[Any, float | None]:
-        """The next page, and the end it was asked with: the nearer one that a split has set, if the server lets.
-
-        Below that end the rows are the same, so a cursor should go on to serve. The first time both are asked for
-        and compared.
-        """
-        end = window.end
-        if self._narrows:
-            return await self._page(window, cursor, end), end
-        self._trying = True
-        wide = await self._page(window, cursor, asked)
         try:
-            narrow = await self._page(window, cursor, end)
+            page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor, filters=filters)
         except BadRequestError:
-            self._narrows = False
-            return wide, asked
-        ids, all_ids = [[row.id for row in page.conversations] for page in (narrow, wide)]
-        if ids and ids == all_ids[: len(ids)] and (len(ids) == len(all_ids) or not narrow.cursor):
-            self._narrows = True
-            return narrow, end
-        # An empty page tells nothing (the walk may have been beyond the nearer end already): another split will.
-        if ids or narrow.cursor:
-            self._narrows = False
+            if self._sure.is_set():
+                raise
+            raise _UnusableError from None
+        await self._sure.wait()
+        return page
+
+    async def _try_nearer_end(self, window: Window, cursor: str, page: Any) -> None:
+        """Whether a cursor also serves with a nearer end, so that windows can be cut while they are walked.
+
+        A page is asked for once more, with an end in its middle: then it must be the same up to there, and the
+        last. A page at one instant does not tell, nor does an empty answer, which may have begun behind that end.
+        """
+        rows = page.conversations
+        if len(rows) < _TELLING or rows[0].created_at == (nearer := rows[len(rows) // 2].created_at):
+            return
+        self._trying = True
+        self._tries -= 1
+        ids = [row.id for row in rows]
+        try:
+            found = await self._page(window, cursor, nearer)
+        except BadRequestError:
+            found = None
+        shown = [row.id for row in found.conversations] if found is not None else []
+        if shown and len(shown) < len(ids) and shown == ids[: len(shown)] and not found.cursor:
+            self._plan.may_cut = True
+            self._wake()
+        if self._plan.may_cut or found is None or shown != ids[: len(shown)]:
+            self._tries = 0
         self._trying = False
-        return wide, asked
 
     def _remember(self, trail: _Trail) -> None:
         self._trails = sorted([*self._trails, trail])[-4:]
@@ -179,6 +244,7 @@ class Windows:
         One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
         an offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
         """
+        await self._sure.wait()
         fetch = self._listing.fetch(order)
         page, unseen = pages[-1], 1
         while unseen and pages[0].conversations[0].last_chat_time is None:
@@ -200,26 +266,43 @@ class Windows:
         return len(chatless)
 
     async def _find_the_end(self) -> None:
-        """Where neither end begins with them, they stand at the end of both orders, if there are any."""
-        page = await self._by_offset() or await self._by_trail()
-        if page is _NOTHING:
+        """Where neither end begins with them, they stand at the end of both orders, if there are any.
+
+        One that gets its first chat meanwhile moves up to the last of those with chats, maybe behind the walk;
+        those between move down, and one comes twice. Then the end is walked again.
+        """
+        near = await self._by_offset() or await self._by_trail()
+        if near is _NOTHING:
             return
-        fetch = self._listing.fetch(Order.FIRST_CHAT_TIME_ASC)
+        cursor, page = near or (self._pages[-2].cursor, self._pages[-1])
+        while await self._walk_the_end(page):
+            page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor)
+
+    async def _walk_the_end(self, page: Any) -> bool:
+        """From a page on to the end; whether rows came twice, and so some may have been passed over."""
         known = self._plan.last.ids if self._plan.last is not None else set()
-        met = False
-        async with aclosing(after(page or self._pages[-1], fetch)) as more:
+        seen: set[str] = set()
+        met = moved = False
+        async with aclosing(after(page, self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as more:
             async for each in more:
                 await self._give_chatless(each.conversations)
                 for row in each.conversations:
+                    moved = moved or row.id in seen
+                    if row.last_chat_time is None:
+                        seen.add(row.id)
                     if row.id in known:
                         met = True
                     elif met and row.last_chat_time is not None and row.id not in self._before:
                         # It got its first chat after its window was walked, and before it was met here.
                         self._before.add(row.id)
                         await self._listing.hand_on([row])
+        return moved
 
     async def _by_offset(self) -> Any | None:
-        """A page near the end, where cursors are offsets; its first row has chats, so all without come after."""
+        """A cursor near the end and its page, where cursors are offsets.
+
+        The page's first row has chats, so all without come after.
+        """
         counts = [MAX_PAGE_SIZE * number for number in range(1, len(self._pages) + 1)]
         cursor_of = cursor_at([page.cursor for page in self._pages], counts)
         if cursor_of is None or any(len(page.conversations) != MAX_PAGE_SIZE for page in self._pages):
@@ -228,12 +311,12 @@ class Windows:
         while (at := self._timed - back) > counts[-1]:
             page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
             if page.conversations and page.conversations[0].last_chat_time is not None:
-                return page
+                return cursor_of(at), page
             back *= 4
         return None
 
     async def _by_trail(self) -> Any | None:
-        """A page near the end, where a cursor of a window also serves without the window."""
+        """A cursor near the end and its page, where a cursor of a window also serves without the window."""
         ended = False
         for trail in reversed(self._trails):
             try:
@@ -245,6 +328,6 @@ class Windows:
                 return None
             if len(ids) > len(trail.ids) or page.cursor:
                 # It goes on beyond its window; so where an earlier one ended, the list did.
-                return _NOTHING if ended else page
+                return _NOTHING if ended else (trail.cursor, page)
             ended = True
         return None

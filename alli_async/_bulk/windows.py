@@ -1,58 +1,36 @@
 """Time windows on the first chat time: how a span is cut so that many cursors can walk at once.
 
 Pure: what is here knows rows and numbers, no server. A span is taken from the left, a slice at a time, in slices
-that get smaller towards the end; when nothing is left to take, the window with most still before it is cut in two.
-Windows overlap, so it does not matter whether the server's bounds are inclusive, and the outermost are open, so
-it does not matter whether the ends of the span are known exactly. Ids tell what came twice.
+that get smaller towards the end. A window that turns out to be crowded is cut, and what lies behind the cut is
+taken later; when nothing is left to take, the window with most still before it is cut in two. Windows overlap, so
+it does not matter whether the server's bounds are inclusive, and the outermost are open, so it does not matter
+whether the ends of the span are known exactly. Ids tell what came twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+from bisect import insort
+from collections.abc import Sequence
+
+from .scale import Density, Scale
+from .spans import Family, Stretch, Window, bound
+
+__all__ = ["Family", "Plan", "Window"]
 
 # A slice of so many rows keeps the ids that must be remembered few; one of fewer than the least wastes pages.
-_MOST_ROWS = 5_000
-_LEAST_ROWS = 150
-_WORTH_SPLITTING = 200
-
-
-@dataclass(eq=False, slots=True)
-class Family:
-    """The windows cut from one slice. They share the ids they have seen, and know the slices beside them."""
-
-    left: Family | None
-    ids: set[str] = field(default_factory=set)
-    right: Family | None = None
-    unfinished: int = 0
-
-    def fresh(self, ids: Iterable[str]) -> set[str]:
-        """Those of the ids that neither this slice nor the ones beside it have seen; they count as seen now."""
-        beside = [family.ids for family in (self.left, self.right) if family is not None]
-        new = {one for one in ids if one not in self.ids and not any(one in seen for seen in beside)}
-        self.ids |= new
-        return new
-
-
-@dataclass(eq=False, slots=True)
-class Window:
-    """A span of first chat times that one cursor walks, in ascending order.
-
-    Attributes:
-        start: Rows from here on; None for no bound.
-        end: Rows up to here; None for no bound. It moves when the window is split.
-        family: What it shares with those cut from the same slice.
-        position: About where the walk is.
-        rows: How many it has seen.
-        pages: In how many pages.
-    """
-
-    start: float | None
-    end: float | None
-    family: Family
-    position: float
-    rows: int = 0
-    pages: int = 0
+_MOST_ROWS = 2_500
+_LEAST_ROWS = (100, 300)
+# What a window has before it is worth splitting from so many of the least slices on.
+_WORTH_SPLITTING = 2.0
+# A slice is so many times wider than its overlaps, which are walked twice.
+_OVERLAPS = 50
+# Pages, without those at one instant, that tell how crowded a window is.
+_TELLING = 8
+# Ids of the rightmost rows that are kept to the end.
+_TAIL = 1_000
+# The pages by which a stretch is cut.
+_REMEMBERED = 64
 
 
 class Plan:
@@ -63,8 +41,14 @@ class Plan:
         high: About that of the latest.
         walkers: How many will ask for windows.
         overlap: By how much windows reach over a cut on either side: the server's resolution, at least.
-        density: Rows per unit of time, about, where that is known; it is learnt on the way.
+        density: Rows per unit of time at the beginning, about, where that is known; it is learnt on the way.
         start: Where the first window begins; None for no bound.
+        profile: How the rows are spread, about, as `Scale` takes it. Slices are cut by it; nothing relies on it.
+
+    Attributes:
+        active: The windows that are being walked.
+        may_cut: Whether the end of a window may be moved while it is walked: where the server lets a cursor go on
+            to a nearer end than it was made with. Until that is known, what was taken is walked whole.
     """
 
     def __init__(
@@ -76,102 +60,177 @@ class Plan:
         overlap: float,
         density: float = 0.0,
         start: float | None = None,
+        profile: Sequence[tuple[float, float]] = (),
     ) -> None:
         self.active: list[Window] = []
-        self._low = self._frontier = low
+        self.may_cut = False
         self._high = max(low, high)
         self._walkers = walkers
         self._overlap = overlap
-        self._start = start
-        self._density = density
-        self._rows = 0
-        self._time = 0.0
-        self._exhausted = False
-        self._last: Family | None = None
+        self._scale = Scale(low, self._high, profile)
+        whole = Density(_REMEMBERED, 0.0 if profile else density)
+        self._untaken = [Stretch(low, self._high, start, None, whole)]
+        self._met: set[str] = set()
+        self._kept: list[Family] = []
+        self._least = float(_LEAST_ROWS[1])
 
-    def take(self, *, may_split: bool) -> Window | None:
+    def take(self) -> Window | None:
         """The next window to walk; None when there is none now, though there may be later."""
-        window = self._split() if self._exhausted and may_split else None if self._exhausted else self._slice()
+        window = self._slice() if self._untaken else self._split() if self.may_cut else None
         if window is not None:
             self.active.append(window)
-            window.family.unfinished += 1
         return window
 
-    def walked(self, window: Window, rows: int, position: float) -> None:
-        """A page of a window has been seen; `position` is about where it ended."""
+    def walked(self, window: Window, rows: int, position: float, *, narrowed: bool) -> None:
+        """A page of a window has been seen.
+
+        Args:
+            window: The window.
+            rows: How many rows were on the page.
+            position: About where it ended.
+            narrowed: Whether it was asked for with the end that the window has now.
+        """
         window.rows += rows
         window.pages += 1
-        self._rows += rows
-        self._advance(window, min(position, self._end(window)))
+        self._advance(window, rows, min(position, self._end(window)))
+        if narrowed and rows:
+            # Pages ascend: if this one keeps to the nearer end, so do those before it.
+            window.family.reach = bound(window.end)
+        if self.may_cut:
+            self._relieve(window)
 
     def finish(self, window: Window) -> None:
         """A window has been walked to its end."""
         self.active.remove(window)
-        self._advance(window, self._end(window))
-        family = window.family
-        family.unfinished -= 1
-        for each in (family.left, family, family.right):
-            if each is not None and _settled(each):
-                each.ids.clear()
+        self._advance(window, 0, self._end(window))
+        self._kept.append(window.family)
+        spans = [(bound(each.start, -1), each.family.reach) for each in self.active]
+        spans += [(bound(each.start, -1), bound(each.end)) for each in self._untaken]
+        kept = self._tail()
+        for family in self._kept[: len(self._kept) - len(kept)]:
+            low, high = family.start - self._overlap, family.reach + self._overlap
+            if any(start <= high and low <= end for start, end in spans):
+                kept.append(family)
+            else:
+                family.forget()
+        self._kept = kept
+
+    def _tail(self) -> list[Family]:
+        """The rightmost of those that were walked: enough that whoever walks the list's end meets one of them."""
+        self._kept.sort(key=lambda family: family.start)
+        tail: list[Family] = []
+        ids = 0
+        while len(tail) < len(self._kept) and ids < _TAIL:
+            tail.append(self._kept[-1 - len(tail)])
+            ids += len(tail[-1].ids)
+        return tail
+
+    @property
+    def remembered(self) -> int:
+        """How many ids are kept, because their rows could still be met again."""
+        return len(self._met)
 
     @property
     def last(self) -> Family | None:
-        """The rightmost slice, whose ids are kept to the end."""
-        return self._last
+        """The ids of the rightmost windows, which are kept to the end; without a gap."""
+        tail = self._tail()
+        if not tail:
+            return None
+        return Family(tail[-1].start, math.inf, set(), set().union(*(each.ids for each in tail)))
 
     def _end(self, window: Window) -> float:
         return self._high if window.end is None else window.end
 
-    def _advance(self, window: Window, position: float) -> None:
-        """Move a window's position on, and learn the density from it: gaps as well as crowds."""
+    def _advance(self, window: Window, rows: int, position: float) -> None:
+        """Move a window's position on, and learn the density from it: gaps as well as crowds.
+
+        Rows at one instant, however many, tell nothing of what lies behind it.
+        """
         if position > window.position:
-            self._time += position - window.position
+            distance = self._scale.place(position) - self._scale.place(window.position)
             window.position = position
-            self._density = max(self._rows, 1) / self._time
+            window.telling += 1
+            window.density.learn(rows, distance)
+            window.origin.density.learn(rows, distance)
+
+    def _distance(self, low: float, high: float) -> float:
+        return max(0.0, self._scale.place(high) - self._scale.place(low))
+
+    def _after(self, time: float, rows: float, density: float) -> float:
+        """The time about so many rows later, and not so near that much of a window would be walked twice."""
+        later = self._scale.time(self._scale.place(time) + rows / density)
+        return later + _OVERLAPS * 2 * self._overlap if rows >= _MOST_ROWS else later
+
+    # --- taking -------------------------------------------------------------------------------------------
 
     def _slice(self) -> Window:
-        remaining = self._high - self._frontier
-        width = remaining / (2 * self._walkers)
-        if self._density > 0:
-            width = min(max(width, _LEAST_ROWS / self._density), _MOST_ROWS / self._density)
-        width = max(width, 4 * self._overlap)
-        start = self._start if self._last is None else self._frontier - self._overlap
-        position = self._frontier
-        self._frontier += width
+        stretch = self._untaken[0]
+        cut = max(self._slice_end(stretch), stretch.low + 4 * self._overlap)
         # What would be left is not worth a window of its own.
-        self._exhausted = self._high - self._frontier < width / 2
-        family = Family(left=self._last)
-        if self._last is not None:
-            self._last.right = family
-        self._last = family
-        return Window(start, None if self._exhausted else self._frontier + self._overlap, family, position)
-
-    def _split(self) -> Window | None:
-        """Cut the window with most rows still before it; the new one takes the later half."""
-        best = max(self.active, key=self._ahead, default=None)
-        if best is None or self._ahead(best) < _WORTH_SPLITTING:
-            return None
-        end = self._end(best)
-        cut = (best.position + end) / 2
-        if end - cut < 4 * self._overlap:
-            return None
-        window = Window(cut - self._overlap, best.end, best.family, cut)
-        best.end = cut + self._overlap
+        if stretch.high - cut < 4 * self._overlap or 2 * self._distance(cut, stretch.high) < self._distance(
+            stretch.low, cut
+        ):
+            del self._untaken[0]
+            return self._window(stretch, stretch.end)
+        window = self._window(stretch, cut + self._overlap)
+        stretch.low, stretch.start = cut, cut - self._overlap
         return window
 
+    def _slice_end(self, stretch: Stretch) -> float:
+        density = stretch.density.value
+        if density == 0:
+            width = self._distance(stretch.low, stretch.high) / (2 * self._walkers)
+            return self._scale.time(self._scale.place(stretch.low) + width)
+        ahead = sum(self._distance(each.low, each.high) * each.density.value for each in self._untaken)
+        rows = ahead / (2 * self._walkers)
+        if not self._kept and not self.active:
+            # In a list of a few hundred, walking at once is worth some half-full pages.
+            self._least = min(max(rows, _LEAST_ROWS[0]), _LEAST_ROWS[1])
+        rows = min(max(rows, self._least), _MOST_ROWS)
+        return self._after(stretch.low, rows, density)
+
+    def _window(self, stretch: Stretch, end: float | None) -> Window:
+        family = Family(bound(stretch.start, -1), bound(end), self._met)
+        density = Density(_TELLING, stretch.density.value)
+        return Window(stretch.start, end, family, stretch.low, stretch, density)
+
+    # --- cutting ------------------------------------------------------------------------------------------
+
     def _ahead(self, window: Window) -> float:
-        """About how many rows a window still has before it, by its own density so far."""
-        end = self._end(window)
-        start = max(self._low, window.start or self._low)
-        if window.pages < 2 or end <= window.position:
-            return 0.0
-        done = window.position - start
-        # Many rows and no way made: a burst, with everything still ahead.
-        return window.rows * (end - window.position) / done if done > 0 else float(_WORTH_SPLITTING)
+        """About how many rows a window still has before it."""
+        return window.density.value * self._distance(window.position, self._end(window))
 
+    def _relieve(self, window: Window) -> None:
+        """Cut a window that has far more before it than a slice should; the rest is taken later."""
+        if window.telling < _TELLING:
+            return
+        density = window.density.value
+        cut = self._after(window.position, _MOST_ROWS, density)
+        if self._ahead(window) > 2 * density * self._distance(window.position, cut):
+            insort(self._untaken, self._cut(window, cut), key=lambda each: each.low)
 
-def _settled(family: Family) -> bool:
-    """Whether no window can meet a row of this slice any more; the rightmost is asked for to the end."""
-    if family.unfinished or family.right is None or family.right.unfinished:
-        return False
-    return family.left is None or not family.left.unfinished
+    def _split(self) -> Window | None:
+        """Cut the window with most rows still before it; the new one takes the later part."""
+        best = max((each for each in self.active if each.pages > 1), key=self._ahead, default=None)
+        if best is None or not self._worth_splitting(best, cut := self._middle(best)):
+            return None
+        behind = self._cut(best, cut)
+        return self._window(behind, behind.end)
+
+    def _middle(self, window: Window) -> float:
+        place = self._scale.place
+        return self._scale.time((place(window.position) + place(self._end(window))) / 2)
+
+    def _worth_splitting(self, window: Window, cut: float) -> bool:
+        return (
+            self._ahead(window) >= _WORTH_SPLITTING * self._least and self._end(window) - cut >= 4 * self._overlap
+        )
+
+    def _cut(self, window: Window, cut: float) -> Stretch:
+        """Let a window end at a cut; what lies behind it."""
+        # Between what is so here and what was so before: the crowd may end.
+        density = math.sqrt(window.density.value * window.origin.density.value)
+        start, end = cut - self._overlap, window.end
+        behind = Stretch(cut, self._end(window), start, end, Density(_REMEMBERED, density))
+        window.end = cut + self._overlap
+        return behind

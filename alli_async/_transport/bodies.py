@@ -71,6 +71,12 @@ decode_feedback = wire.decoder(Feedback)
 _decode_daily_answer = wire.decoder(_DailyAnswer)
 
 
+def daily_request(first: date, last: date) -> wire.Request:
+    """Asks for the counts of these days; by contract a GET with a JSON body."""
+    body = wire.encode("days", Days(first.isoformat(), last.isoformat()))
+    return wire.Request("getDailyConversationCount", "GET", "/webapi/conversation_daily_count", body=body)
+
+
 def decode_daily(body: bytes) -> DailyCounts:
     """Daily counts, or the failure that an answer reports inside."""
     # Beside the errors stands a result that may be anything.

@@ -31,6 +31,11 @@ class Connection:
         self._pid = 0
         self._closed = False
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the aiohttp session is the caller's."""
+        return self._given is not None
+
     def http(self) -> aiohttp.ClientSession:
         """The aiohttp session.
 

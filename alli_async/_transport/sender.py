@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from io import BytesIO
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -27,6 +29,10 @@ from .wire import Request, Response
 logger = logging.getLogger("alli_async")
 
 _LARGE = 1 << 20
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t -~\x80-\ud7ff\ue000-\U0010ffff]*")
+# A body of another length than was promised leaves the connection to whoever comes next in a wrong state.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 USER_AGENT = f"alli-async/{__version__}"
 
 
@@ -43,8 +49,13 @@ class Sender:
             base.raw_path.rstrip("/"),
         )
         self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
-        # Connecting must fail before the attempt does: then it is known that nothing was sent.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(10.0, config.timeout * 0.8))
+        # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
+        # does: then it is known that nothing was sent. (A session of our own has a place for everyone.)
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            connect=config.timeout * 0.9 if connection.is_given else None,
+            sock_connect=min(10.0, config.timeout * 0.8),
+        )
 
     async def send(self, request: Request) -> Response:
         """Send a request and read its answer.
@@ -101,7 +112,7 @@ class Sender:
         headers = self._headers.copy()
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        headers.update(request.headers)
+        headers.update(_checked(request.headers))
         return headers
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -135,12 +146,26 @@ class Sender:
         return AlliConnectionError(f"the connection failed before the answer was whole: {text}")
 
 
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    """A middleware's headers, such as aiohttp would refuse late, or not at all."""
+    for name, value in headers.items():
+        if not (isinstance(name, str) and _NAME.fullmatch(name)) or name.lower() in _FRAMING:
+            raise ConfigurationError(f"a middleware's header: expected a name that frames no body, got {name!a}")
+        if not (isinstance(value, str) and _VALUE.fullmatch(value)):
+            raise ConfigurationError(f"a middleware's header {name}: expected text without control characters")
+    return headers
+
+
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
     # aiohttp warns of large bytes, which would be written in one go; a file it writes in pieces.
     return BytesIO(body) if body is not None and len(body) >= _LARGE else body
 
 
 def _text_of(error: Exception) -> str:
+    """What happened, in one line, and without the status 400 that aiohttp's parser invents."""
+    text = str(error)
     if isinstance(error, aiohttp.ClientResponseError):
-        return f"not HTTP: {error.message}"
-    return str(error) or type(error).__name__
+        text = f"not HTTP: {error.message}"
+    elif isinstance(error.__cause__, HttpProcessingError):
+        text = error.__cause__.message
+    return " ".join(text.split()).rstrip(" ^") or type(error).__name__

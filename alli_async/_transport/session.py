@@ -13,7 +13,7 @@ from typing import TypeVar
 import anyio
 
 from ..config import ClientConfig
-from ..errors import AlliError, AlliTimeoutError, NotFoundError
+from ..errors import AlliError, AlliTimeoutError, APIError, NotFoundError
 from ..models import StreamStats
 from . import wire
 from .connection import Connection
@@ -134,28 +134,41 @@ class Session:
         """Say in an error what was asked; and take the key out, should the server have echoed it."""
         error.locate(request.method, request.path, attempts, time.monotonic() - started)
         error.args = (self.config.redact(error.message),)
+        if isinstance(error, APIError) and error.request_id is not None:
+            error.request_id = self.config.redact(error.request_id)
 
     async def _attempt(self, request: Request, decode: Callable[[bytes], T]) -> T:
         stats = self.stats
         asked = time.monotonic()
-        admitted_in = await self.throttle.acquire()
+        admitted_in = await self.throttle.acquire(urgent=request.urgent)
         stats.seconds_waited += time.monotonic() - asked
         request.sent = True
         stats.requests += 1
         stats.in_flight += 1
         try:
             # The throttle is told what came of it before the place is given to the next.
-            return self._outcome(await self.handle(request), admitted_in, decode)
+            outcome = self._outcome(await self.handle(request), admitted_in, decode)
         finally:
             stats.in_flight -= 1
             self.throttle.release()
+        if isinstance(outcome, AlliError):
+            raise outcome
+        return outcome
 
-    def _outcome(self, response: Response, admitted_in: int, decode: Callable[[bytes], T]) -> T:
+    def _outcome(self, response: Response, admitted_in: int, decode: Callable[[bytes], T]) -> T | AlliError:
+        """What an answer means.
+
+        An error is given, not raised, and without a traceback: in one, a crash report's locals would show the
+        answer, in which a server may have echoed the key.
+        """
         stats = self.stats
         stats.bytes += len(response.body)
         if wire.is_success(response):
             self.throttle.answered()
-            return decode(response.body)
+            try:
+                return decode(response.body)
+            except AlliError as failure:
+                return failure.with_traceback(None)
         error = wire.error_of(response, datetime.now(UTC))
         if error.status in (429, 503):
             stats.refused += 1
@@ -164,7 +177,7 @@ class Session:
             self.throttle.pushed_back(admitted_in, pause)
         elif error.status < 500:
             self.throttle.answered()
-        raise error
+        return error
 
 
 def _wrap(middleware: Middleware, inner: Handler) -> Handler:

@@ -171,13 +171,17 @@ class Throttle:
         self._timer: asyncio.TimerHandle | None = None
         self._parent = parent
 
-    async def acquire(self) -> int:
-        """Wait for a place; gives the round it belongs to, to be handed to `pushed_back`."""
-        admitted_in = await self._queue() if self._waiters or not self._admit() else self._round
+    async def acquire(self, *, urgent: bool = False) -> int:
+        """Wait for a place; gives the round it belongs to, to be handed to `pushed_back`.
+
+        Args:
+            urgent: Others wait for what this one brings, so it goes before them.
+        """
+        admitted_in = await self._queue(urgent) if self._waiters or not self._admit() else self._round
         if self._parent is None:
             return admitted_in
         try:
-            return await self._parent.acquire()
+            return await self._parent.acquire(urgent=urgent)
         except BaseException:
             self._leave()
             raise
@@ -224,9 +228,9 @@ class Throttle:
         self.in_flight += 1
         return True
 
-    async def _queue(self) -> int:
+    async def _queue(self, urgent: bool) -> int:
         place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiters.append(place)
+        (self._waiters.appendleft if urgent else self._waiters.append)(place)
         self._wake()
         try:
             return await place

@@ -50,6 +50,7 @@ class Request:
         headers: Further headers; the identity headers and the key are not among them.
         attempt: 1 for the first try of a call, 2 for the first retry.
         sent: Whether it has been on its way to the server at all, in this attempt or one before.
+        urgent: Whether it goes before others where requests queue, since its answer leads to more of them.
     """
 
     operation: str
@@ -60,6 +61,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
     sent: bool = False
+    urgent: bool = False
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ def segment(name: str, value: str) -> str:
     Raises:
         ConfigurationError: The value cannot stand as a path segment; `name` says which it was.
     """
-    if not isinstance(value, str) or value in ("", ".", "..") or any(c < " " or c == "\x7f" for c in value):
+    if not isinstance(value, str) or value in ("", ".", "..") or _CONTROL(value):
         raise ConfigurationError(f"{name}: expected an id (not empty, no control characters), got {value!a}")
     return _quoted(name, value)
 
@@ -106,6 +108,10 @@ def query(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _quoted(name: str, value: str, safe: str = "") -> str:
+    # What nearly all values are, base64 with its padding; `quote` takes longer.
+    stem = value.rstrip("=")
+    if _UNRESERVED(stem):
+        return stem + "%3D" * (len(value) - len(stem))
     try:
         return quote(value, safe=safe)
     except UnicodeEncodeError:
@@ -221,11 +227,16 @@ def _details(body: bytes) -> tuple[int | None, str | None]:
     if found is None:
         return code, None
     text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return code, text[:500]
+    return code, _line(text[:2000], 500)
 
 
 def _excerpt(body: bytes) -> str:
-    return " ".join(body[:400].decode("utf-8", "replace").split())[:120]
+    return _line(body[:400].decode("utf-8", "replace"), 120)
+
+
+def _line(text: str, length: int) -> str:
+    """A server's words on one line, and without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))[:length]
 
 
 def retry_after(value: str | None, date: str | None, now: datetime) -> float | None:
@@ -261,6 +272,8 @@ _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 

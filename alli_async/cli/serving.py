@@ -56,6 +56,7 @@ def _fault(text: str) -> tuple[str, float]:
 
 @click.command("sandbox")
 @click.option("--conversations", type=click.IntRange(min=0), default=1000, show_default=True, help="How many.")
+@click.option("--crowd", type=click.IntRange(min=0), default=0, help="How many of them began at one instant.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What the data is drawn from.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; any free one if left out.")

@@ -31,6 +31,9 @@ _DENSE, _AHEAD = 3 * ROWS, ROWS
 _MOST_PIECES = 64
 PROGRESS_SECONDS = 0.1
 _LEAST_CONCURRENCY = 16
+# Shards walked at a time to begin with: where requests wait for each other, more would only end later, all of
+# them, and less would be there after a kill. Another joins after so many seconds in which that was not so.
+_AT_FIRST, _JOINS_AFTER = 4, 0.01
 
 OnError = Literal["raise", "skip"]
 
@@ -85,7 +88,7 @@ class Runner:
         self._fillings: dict[str, Filling] = {}
         commits = run.ledger.commits.values()
         self._resumed = sum(each.conversations for each in commits), sum(each.chats for each in commits)
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(min(_AT_FIRST, AT_ONCE))
         self._group: asyncio.TaskGroup
 
     async def run(self) -> ExportProgress:
@@ -94,6 +97,22 @@ class Runner:
         Raises:
             AlliError: The first error, once all other work has ended. What was committed stays.
         """
+        widening = asyncio.create_task(self._widen())
+        try:
+            return await self._do_all()
+        finally:
+            widening.cancel()
+
+    async def _widen(self) -> None:
+        """Let more shards join, as long as there is room for their requests."""
+        throttle, joined = self._session.throttle, _AT_FIRST
+        while joined < AT_ONCE:
+            await asyncio.sleep(_JOINS_AFTER)
+            if throttle.in_flight < throttle.allowance.limit / 2:
+                self._slots.release()
+                joined += 1
+
+    async def _do_all(self) -> ExportProgress:
         pending = self._run.ledger.pending
         tail = [shard for shard in pending if shard.end is None]
         for shards in ([shard for shard in pending if shard.end is not None], tail):

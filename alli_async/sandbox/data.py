@@ -21,6 +21,7 @@ DAY_MS = 86_400_000.0
 START_MS = 1_704_067_200_000.0  # 2024-01-01
 _NOW_MS = 1_767_225_600_000.0  # 2026-01-01
 _GROUP = 64  # conversations whose first chats are spread in the same way
+_CROWD_FROM = 8
 _BLOCK = 1024  # conversations whose random words are drawn at once
 _SPACING_MS = 30_000.0
 _GROUP_MS = _GROUP * _SPACING_MS
@@ -65,10 +66,17 @@ class Born(NamedTuple):
 
 
 class Data:
-    """Conversations and their ids for one seed; times in the unit of the wire unless the name says `_ms`."""
+    """Conversations and their ids for one seed; times in the unit of the wire unless the name says `_ms`.
 
-    def __init__(self, seed: int, unit: Unit) -> None:
+    Args:
+        seed: What they are drawn from.
+        unit: Of the wire's times.
+        crowd: How many conversations, from the ninth group on, began at one instant; in whole groups.
+    """
+
+    def __init__(self, seed: int, unit: Unit, crowd: int = 0) -> None:
         self._seed = seed
+        self._crowd = range(_CROWD_FROM, _CROWD_FROM - -crowd // _GROUP)
         self._divisor = 1.0 if unit == "ms" else 1000.0
         self._blocks: dict[int, memoryview[int]] = {}
         self._prefix = hashlib.sha256(f"alli-sandbox:{seed}".encode()).hexdigest()[:8].encode()
@@ -160,6 +168,8 @@ class Data:
 
     def _group(self, number: int) -> tuple[float, float, float]:
         """Where a group of conversations starts, and how far apart and how scattered its first chats are."""
+        if number in self._crowd:
+            return START_MS + _CROWD_FROM * _GROUP_MS, 0.0, 0.0
         start = START_MS + number * _GROUP_MS
         place = (self.word(number * _GROUP) >> 44 & 0xFFF) * 400
         match number % 16:

@@ -42,6 +42,7 @@ class SandboxOptions(TypedDict, total=False):
     """The keywords of `Sandbox`, for functions that pass them on."""
 
     conversations: int
+    crowd: int
     seed: int
     host: str
     port: int
@@ -69,6 +70,7 @@ class Options:
     """Checked options; `Sandbox` documents them."""
 
     conversations: int = 100
+    crowd: int = 0
     seed: int = 1
     host: str = "127.0.0.1"
     port: int = 0
@@ -95,6 +97,7 @@ class Options:
             if getattr(self, name) not in choices:
                 raise _wrong(name, f"one of {', '.join(choices)}", getattr(self, name))
         _check_integer("conversations", self.conversations, 0, 1 << 32)
+        _check_integer("crowd", self.crowd, 0, 1 << 32)
         _check_integer("seed", self.seed)
         _check_integer("port", self.port, 0, 65535)
         _check_number("latency", self.latency, zero=True)

@@ -33,6 +33,7 @@ class Sandbox:
     Args:
         conversations: How many there are. Each is a pure function of the seed and its index, so a million
             cost nothing to start with, and a smaller sandbox holds the same ones as a larger one.
+        crowd: How many of them, from the 513th on, began at one and the same instant; in steps of 64.
         seed: What the data, the faults and the churn are drawn from.
         host: The address to listen on.
         port: The port to listen on; 0 for any free one.
@@ -63,7 +64,7 @@ class Sandbox:
         self.options = Options(**options)
         self.api_key = "sandbox-" + hashlib.sha256(f"key:{self.options.seed}".encode()).hexdigest()[:32]
         self._lock = threading.RLock()
-        self._data = Data(self.options.seed, self.options.unit)
+        self._data = Data(self.options.seed, self.options.unit, self.options.crowd)
         self._store = Store(self._data, self.options)
         self._plan = FaultPlan(self.options.faults, self.options.seed)
         operations = Operations(self._store, self.options)

@@ -69,6 +69,16 @@ def test_first_chat_times_come_evenly_and_in_bursts_and_at_equal_instants(data: 
     assert len({key % 1 for key in keys}) > 100  # fractions of a millisecond
 
 
+def test_a_crowd_begins_at_one_instant_and_moves_nobody_else() -> None:
+    plain, crowded = Data(7, "ms"), Data(7, "ms", crowd=1000)
+    firsts = [crowded.born(index).first_ms for index in range(3000)]
+    assert set(firsts[512:1536]) == {firsts[512]}  # in whole groups
+    assert firsts == sorted(firsts)
+    elsewhere = [*range(512), *range(1536, 3000)]
+    assert all(plain.born(index) == crowded.born(index) for index in elsewhere)
+    assert firsts[511] < firsts[512] < firsts[1536]
+
+
 def test_last_chat_order_is_quite_another_than_first_chat_order_and_lies_in_the_past(data: Data) -> None:
     keys, ids, _ = data.lasts(SIZE)
     assert sum(abs(place - index) for place, index in enumerate(ids)) / SIZE > 200

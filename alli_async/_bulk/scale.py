@@ -1,0 +1,110 @@
+"""A scale of time on which rows lie about evenly, as far as a profile of them is to be believed."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+# How much of the scale is even whatever the profile says, so that no place is without room where it is wrong.
+_DOUBT = 0.1
+
+
+class Scale:
+    """Maps times to places and back; both ascend strictly, and without a profile they are the same.
+
+    Args:
+        low: Where the span begins.
+        high: Where it ends.
+        profile: Pairs of a time and a weight: about so much, compared with the others, from that time up to the
+            next one's. The last weight counts for as long as the one before. Beyond the profile rows are taken to
+            be as frequent as in it on average. What is no positive number counts as nothing; a profile without
+            any tells nothing.
+    """
+
+    def __init__(self, low: float, high: float, profile: Sequence[tuple[float, float]] = ()) -> None:
+        self._times: list[float] = []
+        self._places: list[float] = []
+        self._slopes: list[float] = []
+        pieces = _pieces(low, high, profile)
+        known = sum(end - start for start, end, _ in pieces)
+        weight = sum((end - start) * density for start, end, density in pieces)
+        if not weight > 0:
+            return
+        slopes = [_DOUBT + (1 - _DOUBT) * density * known / weight for _, _, density in pieces]
+        steps = ((end - start) * slope for slope, (start, end, _) in zip(slopes, pieces, strict=True))
+        self._times = [pieces[0][0], *(end for _, end, _ in pieces)]
+        self._slopes = [1.0, *slopes, 1.0]
+        self._places = list(accumulate(steps, initial=pieces[0][0]))
+
+    def place(self, time: float) -> float:
+        """Where a time is on the scale."""
+        return self._map(time, self._times, self._places, 1)
+
+    def time(self, place: float) -> float:
+        """The time at a place."""
+        return self._map(place, self._places, self._times, -1)
+
+    def _map(self, value: float, knots: list[float], images: list[float], power: int) -> float:
+        if not knots:
+            return value
+        piece = bisect_right(knots, value)
+        knot = max(piece - 1, 0)
+        return images[knot] + (value - knots[knot]) * self._slopes[piece] ** power
+
+
+def _pieces(low: float, high: float, profile: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
+    """What of a profile lies in the span: from when to when, and how dense, 1 being the densest."""
+    known = sorted({time: weight for time, weight in profile if math.isfinite(time)}.items())
+    if len(known) < 2:
+        return []
+    times = [time for time, _ in known]
+    times.append(2 * times[-1] - times[-2])
+    pieces = []
+    for (_, weight), (start, end) in zip(known, pairwise(times), strict=True):
+        density = weight / (end - start)
+        start, end = max(start, low), min(end, high)
+        if start < end:
+            pieces.append((start, end, density if 0 < density < math.inf else 0.0))
+    most = max((density for _, _, density in pieces), default=0.0)
+    return [(start, end, density / most) for start, end, density in pieces] if most > 0 else []
+
+
+class Density:
+    """Rows for a distance on the scale, as the latest pages have it.
+
+    Args:
+        pages: How many are remembered.
+        believed: What to believe before there is any.
+    """
+
+    __slots__ = ("_believed", "_distance", "_pages", "_rows")
+
+    def __init__(self, pages: int, believed: float) -> None:
+        self._believed = believed
+        self._pages: deque[tuple[int, float]] = deque(maxlen=pages)
+        self._rows = 0
+        self._distance = 0.0
+
+    def learn(self, rows: int, distance: float) -> None:
+        """So many rows were met on so long a way."""
+        if len(self._pages) == self._pages.maxlen:
+            old_rows, old_distance = self._pages[0]
+            self._rows -= old_rows
+            self._distance -= old_distance
+        self._pages.append((rows, distance))
+        self._rows += rows
+        self._distance += distance
+
+    @property
+    def value(self) -> float:
+        """Rows per distance; 0 when nothing is known."""
+        return max(self._rows, 1) / self._distance if self._distance > 0 else self._believed
+
+    @property
+    def latest(self) -> float:
+        """As the latest page alone has it."""
+        rows, distance = self._pages[-1]
+        return max(rows, 1) / distance

@@ -1,0 +1,73 @@
+"""What no bytes of a server's may do to the decoders and the wire's functions.
+
+`python -m tests.conformance.fuzz -max_total_time=60` looks for such bytes with atheris, where that is installed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from datetime import UTC, datetime
+
+import msgspec
+
+from alli_async import APIError, DecodeError, config
+from alli_async._transport import wire
+from alli_async.config import ClientConfig, Secret
+
+from .test_fields import ANSWERS
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = "canary-+/0123456789=="
+CONFIG = ClientConfig(base_url="", headers={"API-KEY": Secret(KEY)})
+SEEDS = [msgspec.json.encode(document) for _, document in ANSWERS.values()]
+
+
+def decode(body: bytes) -> None:
+    """Every decoder gives a value or raises one of our own errors, which says where."""
+    for decoder in [*(decoder for decoder, _ in ANSWERS.values()), wire.nothing]:
+        try:
+            decoder(body)
+        except DecodeError as error:
+            assert error.path.startswith("$")
+            assert error.path == "$" or not error.malformed
+            assert error.__context__ is None
+        except APIError as error:
+            assert error.message
+
+
+def headers(data: bytes) -> None:
+    """Any headers and body are an error that can be told, and a Retry-After that can be waited for."""
+    value, _, date = data.decode("latin-1").partition("\n")
+    seconds = wire.retry_after(value, date, NOW)
+    assert seconds is None or (0 <= seconds < math.inf)
+    known = {"retry-after": value, "date": date, "location": value, "x-request-id": date}
+    error = wire.error_of(wire.Response(300 + len(data) % 300, known, data), NOW)
+    assert str(error.status) in str(error)
+
+
+def redact(text: str) -> None:
+    """Of the key never so much is left that it could be known by it."""
+    assert KEY[:8] not in CONFIG.redact(text)
+
+
+def main() -> None:
+    """Let atheris look for bytes that one of the functions above stumbles over."""
+    import atheris
+
+    def one(data: bytes) -> None:
+        decode(data)
+        headers(data)
+        redact(data.decode("latin-1"))
+
+    for module in (wire, config):
+        for name, function in vars(module).copy().items():
+            if inspect.isfunction(function) and function.__module__ == module.__name__:
+                setattr(module, name, atheris.instrument_func(function))
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Decoding: every field of every answer, null, missing, and of every other type."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import msgspec
+import pytest
+
+from alli_async import APIError, DecodeError
+from alli_async._bulk.shapes import RAW, STRUCTS
+from alli_async._transport import bodies
+from tests.support import chat, conversation
+
+from .servers import fact
+
+FULL_CHAT = chat(
+    1,
+    source={
+        "knowledgeBaseIds": ["k"],
+        "folderIds": ["f"],
+        "webSites": ["w"],
+        "searchAllSharedDocument": True,
+        "searchAllPersonalDocument": True,
+        "includingHashtags": ["h"],
+        "excludingHashtags": ["h"],
+        "includingHashtagsOperator": "AND",
+        "excludingHashtagsOperator": "OR",
+        "sharedKnowledgeBases": [{"id": "k", "name": "n"}],
+        "sharedFolders": [{"id": "f", "name": "n"}],
+        "personalKnowledgeBases": [{"id": "k", "name": "n"}],
+        "personalFolders": [{"id": "f", "name": "n"}],
+    },
+    citations=[
+        {"clueId": "c", "source": "s", "title": "t", "knowledgeBaseId": "k", "pageNo": 1, "url": "u", "text": "x"}
+    ],
+    rating=True,
+    agentRating=False,
+)
+FULL = conversation(
+    user={"userId": "u", "firstName": "f", "lastName": "l"},
+    categories=["c"],
+    memo="m",
+    llmApp={"id": "a", "name": "n", "description": "d"},
+    variables={"v": 1},
+    chats=[FULL_CHAT],
+    chatCount=1,
+)
+ANSWERS: dict[str, tuple[Any, Any]] = {
+    "conversation": (STRUCTS.conversation, FULL),
+    "list": (STRUCTS.conversations, {"conversations": [FULL], "cursor": "c"}),
+    "chats": (STRUCTS.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
+    "feedback": (bodies.decode_feedback, {"conversationId": "c", "chatId": "x", "rating": True}),
+    "running": (bodies.decode_running, {"isRunning": True}),
+    "daily": (
+        bodies.decode_daily,
+        {
+            "result": {
+                "dailyTotalCount": [{"date": "2026-01-01", "activeCount": 3}],
+                "state": "done",
+                "campaignCount": 2,
+            },
+            "errors": None,
+        },
+    ),
+    "raw conversation": (RAW.conversation, FULL),
+    "raw list": (RAW.conversations, {"conversations": [FULL], "cursor": "c"}),
+    "raw chats": (RAW.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
+}
+
+
+def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where there is a value, as the keys that lead to it."""
+    pairs: Any = enumerate(document) if isinstance(document, list) else document.items()
+    found = []
+    for key, value in pairs:
+        found.append((*at, key))
+        if isinstance(value, (dict, list)):
+            found += places(value, (*at, key))
+    return found
+
+
+def path(at: tuple[Any, ...]) -> str:
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at)
+
+
+EACH = [fact(f"{name} {path(at)}", name, at) for name, (_, document) in ANSWERS.items() for at in places(document)]
+MISSING = object()
+
+
+@pytest.mark.parametrize(("name", "at"), EACH)
+def test_each_field_null_missing_or_of_any_other_type_is_taken_or_refused_by_its_path(
+    name: str, at: tuple[Any, ...]
+) -> None:
+    decode, document = ANSWERS[name]
+    decode(msgspec.json.encode(document))
+    here = path(at)
+    for value in (MISSING, None, 5, -1.5, 2**70, True, "x", "", [], {}, [None], [[]], {"x": None}):
+        changed = copy.deepcopy(document)
+        parent = changed
+        for key in at[:-1]:
+            parent = parent[key]
+        if value is MISSING:
+            del parent[at[-1]]
+        else:
+            parent[at[-1]] = value
+        try:
+            decode(msgspec.json.encode(changed))
+        except DecodeError as error:
+            assert not error.malformed
+            if value is MISSING:
+                assert error.path == path(at[:-1])
+                assert f"`{at[-1]}`" in error.message
+            else:
+                assert error.path.startswith(here)
+        except APIError as error:
+            assert (name, at) == ("daily", ("errors",)), error
+
+
+@pytest.mark.parametrize("value", ["ALIEN", "", "user", "日本"])
+def test_values_of_an_enumeration_that_are_not_known_yet_are_no_errors(value: str) -> None:
+    source = {**FULL_CHAT["source"], "includingHashtagsOperator": value}
+    document = {**FULL, "chats": [{**FULL_CHAT, "sender": value, "source": source}]}
+    found = STRUCTS.conversation(msgspec.json.encode(document))
+    assert (found.chats[0].sender, found.chats[0].source.including_hashtags_operator) == (value, value)

@@ -1,0 +1,207 @@
+"""Secrets: one key, through every failure, looked for wherever a log or a crash report could find it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import logging
+import os
+import pickle
+import socket
+import ssl
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from alli_async import AlliClient, AlliError, RetryPolicy
+from alli_async.export import export
+from alli_async.sandbox import Sandbox
+from tests.support import Answer, ScriptedServer, answer, hang_up, reset, silence
+
+from . import servers
+from .servers import OK, Call, fact, get, patch, post
+
+# As it might look, with all that some encoding escapes: visible ASCII, quotes and backslashes included.
+CANARY = "canary+/key'\\<0123&456789>==\""
+ONCE = RetryPolicy(max_attempts=1)
+TWICE = RetryPolicy(max_attempts=2, base=0)
+
+
+def everything_about(error: BaseException) -> str:
+    """All that a crash reporter could find: str, repr, args, chains, and every local of every frame of ours."""
+    seen: list[str] = []
+    assert error.__traceback__ is not None
+    # The first frame is the test's own, which knows the key.
+    queue: list[BaseException | None] = [error.with_traceback(error.__traceback__.tb_next)]
+    while queue:
+        if (current := queue.pop()) is None:
+            continue
+        shown = traceback.TracebackException.from_exception(current, capture_locals=True)
+        seen += [str(current), repr(current), repr(current.args), repr(vars(current)), *shown.format()]
+        queue += [current.__cause__, current.__context__]
+    return "\n".join(seen)
+
+
+def holds_key(text: str) -> bool:
+    """Whether there is so much of the key that it could be known by it, as it is or in a repr."""
+    return "canary+/" in text or "canary%2" in text or "canary+\\" in text or "0123&4" in text or "56789>" in text
+
+
+SECRET = [
+    fact("FIN", hang_up),
+    fact("RST", reset),
+    fact("silence", silence),
+    fact("an answer cut in its head", servers.CUT_HEAD),
+    fact("an answer cut in its body", servers.CUT_BODY),
+    fact("another protocol", servers.NO_HTTP),
+    fact("a page of a proxy", servers.HTML),
+    fact("JSON of another shape", answer(200, [])),
+    fact("too large an answer", answer(200, bytes(2_000_000))),
+    *(fact(str(status), answer(status)) for status in (301, 400, 401, 403, 404, 429, 500, 503)),
+]
+CUT = CANARY[:20]
+ECHOED = [
+    fact("an error's message", answer(403, {"error": f"bad key {CANARY}"})),
+    fact("a documented error", answer(403, {"type": "APIError", "code": 7001, "message": CANARY})),
+    fact("errors in an object", answer(422, {"errors": {CANARY: [CANARY]}})),
+    fact("an error that calls itself a success", answer(200, {"error": CANARY})),
+    fact("a message that is cut", answer(403, {"error": "x" * 485 + CANARY})),
+    fact("a page that is cut", answer(500, b"x" * 105 + CANARY.encode())),
+    fact("a page", answer(502, f"<html>API-KEY: {html.escape(CANARY)}".encode())),
+    fact("a page that calls itself a success", answer(200, f"<html>API-KEY: {CANARY}".encode())),
+    fact("JSON that is cut", answer(200, json.dumps({"key": CANARY})[:20].encode())),
+    fact("JSON with escaped slashes", answer(500, b"!" + json.dumps(CANARY).replace("/", r"\/").encode())),
+    fact("JSON in JSON", answer(500, b"!" + json.dumps(json.dumps(CANARY)).encode())),
+    fact("a location", answer(302, headers=[("Location", f"/?key={CANARY}")])),
+    fact("a quoted location", answer(302, headers=[("Location", f"/?key={quote(CANARY, safe='')}")])),
+    fact("a request id", answer(500, headers=[("X-Request-Id", CANARY)])),
+    fact("a Retry-After", answer(503, headers=[("Retry-After", CANARY)])),
+    fact("a reason phrase", f"HTTP/1.1 500 {CANARY}\r\nContent-Length: 0\r\n\r\n".encode()),
+    fact("a line that is no HTTP", f"SSH {CANARY}\r\n\r\n".encode()),
+    fact("a header that is none", f"HTTP/1.1 200 X\r\nX: \0{CANARY}\r\n\r\n".encode()),
+    fact("a line without end", f"HTTP/1.1 200 {CANARY * 400}\r\n\r\n".encode()),
+    fact("a cookie", answer(400, headers=[("Set-Cookie", f"key={CANARY}")])),
+]
+
+
+@pytest.mark.parametrize(("kind", "call"), [("api_key", get), ("token", patch)])
+@pytest.mark.parametrize("stimulus", [*SECRET, *ECHOED])
+async def test_no_failure_shows_the_key_not_even_one_that_the_server_echoes(
+    stimulus: Answer, call: Call, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    asyncio.get_running_loop().set_debug(True)
+    options: dict[str, Any] = {kind: CANARY, "max_response_bytes": 1_000_000, "retry": TWICE}
+    async with ScriptedServer(stimulus) as server:
+        async with AlliClient(base_url=server.url, timeout=0.5, **options) as client:
+            with pytest.raises(AlliError) as raised:
+                await call(client.conversations)
+            assert raised.value.__cause__ is raised.value.__context__ is None
+            for text in (
+                everything_about(raised.value),
+                repr(pickle.loads(pickle.dumps(raised.value)).__dict__),
+                repr(client) + repr(vars(client)) + repr(client._config) + repr(vars(client._connection)),
+                repr(client.conversations._session),
+            ):
+                assert not holds_key(text)
+        assert CANARY in "".join(value for _, value in server.requests[0].headers)
+    assert len(server.requests) == 1 or "alli_async" in {record.name for record in caplog.records}
+    assert not holds_key(caplog.text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        fact("the attempt's time", {"timeout": 0.5}),
+        fact("the call's deadline", {"deadline": 0.5}),
+    ],
+)
+async def test_no_end_of_time_shows_the_key(options: dict[str, Any]) -> None:
+    async with ScriptedServer(silence) as server, AlliClient(CANARY, base_url=server.url, retry=ONCE) as client:
+        with pytest.raises(AlliError) as raised:
+            await client.with_options(**options).conversations.stop("a")
+        assert not holds_key(everything_about(raised.value))
+
+
+async def test_no_cancelled_call_shows_the_key_whether_it_waits_sends_or_reads() -> None:
+    async def half(exchange: Any) -> None:
+        await exchange.send(OK[:-20])
+        await silence(exchange)
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections, and what fits its buffers
+        deaf_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        async with ScriptedServer(silence) as quiet, ScriptedServer(half) as stuck:
+            await _cancelled(quiet.url, get)
+            await _cancelled(stuck.url, get)
+            await _cancelled(deaf_url, lambda api: api.set_title("a", "x" * 8_000_000))
+
+
+async def _cancelled(url: str, call: Call) -> None:
+    async with AlliClient(CANARY, base_url=url) as client:
+        task = asyncio.ensure_future(call(client.conversations))
+        async with asyncio.timeout(20):
+            while not client.conversations._session.stats.in_flight:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        assert not holds_key(everything_about(raised.value))
+
+
+async def test_no_error_before_the_wire_shows_the_key(certified: ssl.SSLContext) -> None:
+    async def fails(request: Any, call_next: Any) -> Any:
+        raise LookupError("mine")
+
+    async with ScriptedServer(OK) as down:
+        pass
+    async with ScriptedServer(OK, tls=certified) as tls:
+        for url, middlewares, kind in [
+            (tls.url, [], AlliError),
+            (down.url, [], AlliError),
+            (tls.url, [fails], LookupError),
+        ]:
+            async with AlliClient(CANARY, base_url=url, retry=ONCE, middlewares=middlewares) as client:
+                with pytest.raises(kind) as raised:
+                    await post(client.conversations)
+                assert not holds_key(everything_about(raised.value))
+    with pytest.raises(AlliError) as refused:
+        AlliClient(CANARY + "\n\r", token=CANARY)
+    assert not holds_key(str(refused.value))
+    with pytest.raises(AlliError) as refused:
+        AlliClient(f"{CANARY} {CANARY}")
+    assert not holds_key(str(refused.value) + repr(refused.value))
+
+
+async def test_neither_the_arguments_of_the_command_nor_any_file_hold_the_key(tmp_path: Path) -> None:
+    async with Sandbox(conversations=300, latency=0.02) as sandbox:
+        async with AlliClient(sandbox.api_key, base_url=sandbox.url) as client:
+            await export(client, tmp_path / "by function")
+        environ = {**os.environ, "ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
+        command = [
+            sys.executable,
+            "-m",
+            "alli_async",
+            "export",
+            str(tmp_path / "by command"),
+            "--compression",
+            "none",
+        ]
+        process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=-1, stderr=-1)
+        async with asyncio.timeout(50):
+            while sandbox.count() < 1 and process.returncode is None:
+                await asyncio.sleep(0.01)
+            arguments = Path(f"/proc/{process.pid}/cmdline")
+            assert not arguments.exists() or sandbox.api_key.encode() not in arguments.read_bytes()
+            out, err = await process.communicate()
+        assert process.returncode == 0, err
+        assert sandbox.api_key.encode() not in out + err
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(files) >= 2
+        for path in files:
+            assert sandbox.api_key.encode() not in path.read_bytes()
