@@ -178,7 +178,7 @@ async def _export(name: str, url: str, dest: str, found: dict[str, Any]) -> None
     found |= {"uncompressed": report.uncompressed_bytes, "written": report.bytes}
 
 
-def _ids(dest: Path) -> Iterator[str]:
+def ids_in(dest: Path) -> Iterator[str]:
     """Of what was written."""
     for path in (dest / "conversations").iterdir():
         if path.suffix == ".parquet":
@@ -203,7 +203,7 @@ def main(name: str, url: str, dest: str) -> None:
     uvloop.run(_engine(url, found) if name == "engine" else _export(name, url, dest, found))
     found |= {"seconds": time.perf_counter() - began, "cpuSeconds": time.process_time() - cpu, "peakMb": peak_mb()}
     if name != "engine":
-        found["distinct"] = len(set(_ids(Path(dest))))
+        found["distinct"] = len(set(ids_in(Path(dest))))
     print(json.dumps(found))
 
 

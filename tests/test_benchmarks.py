@@ -156,3 +156,11 @@ def test_an_export_of_each_kind_is_whole(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))["values"]
     assert {each["way"] for each in values} == {"engine", "plain", "gzip", "zstd", "parquet"}
     assert {each["distinct"] for each in values} == {1000}
+
+
+def test_an_export_on_a_cluster_of_each_size_is_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "cluster", "--quick", "--no-plot", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "cluster.json").read_text(encoding="utf-8"))["values"]
+    assert [(each["workers"], each["distinct"]) for each in values] == [(0, 1000), (1, 1000), (2, 1000)]

@@ -47,6 +47,9 @@ _LACKING = 3
     type=click.Choice(["raise", "skip"]),
     help="At what cannot be made whole: stop, or report it and go on. If left out: stop if DEST is a file.",
 )
+@click.option(
+    "--dask", "cluster", metavar="ADDRESS", help="Let a cluster's workers write, like tcp://scheduler:8786."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
 @filter_options
@@ -59,9 +62,12 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
     directory that was stopped, however, goes on when it is called again. Or it is an address in an object store,
     like s3://bucket/prefix, for what would be in the directory; credentials come from the environment.
 
+    With --dask, DEST is a directory that this machine and all workers share, and each worker has ALLI_API_KEY (or
+    ALLI_TOKEN) in its own environment.
+
     The exit code is 3 when all was written but for what the report lists.
     """
-    how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error")}
+    how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error", "cluster")}
     span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
     async with open_client(sandbox, connection) as client:

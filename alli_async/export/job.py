@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Unpack, get_args
 
 import anyio
@@ -16,25 +17,20 @@ from .._transport import wire
 from .._transport.filters import ConversationFilters, Filters
 from .._transport.session import Session
 from ..client import AlliClient
-from ..conversations import ConversationsAPI
-from ..errors import (
-    BadRequestError,
-    ConfigurationError,
-    ExportError,
-    IncompleteError,
-    NotFoundError,
-    PermissionDeniedError,
-)
+from ..errors import ConfigurationError, IncompleteError
 from ..models import Skipped, StreamStats
-from .arrow import load
+from .cluster import ClusterRunner, gathering
+from .crew import Crew
 from .destination import Destination, as_text, is_file
+from .formats import check_installed, writer_of
 from .journal import Binding, Complete, Plan, Run
 from .objects import local_path, open_store
-from .parquet import ParquetParts
-from .parts import Compression, Format, JsonLines, ShardWriter, compressor_of
-from .planning import Prospect, prospect
+from .parts import Compression, Format
+from .planning import Prospect, check_project, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
+from .scheduler import Cluster
+from .sharing import SESSION, SharedDirectory
 from .single import export_file
 from .stores import Store
 
@@ -52,6 +48,7 @@ async def export(
     incremental: bool = False,
     on_error: OnError | None = None,
     on_progress: Callable[[ExportProgress], None] | None = None,
+    cluster: Cluster | None = None,
     **filters: Unpack[ConversationFilters],
 ) -> ExportReport:
     """Write every conversation with all its chats.
@@ -75,6 +72,11 @@ async def export(
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
             export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
+        cluster: A `distributed.Client`, or a scheduler's address like `"tcp://scheduler:8786"`: its workers write
+            the shards, one for each thread they have at a time, within the client's `max_concurrency` and
+            `rate_limit` in all. They need `dest`, a directory, under the same path, and the key in their own
+            environment (`ALLI_API_KEY` or `ALLI_TOKEN`). What is one shard is written by this process: a small
+            list, and an incremental run.
         **filters: See `ConversationFilters`.
 
     Raises:
@@ -87,18 +89,27 @@ async def export(
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
     if path is not None and is_file(path):
-        if incremental or format != "jsonl":
-            raise ConfigurationError(f"dest: {path} is a file; incremental and Parquet exports need a directory")
+        if incremental or format != "jsonl" or cluster is not None:
+            raise ConfigurationError(
+                f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
+            )
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
             client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
-    store = open_store(dest)
+    if cluster is not None and path is None:
+        raise ConfigurationError(
+            "dest: the workers of a cluster write to a directory that they share, not to an object store"
+        )
+    store = open_store(dest) if cluster is None or path is None else SharedDirectory(path)
     lock = store.lock()
     await anyio.to_thread.run_sync(lock.__enter__)
     try:
         job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
-        return await job.run()
+        if not isinstance(store, SharedDirectory):
+            return await job.run()
+        async with gathering(cluster, client, store) as job.crew:
+            return await job.run()
     finally:
         # Letting go of an object store takes a request.
         with anyio.CancelScope(shield=True):
@@ -164,7 +175,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
             raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
         packed = compression or ("zstd" if format == "parquet" else "gzip")
         # What it needs and is not installed is known now.
-        _ = load() if format == "parquet" else compressor_of(packed)
+        check_installed(format, packed)
         binding = Binding(
             format=format,
             compression=packed,
@@ -174,7 +185,13 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class _Job:
-    """An export into a store that is held."""
+    """An export into a store that is held.
+
+    Attributes:
+        crew: The workers that do it; None where this process does.
+    """
+
+    crew: Crew | None = None
 
     def __init__(
         self,
@@ -196,7 +213,11 @@ class _Job:
     async def run(self) -> ExportReport:
         """Go on with what is there, or begin."""
         destination = self._destination
+        # Workers of an export that was killed may still be at it; from here on they commit nothing.
+        await anyio.to_thread.run_sync(self._store.remove, SESSION)
         await anyio.to_thread.run_sync(destination.open, self._wanted.binding)
+        if self.crew is not None:
+            await self.crew.call(self._wanted.binding)
         run = destination.unfinished
         if run is not None and run.plan.kind == "compact":
             # Nothing of it is needed: what it was made of is all still there.
@@ -204,31 +225,13 @@ class _Job:
             run = destination.unfinished
         latest = destination.runs[-1].plan if destination.runs else None
         if latest is not None:
-            await self._check_project(latest.ids)
+            await check_project(self._session, latest.ids, self._store)
         if run is None and latest is not None and not self._wanted.incremental:
             await anyio.to_thread.run_sync(destination.write_manifest)
             return self._report(destination.runs[-1], None)
         if run is None:
             run = await self._begin(latest)
         return await self._do(run)
-
-    async def _check_project(self, ids: list[str]) -> None:
-        """The destination is bound to the conversations in it, not to an address or a key, which can change.
-
-        Raises:
-            ExportError: The server knows none of them.
-        """
-        for each in ids:
-            try:
-                await ConversationsAPI(self._session).get(each)
-            except (NotFoundError, BadRequestError, PermissionDeniedError):
-                continue
-            return
-        if ids:
-            raise ExportError(
-                f"{self._store} holds conversations that this server and key do not know: of another project? "
-                "Export this one to a directory of its own"
-            )
 
     async def _begin(self, latest: Plan | None) -> Run:
         before = self._own.requests, self._own.retries
@@ -247,11 +250,12 @@ class _Job:
         filters = self._wanted.filters
         if run.plan.since is not None:
             filters = Filters((*filters.pairs, ("startedAt", wire.epoch_text(run.plan.since, milliseconds=True))))
-        runner = Runner(
+        kind: Callable[..., Runner] = Runner if self.crew is None else partial(ClusterRunner, crew=self.crew)
+        runner = kind(
             self._session,
             filters,
             run,
-            lambda shard: self._writer(run.plan.run, shard),
+            lambda shard: writer_of(self._wanted.binding, self._store, run.plan.run, shard),
             on_error=self._on_error,
             on_progress=self._on_progress,
         )
@@ -263,11 +267,6 @@ class _Job:
         )
         await anyio.to_thread.run_sync(self._destination.finish, run, complete)
         return self._report(run, progress)
-
-    def _writer(self, run: int, shard: str) -> ShardWriter:
-        binding = self._wanted.binding
-        kind = ParquetParts if binding.format == "parquet" else JsonLines
-        return kind(self._store, run, shard, binding.compression)
 
     def _report(self, run: Run, progress: ExportProgress | None) -> ExportReport:
         commits = list(run.ledger.commits.values())

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from .._bulk.shards import Shard, Span
 from ..errors import ExportError
-from .stores import JOURNAL, Store
+from .stores import JOURNAL, MissingError, Store
 
 Kind = Literal["full", "incremental", "compact"]
 RecordT = TypeVar("RecordT", bound=Struct)
@@ -135,6 +135,7 @@ class Ledger:
         self.commits: dict[str, Commit] = {}
         self._open = {shard.name: shard for shard in plan.shards}
         self._done: list[Shard] = []
+        self._told: set[str] = set()
         check_cover(plan.shards, None, None)
         # A split comes before the fates of what it made: their names are longer.
         for fate in sorted(fates, key=lambda each: each.shard.count(".")):
@@ -156,6 +157,11 @@ class Ledger:
             self.commits[shard.name] = fate.commit
             self._done.append(shard)
         del self._open[shard.name]
+        self._told.add(shard.name)
+
+    def knows(self, shard: str) -> bool:
+        """Whether a shard's fate was told."""
+        return shard in self._told
 
     @property
     def pending(self) -> list[Shard]:
@@ -228,6 +234,14 @@ class Run:
     def write(self, fate: Fate) -> None:
         """Write down what became of a shard; the ledger is to be told by whoever reads it."""
         self._store.put_record(f"{_prefix(self.plan.run)}shard-{fate.shard}.json", _encode(fate))
+
+    def fate_of(self, shard: str) -> Fate | None:
+        """What is written down of a shard, by whomever; None when that is nothing."""
+        name = f"{_prefix(self.plan.run)}shard-{shard}.json"
+        try:
+            return _decode(name, self._store.read(name), Fate)
+        except MissingError:
+            return None
 
     def finish(self, complete: Complete) -> None:
         """Write down that all is done."""

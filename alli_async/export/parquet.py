@@ -28,11 +28,13 @@ class ParquetParts:
         run: Its number, which is a column too.
         shard: Whose parts they are.
         compression: Of the columns.
+        mark: What ends their names.
     """
 
-    def __init__(self, store: Store, run: int, shard: str, compression: str) -> None:
+    def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
         self.bytes_in = 0
         self._run = run
+        self._suffix = f"{mark}.parquet"
         self._sizes = [0, 0]
         self._records: list[RawTranscript] = []
         self._group = 0
@@ -99,7 +101,7 @@ class ParquetParts:
             file.out.discard()
 
     def _name(self, folder: str, shard: str) -> str:
-        return f"{folder}/{part_name(self._run, shard)}.parquet"
+        return f"{folder}/{part_name(self._run, shard)}{self._suffix}"
 
 
 class _File:

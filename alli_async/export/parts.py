@@ -178,9 +178,9 @@ def read_lines(store: Store, part: Part) -> Iterator[bytes]:
 class JsonLines:
     """The part of a shard, as JSON Lines."""
 
-    def __init__(self, store: Store, run: int, shard: str, compression: str) -> None:
+    def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
         self._run = run
-        self._suffix = SUFFIXES[compression]
+        self._suffix = mark + SUFFIXES[compression]
         self._lines = Lines(store.sink(self._name(shard)), compression)
 
     @property

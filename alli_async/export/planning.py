@@ -18,7 +18,7 @@ from .._transport.session import Session
 from .._transport.wire import Request, Response
 from .._version import __version__
 from ..conversations import ConversationsAPI
-from ..errors import AlliError
+from ..errors import AlliError, BadRequestError, ExportError, NotFoundError, PermissionDeniedError
 from ..models import in_milliseconds, to_datetime
 from .journal import Kind, Plan
 
@@ -100,6 +100,27 @@ async def prospect(session: Session, filters: Filters, *, run: int = 1, after: P
         sdk_version=__version__,
     )
     return Prospect(plan, _requests(plan, found))
+
+
+async def check_project(session: Session, ids: Sequence[str], place: object) -> None:
+    """See that the server knows one of these conversations, which a place is known by.
+
+    It is bound to what is in it, not to an address or a key, which can change.
+
+    Raises:
+        ExportError: The server knows none of them.
+    """
+    for each in ids:
+        try:
+            await ConversationsAPI(session).get(each)
+        except (NotFoundError, BadRequestError, PermissionDeniedError):
+            continue
+        return
+    if ids:
+        raise ExportError(
+            f"{place} holds conversations that this server and key do not know: of another project? "
+            "Export this one to a directory of its own"
+        )
 
 
 def _requests(plan: Plan, found: Survey) -> int | None:

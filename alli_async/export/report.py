@@ -17,7 +17,7 @@ class ExportReport(Struct, kw_only=True):
         bytes: Of the parts.
         uncompressed_bytes: Of the records.
         seconds: From beginning to end, of this process.
-        requests: Sent by this process, retries included.
+        requests: Sent by this process, and by the workers of a cluster for it, retries included.
         retries: Of these, second and further tries.
         skipped: The conversations that could not be made whole, and why.
         quarantined: Records that could not be decoded: lines of `quarantine.jsonl`.

@@ -39,7 +39,7 @@ OnError = Literal["raise", "skip"]
 
 
 class ExportProgress(StreamStats, kw_only=True):
-    """What an export has done so far; it counts what this process did, but for what it found done.
+    """What an export has done so far; it counts what was done for this process, not what it found done.
 
     Attributes:
         expected: Conversations in all, about, where that is known.
@@ -140,7 +140,7 @@ class Runner:
         total.conversations = sum(each.conversations for each in written) - self._resumed[0]
         total.chats = sum(each.chats for each in written) - self._resumed[1]
         for stats in (self._ended, *(walk.stats for walk in self._walks.values())):
-            _add(total, stats)
+            add_traffic(total, stats)
         return total
 
     def _tell(self, *, always: bool = False) -> None:
@@ -180,7 +180,7 @@ class Runner:
             await self._note(Fate(shard=done.name, commit=commit))
         finally:
             del self._walks[shard.name], self._fillings[shard.name]
-            _add(self._ended, walk.stats)
+            add_traffic(self._ended, walk.stats)
         self._tell()
 
     async def _take(self, shard: Shard, walk: ShardWalk, filling: Filling) -> Shard:
@@ -208,6 +208,9 @@ class Runner:
         # The file in a thread, the ledger here, where it is read.
         await anyio.to_thread.run_sync(self._run.write, fate)
         self._run.ledger.tell(fate)
+
+    def _spawn(self, shard: Shard) -> None:
+        self._group.create_task(self._do(shard))
 
     def _look_at(self, walk: ShardWalk) -> None:
         if self._on_error == "raise":
@@ -263,7 +266,7 @@ class Runner:
                 into = split_of(shard, [at, *even_cuts(at, end, pieces, span)])
                 await self._note(Fate(shard=shard.name, split=into))
                 for other in into[1:]:
-                    self._group.create_task(self._do(other))
+                    self._spawn(other)
                 return into[0], set(ids)
             step *= 2
             at += step
@@ -282,7 +285,7 @@ def _body_of(error: Exception) -> str | None:
     return key_of(error.body) if isinstance(error, UndecodableError) else None
 
 
-def _add(total: StreamStats, stats: StreamStats) -> None:
+def add_traffic(total: StreamStats, stats: StreamStats) -> None:
     """Put what was sent and received to what was; conversations are counted where they are written."""
     for name in ("requests", "retries", "refused", "bytes", "seconds_waited", "in_flight"):
         setattr(total, name, getattr(total, name) + getattr(stats, name))

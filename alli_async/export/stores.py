@@ -17,6 +17,10 @@ _LOCK = f"{JOURNAL}/lock"
 _PARTIAL = ".partial"
 
 
+class MissingError(ExportError):
+    """There is no such file."""
+
+
 class Sink(Protocol):
     """A part that is being written; it is nobody's until `commit` gives it a name."""
 
@@ -92,7 +96,8 @@ def refusals(verb: str, place: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ExportError(f"cannot {verb} {place}: {reason}") from None
+        kind = MissingError if isinstance(error, FileNotFoundError) else ExportError
+        raise kind(f"cannot {verb} {place}: {reason}") from None
 
 
 class FileSink:

@@ -1,0 +1,173 @@
+"""An export on a Dask cluster: its shards are handed to workers, one task each; the journal tells what became.
+
+A worker is asked whether it sees the destination and has a key before it is given anything, also one that joins
+later. Of the scheduler nothing is believed but who is there: a shard whose worker is lost is handed to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+
+from .._bulk.shards import Shard
+from .._transport.filters import Filters
+from .._transport.session import Session
+from ..client import AlliClient
+from ..errors import ConfigurationError, ExportError
+from .crew import Crew
+from .journal import Fate, Run
+from .parts import ShardWriter
+from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
+from .scheduler import Cluster, connected
+from .sharing import SESSION, SharedDirectory
+from .workers import Receipt, Work
+
+_LOOK = 0.5
+# Workers that one shard may lose, before it is believed that the shard is why.
+_LOSSES = 3
+# A record that a worker has written may be seen here a little later: ten seconds.
+_LOOKS_FOR_RECORD = 20
+
+
+@asynccontextmanager
+async def gathering(cluster: Cluster, client: AlliClient, store: SharedDirectory) -> AsyncIterator[Crew]:
+    """The workers of a cluster, for as long as an export takes.
+
+    Raises:
+        ConfigurationError: The cluster cannot be reached, or the client cannot be had anywhere else.
+    """
+    options = _options(client)
+    async with connected(cluster) as scheduler:
+        crew = Crew(scheduler, store, options, client._config.max_concurrency, client._config.rate_limit)
+        try:
+            yield crew
+        finally:
+            with anyio.CancelScope(shield=True):
+                await crew.dismiss()
+                await anyio.to_thread.run_sync(store.remove, SESSION)
+
+
+def _options(client: AlliClient) -> dict[str, Any]:
+    """What a worker's client is made of. The key is not among it: tasks are kept, logged and shown."""
+    options = dict(client._options)
+    if options.pop("middlewares") or client._connection._given is not None:
+        raise ConfigurationError(
+            "cluster: a client with middlewares or an aiohttp session of its own is in this process only; "
+            "make one without"
+        )
+    for name in ("api_key", "token", "region", "rate_limit"):
+        del options[name]
+    return options
+
+
+class ClusterRunner(Runner):
+    """A run whose windows are done by workers, and whose open end by this process.
+
+    Args:
+        crew: The workers.
+        session: As for `Runner`, like all that follows.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        filters: Filters,
+        run: Run,
+        open_writer: Callable[[str], ShardWriter],
+        *,
+        crew: Crew,
+        **how: Any,
+    ) -> None:
+        super().__init__(session, filters, run, open_writer, **how)
+        self._crew = crew
+        self._waiting: deque[Shard] = deque()
+        self._lost: Counter[str] = Counter()
+
+    async def run(self) -> ExportProgress:
+        """Do all that is pending; the open end is last.
+
+        Raises:
+            AlliError: The first error. What was committed stays.
+        """
+        windows = [shard for shard in self._run.ledger.pending if shard.end is not None]
+        if windows:
+            work = Work(plan=self._run.plan, filters=self._filters, on_error=self._on_error)
+            await self._crew.begin(work)
+            try:
+                await self._hand_out(windows)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._crew.dismiss()
+        return await super().run()
+
+    def progress(self) -> ExportProgress:
+        """The numbers so far, of all workers."""
+        total = super().progress()
+        for each in self._crew.progress():
+            total.conversations += each.conversations
+            total.chats += each.chats
+            add_traffic(total, each)
+        return total
+
+    async def _hand_out(self, shards: Iterable[Shard]) -> None:
+        self._waiting.extend(shards)
+        at_work: dict[asyncio.Task[Receipt | None], Shard] = {}
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            while self._waiting or at_work:
+                while self._waiting and (member := self._crew.free()):
+                    shard = self._waiting.popleft()
+                    at_work[self._crew.hand(member, shard)] = shard
+                done, _ = await asyncio.wait(
+                    {looking, *at_work}, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if looking in done:
+                    looking.result()
+                for task in done & at_work.keys():
+                    await self._take_in(at_work.pop(task), task.result())
+                self._tell()
+        finally:
+            for task in (looking, *at_work):
+                task.cancel()
+            await asyncio.gather(looking, *at_work, return_exceptions=True)
+
+    async def _keep_looking(self) -> None:
+        """Who has come and gone, what they have done, and what of it makes more work."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for name in await self._crew.look(everyone=bool(self._waiting)):
+                await self._hear(name)
+
+    async def _take_in(self, shard: Shard, receipt: Receipt | None) -> None:
+        if receipt is None or not receipt.seated:
+            self._lost[shard.name] += receipt is None
+            if self._lost[shard.name] > _LOSSES:
+                raise ExportError(f"shard {shard.name}: {_LOSSES + 1} workers were lost while they wrote it")
+            self._waiting.appendleft(shard)
+            return
+        if receipt.error is not None:
+            raise receipt.error
+        for name in receipt.told:
+            await self._hear(name)
+
+    async def _hear(self, name: str) -> None:
+        """Read what became of a shard, and take it in, unless that was done."""
+        ledger = self._run.ledger
+        if not ledger.knows(name):
+            fate = await self._fate_of(name)
+            if not ledger.knows(name):
+                ledger.tell(fate)
+                self._waiting.extend((fate.split or [])[1:])
+
+    async def _fate_of(self, name: str) -> Fate:
+        for _ in range(_LOOKS_FOR_RECORD):
+            fate = await anyio.to_thread.run_sync(self._run.fate_of, name)
+            if fate is not None:
+                return fate
+            await asyncio.sleep(_LOOK)
+        raise ExportError(f"shard {name}: a worker has told of it, but its record is not to be seen here")

@@ -1,0 +1,36 @@
+"""What each format is written by, and what it needs."""
+
+from __future__ import annotations
+
+import secrets
+
+from .arrow import load
+from .journal import Binding
+from .parquet import ParquetParts
+from .parts import JsonLines, ShardWriter, compressor_of
+from .stores import Store
+
+
+def check_installed(format: str, compression: str) -> None:  # noqa: A002 - what it is
+    """See that what a format needs is there.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    _ = load() if format == "parquet" else compressor_of(compression)
+
+
+def writer_of(binding: Binding, store: Store, run: int, shard: str, *, unique: bool = False) -> ShardWriter:
+    """The writer of a shard's parts.
+
+    Args:
+        binding: What the destination holds.
+        store: The destination.
+        run: The run's number.
+        shard: Whose parts they are.
+        unique: Whether their names are of this try alone: where two may try at a time, one must not write what
+            the other has committed.
+    """
+    kind = ParquetParts if binding.format == "parquet" else JsonLines
+    mark = f"-{secrets.token_hex(4)}" if unique else ""
+    return kind(store, run, shard, binding.compression, mark)

@@ -1,0 +1,160 @@
+"""A Dask scheduler, as far as an export needs one: who is there, calls to workers, and a task on one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
+
+from ..errors import ConfigurationError, ExportError
+
+# A `distributed.Client`, of whichever kind, or the address of a scheduler.
+Cluster = Any
+
+# A worker that does not answer in time is not waited for; the scheduler will tell whether it is lost.
+ANSWER, PATIENT_ANSWER = 5.0, 60.0
+GLANCE = 0.25
+_CONNECT = 10.0
+
+
+@asynccontextmanager
+async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
+    """A connection of our own to a scheduler; the caller's client can be of any kind, on any event loop.
+
+    Raises:
+        ConfigurationError: `distributed` is not installed, or nothing answers at the address.
+    """
+    try:
+        distributed: Any = import_module("distributed")
+    except ImportError:
+        raise ConfigurationError("cluster: needs distributed: pip install 'alli-async[dask]'") from None
+    address = cluster
+    if not isinstance(cluster, str):
+        address = getattr(getattr(cluster, "scheduler", None), "address", None)
+    if not address:
+        raise ConfigurationError(f"cluster: expected a distributed.Client or an address, got {cluster!r}")
+    client = distributed.Client(
+        address,
+        asynchronous=True,
+        security=getattr(cluster, "security", None),
+        set_as_default=False,
+        timeout=_CONNECT,
+        name="alli-async-export",
+    )
+    try:
+        await client
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(Exception):
+            await client.close()
+        raise ConfigurationError(f"cluster: no scheduler at {address}: {_first_line(error)}") from None
+    try:
+        yield Scheduler(client)
+    finally:
+        await client.close()
+
+
+class Scheduler:
+    """A scheduler that is connected to.
+
+    Args:
+        client: An asynchronous `distributed.Client`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __str__(self) -> str:
+        return str(self._client.scheduler.address)
+
+    async def present(self) -> dict[str, int]:
+        """The workers, by address, and how many threads each has.
+
+        Raises:
+            ExportError: The scheduler is gone.
+        """
+        identity = await self._answer(self._client.scheduler.identity(), PATIENT_ANSWER)
+        if identity is None:
+            raise ExportError(
+                f"the scheduler at {self} is gone; what was committed stays, and the same call goes on"
+            )
+        return {address: worker["nthreads"] for address, worker in identity["workers"].items()}
+
+    async def ask(
+        self, function: Callable[..., Any], *arguments: Any, workers: list[str], seconds: float = ANSWER
+    ) -> dict[str, Any]:
+        """Call a function on workers, beside their tasks.
+
+        Returns:
+            What each gave, or the exception it raised. Nothing of those that do not answer in time; and nothing
+            of anybody when one does not.
+        """
+        if not workers:
+            return {}
+        asked = self._client.run(function, *arguments, workers=workers, on_error="return")
+        answers: dict[str, Any] = await self._answer(asked, seconds) or {}
+        return answers
+
+    async def run(
+        self, worker: str, gone: asyncio.Event, key: str, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
+        """Run a task on a worker, and on no other; gives None when it is lost.
+
+        Args:
+            worker: Its address.
+            gone: Set when the worker is known to be lost.
+            key: Of the task.
+            function: What is run.
+            *arguments: Which everybody may see who looks at the cluster.
+
+        Raises:
+            ExportError: It failed.
+        """
+        how = {"workers": [worker], "allow_other_workers": False, "pure": False}
+        try:
+            future = self._client.submit(function, *arguments, key=key, **how)
+        except RuntimeError:  # the connection is closed; what that means is seen by who looks for workers
+            await asyncio.sleep(GLANCE)
+            return None
+        answer, lost = asyncio.ensure_future(_outcome(future)), asyncio.ensure_future(gone.wait())
+        try:
+            await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)
+            return answer.result() if answer.done() else None
+        except Exception as error:  # noqa: BLE001 - of the worker's making, or of the cluster's
+            raise ExportError(f"worker {worker}: {type(error).__name__}: {error}") from None
+        finally:
+            answer.cancel()
+            lost.cancel()
+            future.release()
+
+    async def _answer(self, asked: Coroutine[Any, Any, Any], seconds: float) -> Any:
+        """What the scheduler answers; None when it does not, or is gone: it is not waited for then."""
+        asking = asyncio.ensure_future(asked)
+        ends = time.monotonic() + seconds
+        try:
+            while not asking.done() and time.monotonic() < ends and self._client.status == "running":
+                await asyncio.wait({asking}, timeout=GLANCE)
+            return asking.result() if asking.done() else None
+        except (OSError, RuntimeError):  # a connection that was lost, or is closed
+            return None
+        finally:
+            asking.cancel()
+
+
+async def _outcome(future: Any) -> Any:
+    """What a task gave; None when the scheduler has lost or cancelled it."""
+    try:
+        return await future
+    except Exception:
+        if future.status not in ("cancelled", "lost"):
+            raise
+        # Whether the worker and the scheduler are there is known soon.
+        await asyncio.sleep(GLANCE)
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]

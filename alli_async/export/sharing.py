@@ -1,0 +1,108 @@
+"""What lets several machines write one export: records that one alone can create, and shares of a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+from .._transport.allowance import Allowance
+from .._transport.throttle import Throttle
+from ..errors import ExportError
+from .stores import JOURNAL, DirectoryStore, MissingError, refusals, sync_directory
+
+# Names the export that is under way. A worker whose own is another, or that finds none, commits nothing more.
+SESSION = f"{JOURNAL}/cluster.json"
+_DRAIN = 0.005
+
+
+class TakenError(ExportError):
+    """A record is there already: somebody else was first."""
+
+
+class SharedDirectory(DirectoryStore):
+    """A directory that others write to at the same time: of those who create a record, one does."""
+
+    def __init__(self, root: Path) -> None:
+        # As all others see it, wherever they stand.
+        super().__init__(root.absolute())
+
+    def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
+        """Write a record; a link, unlike a rename, never takes the place of what is there.
+
+        Raises:
+            TakenError: It is there, and is not to be replaced.
+        """
+        if replace:
+            super().put_record(name, data, replace=True)
+            return
+        folder, _, file = name.rpartition("/")
+        # Swept up as what it is, should this process be killed here.
+        own = f"{folder}/.{file}.{secrets.token_hex(4)}.partial"
+        sink = self.sink(own)
+        try:
+            sink.write(data)
+            sink.commit(own)
+            with refusals("write", self._root / name):
+                self._link(self._root / own, self._root / name)
+        finally:
+            sink.discard()
+            self.remove(own)
+
+    @staticmethod
+    def _link(own: Path, path: Path) -> None:
+        try:
+            os.link(own, path)
+        except FileExistsError:
+            # A link whose answer the network lost is asked for again, and is there: our own.
+            if not path.samefile(own):
+                raise TakenError(f"cannot write {path}: it is there already") from None
+        sync_directory(path.parent)
+
+    def serves(self, session: str) -> bool:
+        """Whether an export is under way here, and this is it."""
+        try:
+            return self.read(SESSION).strip() == session.encode()
+        except MissingError:
+            return False
+
+    def prove(self, session: str) -> None:
+        """See that the place is the one that the export writes to, and that it can be written to from here.
+
+        Raises:
+            ExportError: It is not, or cannot.
+        """
+        if not self.serves(session):
+            raise ExportError(
+                f"{self} is not the directory that the export writes to; the destination must be on storage that "
+                "this process and all workers share, under the same path"
+            )
+        proof = f"{JOURNAL}/cluster-{secrets.token_hex(8)}.json"
+        self.put_record(proof, b"")
+        self.remove(proof)
+
+
+class Share(Throttle):
+    """A worker's share of what an export may have in flight, and of its requests per second.
+
+    Args:
+        parent: The worker's own throttle, which adapts to what the server takes.
+    """
+
+    def __init__(self, parent: Throttle) -> None:
+        super().__init__(1, parent=parent)
+
+    async def change(self, ceiling: int, rate_limit: float | None) -> None:
+        """Take another share, and wait until no more is in flight than that allows."""
+        self.allowance = Allowance(ceiling, ceiling)
+        self._interval = 1 / rate_limit if rate_limit else 0.0
+        self._wake()
+        while self.in_flight > ceiling:  # noqa: ASYNC110 - the throttle tells nobody
+            await asyncio.sleep(_DRAIN)
+
+
+def shares(budget: int, count: int) -> list[int]:
+    """A budget cut into so many shares, as equal as whole numbers are; where it is too small, some are 0."""
+    each, more = divmod(budget, max(count, 1))
+    return [each + (number < more) for number in range(count)]

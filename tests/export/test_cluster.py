@@ -1,0 +1,625 @@
+"""Exports on a Dask cluster: whatever becomes of workers, scheduler or client, each conversation is there once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async import AuthenticationError, ConfigurationError, ExportError
+from alli_async._bulk.shards import Shard
+from alli_async._transport.filters import Filters
+from alli_async._transport.throttle import Throttle
+from alli_async.export import ExportProgress, cluster, crew, export, running, scheduler, workers
+from alli_async.export.journal import Binding, Run, load_runs
+from alli_async.export.planning import prospect
+from alli_async.export.scheduler import connected
+from alli_async.export.sharing import SESSION, Share, SharedDirectory, TakenError, shares
+from alli_async.export.workers import Hello, Receipt, Seat, Work
+from alli_async.sandbox import Fault, Sandbox
+from tests.conftest import ClientFactory
+from tests.export.support import COMMAND, chats_by_id, environment, manifest
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.timeout(60)
+
+LINES = Binding(format="jsonl", compression="gzip", filters=[])
+
+
+@asynccontextmanager
+async def served(monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[Sandbox]:
+    """A sandbox, whose key this process has in its environment, and so have workers in it."""
+    async with Sandbox(**options) as sandbox:
+        monkeypatch.setenv("ALLI_API_KEY", sandbox.api_key)
+        yield sandbox
+
+
+def local(workers: int = 2, *, protocol: str = "inproc", **options: Any) -> Any:
+    """A cluster of workers in this process and on its event loop."""
+    options.setdefault("processes", False)
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=2,
+        asynchronous=True,
+        protocol=protocol,
+        host=None if protocol == "inproc" else "127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=False,
+        **options,
+    )
+
+
+def truth(sandbox: Sandbox) -> dict[str, list[str]]:
+    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+def once(when: Callable[[ExportProgress], bool], what: Callable[[], Any]) -> Callable[[ExportProgress], None]:
+    """A listener to the progress that does something once."""
+    done = False
+
+    def told(progress: ExportProgress) -> None:
+        nonlocal done
+        if not done and when(progress):
+            done = True
+            what()
+
+    return told
+
+
+# --- it is an export like any other -----------------------------------------------------------------------
+
+
+async def test_workers_write_everything_once_and_the_numbers_add_up(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ExportProgress] = []
+    async with served(monkeypatch, conversations=3000) as sandbox, local() as made:
+        client = make_client(sandbox)
+        report = await export(client, tmp_path / "all", cluster=made.scheduler_address, on_progress=told.append)
+        assert chats_by_id(tmp_path / "all") == truth(sandbox)
+        assert report.requests == sandbox.count()
+    written = manifest(tmp_path / "all")
+    assert report.conversations == written["conversations"] == told[-1].conversations == 3000
+    assert report.chats == written["chats"] == told[-1].chats
+    assert told[-1].shards == told[-1].shards_done == len(written["parts"])
+    assert not list(tmp_path.rglob(".*"))
+    assert not (tmp_path / "all" / SESSION).exists()
+    assert not workers._SEATS
+
+
+async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_as_lines(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.dataset
+
+    def start() -> Any:
+        made = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        )
+        return distributed.Client(made)
+
+    async with served(monkeypatch, conversations=800) as sandbox:
+        client = await asyncio.to_thread(start)
+        try:
+            report = await export(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
+            again = await export(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
+        finally:
+            await asyncio.to_thread(client.cluster.close)
+            await asyncio.to_thread(client.close)
+        ids = pyarrow.dataset.dataset(tmp_path / "all" / "conversations").to_table()["id"].to_pylist()
+        assert sorted(ids) == sorted(sandbox.conversation_ids())
+    assert report.parts == len(manifest(tmp_path / "all")["parts"])
+    assert again.finished_before
+
+
+async def test_a_dense_shard_is_split_by_its_worker_and_the_rest_handed_to_others(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_DENSE", 120), ("_AHEAD", 60), ("ROWS", 60)):
+        monkeypatch.setattr(running, name, value)
+    async with served(monkeypatch, conversations=900, latency=0.01) as sandbox, local() as made:
+        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    fates = [json.loads(path.read_text()) for path in (tmp_path / "_journal").glob("run-*-shard-*.json")]
+    assert any("split" in fate for fate in fates)
+    manifest(tmp_path)
+
+
+async def test_all_workers_together_keep_to_what_may_be_in_flight(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        served(monkeypatch, conversations=2000, latency=0.01, max_in_flight=5) as sandbox,
+        local(1) as made,
+    ):
+        client = make_client(sandbox, max_concurrency=5)
+        more = once(lambda told: told.conversations > 100, lambda: made.scale(3))
+        report = await export(client, tmp_path, cluster=made.scheduler_address, on_progress=more)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+        # What went beyond would have been refused, and sent again.
+        assert (report.retries, sandbox.peak_in_flight) == (0, 5)
+
+
+def test_a_budget_is_cut_into_whole_shares_and_nothing_is_lost() -> None:
+    assert shares(64, 3) == [22, 21, 21]
+    assert shares(2, 3) == [1, 1, 0]
+    assert shares(5, 0) == []
+
+
+async def test_a_share_that_shrinks_waits_for_what_is_in_flight_and_one_that_grows_lets_others_go() -> None:
+    share = Share(Throttle(64))
+    await share.change(3, 1000.0)
+    for _ in range(3):
+        await share.acquire()
+    shrinking = asyncio.create_task(share.change(1, 500.0))
+    waiting = asyncio.create_task(share.acquire())
+    await asyncio.sleep(0.02)
+    assert not shrinking.done()
+    share.release()
+    share.release()
+    await asyncio.wait_for(shrinking, 5)
+    assert not waiting.done()
+    await share.change(2, None)
+    await asyncio.wait_for(waiting, 5)
+    assert share.in_flight == 2
+
+
+# --- workers come and go ----------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_joins_is_given_work(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    async with served(monkeypatch, conversations=2400, latency=0.08) as sandbox, local(1) as made:
+        more = once(lambda told: told.shards_done > 0, lambda: made.scale(2))
+
+        def told(progress: ExportProgress) -> None:
+            more(progress)
+            seen.update(address for (_, address), seat in workers._SEATS.items() if seat._tasks)
+
+        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    assert len(seen) == 2
+    manifest(tmp_path)
+
+
+@pytest.mark.timeout(90)
+async def test_a_worker_that_is_killed_costs_only_what_it_had_not_committed(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        served(monkeypatch, conversations=2000, latency=0.02) as sandbox,
+        local(2, protocol="tcp", processes=True) as made,
+        distributed.Client(made, asynchronous=True, set_as_default=False) as client,
+    ):
+        victim, *_ = (await client.run(os.getpid)).values()
+        kill = once(lambda told: told.shards_done > 1, lambda: os.kill(victim, signal.SIGKILL))
+        report = await export(make_client(sandbox), tmp_path, cluster=client, on_progress=kill)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+        with pytest.raises(ProcessLookupError):
+            os.kill(victim, 0)
+    assert report.conversations == manifest(tmp_path)["conversations"] == 2000
+
+
+# Instead of a task, and found by their names: what a task gives whose worker is lost, one that tells of what is
+# not there, and one that fails.
+
+
+async def lost(session: str, address: str, shard: Shard) -> None: ...
+
+
+async def boasting(session: str, address: str, shard: Shard) -> Receipt:
+    return Receipt(told=[shard.name])
+
+
+async def failing(session: str, address: str, shard: Shard) -> None:
+    raise MemoryError("it is full")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (lost, r"shard 0000.: 4 workers were lost while they wrote it"),
+        (boasting, r"shard 0000.: a worker has told of it, but its record is not to be seen here"),
+        (failing, r"worker inproc://.*: MemoryError: it is full"),
+    ],
+)
+async def test_what_would_not_end_or_is_not_foreseen_ends_the_export(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any, message: str
+) -> None:
+    monkeypatch.setattr(crew, "write_shard", task)
+    monkeypatch.setattr(cluster, "_LOOKS_FOR_RECORD", 1)
+    async with served(monkeypatch, conversations=600) as sandbox, local(1) as made:
+        with pytest.raises(ExportError, match=message):
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+    assert not workers._SEATS
+
+
+async def test_a_worker_that_has_lost_its_place_takes_it_again(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving: list[Any] = []
+    async with served(monkeypatch, conversations=1500, latency=0.02) as sandbox, local(1) as made:
+
+        def leave() -> None:
+            leaving.extend(asyncio.ensure_future(seat.leave()) for seat in workers._SEATS.values())
+
+        told = once(lambda told: told.shards_done > 0, leave)
+        report = await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        await asyncio.gather(*leaving)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    assert len(leaving) == 1
+    assert report.conversations == manifest(tmp_path)["conversations"] == 1500
+
+
+async def test_when_the_last_worker_is_gone_the_export_ends_after_some_patience(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "_PATIENCE", 0.5)
+    async with served(monkeypatch, conversations=1500, latency=0.02) as sandbox, local(1) as made:
+        gone = once(lambda told: told.shards_done > 0, lambda: made.scale(0))
+        with pytest.raises(ExportError, match="has no worker left; what was committed stays"):
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=gone)
+        with pytest.raises(ExportError, match=r"the cluster at inproc://.* has no workers"):
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+
+
+async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_done(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(monkeypatch, conversations=2400, latency=0.02) as sandbox:
+        async with local(1, protocol="tcp") as made:
+            end = once(
+                lambda told: told.shards_done > 0,
+                lambda: ending.append(asyncio.ensure_future(made.scheduler.close())),
+            )
+            ending: list[Any] = []
+            with pytest.raises(ExportError, match=r"the scheduler at tcp://.* is gone; what was committed stays"):
+                await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=end)
+            await asyncio.gather(*ending)
+            # Else the cluster's own end waits half a minute for its scheduler.
+            monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
+        report = await export(make_client(sandbox), tmp_path)
+        assert report.resumed > 0
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    manifest(tmp_path)
+
+
+@pytest.mark.timeout(90)
+async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_worker_writes_for_the_first(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "all"
+    async with (
+        served(monkeypatch, conversations=2500, latency=0.02) as sandbox,
+        local(2, protocol="tcp") as made,
+    ):
+        variables = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "export", str(dest), "--dask", made.scheduler_address,
+            env=environment(variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        ends = time.monotonic() + 30
+        while len(list((dest / "_journal").glob("run-*-shard-*"))) < 3 and time.monotonic() < ends:
+            await asyncio.sleep(0.02)
+        process.kill()
+        await process.wait()
+        orphans = list(workers._SEATS.values())
+        assert sum(len(seat._tasks) for seat in orphans) > 0
+        report = await export(make_client(sandbox), dest, cluster=made.scheduler_address)
+        assert report.resumed > 0
+        assert chats_by_id(dest) == truth(sandbox)
+        for seat in orphans:
+            seat.seen -= workers._FORGOTTEN
+        while workers._SEATS:
+            await asyncio.sleep(0.05)
+    manifest(dest)
+
+
+async def test_the_command_exports_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(monkeypatch, conversations=800) as sandbox, local(2, protocol="tcp") as made:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "export", str(tmp_path / "all"), "--dask", made.scheduler_address, "--json",
+            env=environment({"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        printed, complaint = await process.communicate()
+        assert process.returncode == 0, complaint
+        assert json.loads(printed)["conversations"] == 800
+        assert chats_by_id(tmp_path / "all") == truth(sandbox)
+
+
+# --- two at one shard -------------------------------------------------------------------------------------
+
+
+def test_of_those_who_create_a_record_one_does(tmp_path: Path) -> None:
+    first, second = SharedDirectory(tmp_path), SharedDirectory(tmp_path)
+    first.put_record("_journal/one.json", b"first")
+    with pytest.raises(TakenError, match=r"one.json: it is there already"):
+        second.put_record("_journal/one.json", b"second")
+    assert first.read("_journal/one.json") == b"first"
+    second.put_record("_journal/one.json", b"third", replace=True)
+    assert first.read("_journal/one.json") == b"third"
+    assert [path.name for path in (tmp_path / "_journal").iterdir()] == ["one.json"]
+
+
+def test_a_link_whose_answer_was_lost_and_that_was_asked_for_again_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    store = SharedDirectory(tmp_path)
+    store.put_record("_journal/one.json", b"first")
+    assert store.read("_journal/one.json") == b"first"
+
+
+class Worker:
+    """What is asked of a worker."""
+
+    status = distributed.Status.running
+
+    def __init__(self, number: int) -> None:
+        self.address = f"worker-{number}"
+
+
+async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: Path, session: str, count: int) -> list[Any]:
+    """Places in an export, of workers that nobody drives, and what is to be done."""
+    store = SharedDirectory(dest)
+    store.put_record(SESSION, session.encode(), replace=True)
+    runs = load_runs(store)
+    if not runs:
+        plan = (await prospect(make_client(sandbox).conversations._session, Filters(()))).plan
+        runs = [Run.begin(store, plan)]
+    work = Work(plan=runs[0].plan, filters=Filters(()), on_error="skip")
+    hello = Hello(session=session, place=str(dest), binding=LINES, options={})
+    found = []
+    for number in range(count):
+        seat = Seat(hello, store, make_client(sandbox), Worker(number))
+        await seat.share.change(32, None)
+        seat.runner = workers.ShardRunner(seat, work)
+        found.append(seat)
+    return found
+
+
+async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=600, latency=0.005) as sandbox:
+        seats = await seated(sandbox, make_client, tmp_path, "the-session", 2)
+        shard = seats[0].runner._run.plan.shards[0]
+        receipts = await asyncio.gather(*(seat.write(shard) for seat in seats))
+        assert [receipt.told for receipt in receipts] == [["00000"], ["00000"]]
+        committed = seats[0].runner._run.fate_of("00000").commit
+        assert [path.name for path in (tmp_path / "conversations").iterdir()] == [
+            Path(part.name).name for part in committed.parts
+        ]
+        # A third only reads what became of it.
+        asked = sandbox.count()
+        assert (await seats[0].write(shard)).told == ["00000"]
+        assert sandbox.count() == asked
+        await asyncio.gather(*(seat.leave() for seat in seats))
+        assert (await seats[0].write(shard)).seated is True
+
+
+async def test_a_worker_whose_export_was_taken_over_commits_nothing(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=600) as sandbox:
+        (seat,) = await seated(sandbox, make_client, tmp_path, "the-first", 1)
+        SharedDirectory(tmp_path).put_record(SESSION, b"the-second", replace=True)
+        receipt = await seat.write(seat.runner._run.plan.shards[0])
+        assert "another goes on with it" in str(receipt.error)
+        assert list((tmp_path / "conversations").iterdir()) == []
+        assert seat.runner._run.fate_of("00000") is None
+        await seat.leave()
+
+
+# --- what is asked of workers -----------------------------------------------------------------------------
+
+
+async def test_a_destination_that_is_not_shared_is_refused_before_anything_is_sent(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    async with (
+        served(monkeypatch, conversations=300) as sandbox,
+        local(1, protocol="tcp", processes=True) as made,
+        distributed.Client(made, asynchronous=True, set_as_default=False) as client,
+    ):
+        await client.run(os.chdir, str(tmp_path / "there"))
+        # The same name of two directories, as on two machines.
+        with pytest.raises(ConfigurationError, match=r"cluster: worker tcp://.*/cwd/all is not the directory"):
+            await export(make_client(sandbox), "/proc/self/cwd/all", cluster=client)
+        assert sandbox.count() == 0
+    assert not (tmp_path / "there" / "all").exists()
+
+
+async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(monkeypatch, conversations=300) as sandbox, local(1) as made:
+        monkeypatch.delenv("ALLI_API_KEY")
+        with pytest.raises(ConfigurationError, match=r"cluster: worker inproc://.*: no key: set ALLI_API_KEY"):
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        assert sandbox.count() == 0
+
+
+async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_is_fetched(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(monkeypatch, conversations=600) as sandbox, local(1) as made:
+        monkeypatch.setenv("ALLI_API_KEY", "not-the-key")
+        with pytest.raises(ConfigurationError, match="cluster: worker inproc://") as caught:
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        assert "not-the-key" not in str(caught.value)
+    assert not (tmp_path / "conversations").exists()
+
+
+async def test_what_a_worker_meets_is_raised_as_what_it_was(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(monkeypatch, conversations=3000, latency=0.02) as sandbox, local(1) as made:
+        answer = Fault("status", status=403, body=b'{"type":"APIError","code":7001,"message":"invalid key"}')
+        refuse = once(
+            lambda told: told.shards_done > 1, lambda: sandbox.script("listConversations", [answer] * 500)
+        )
+        with pytest.raises(AuthenticationError) as caught:
+            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=refuse)
+        assert (caught.value.status, caught.value.attempts) == (403, 1)
+        assert not workers._SEATS
+        sandbox.script("listConversations", [])
+
+
+async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held: list[bytes] = []
+    async with served(monkeypatch, conversations=1500, latency=0.01) as sandbox, local() as made:
+        caplog.set_level("DEBUG")
+
+        def look(progress: ExportProgress) -> None:
+            for task in made.scheduler.tasks.values():
+                held.append(pickle.dumps(task.run_spec) + repr(task.run_spec).encode())
+            for worker in made.workers.values():
+                held.extend(pickle.dumps(each.run_spec) for each in worker.state.tasks.values())
+                held.append(repr(list(worker.state.log)).encode())
+            held.append(repr(made.scheduler.get_events()).encode())
+            held.append(repr([vars(seat) for seat in workers._SEATS.values()]).encode())
+
+        client = make_client(sandbox, own_user_id="me")
+        await export(client, tmp_path, cluster=made.scheduler_address, on_progress=look)
+        assert any(b"write_shard" in each for each in held)
+        key = sandbox.api_key
+        assert not [each for each in held if key.encode() in each]
+        assert key not in caplog.text
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+
+
+async def test_a_worker_that_joins_and_cannot_work_is_left_aside(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(monkeypatch, conversations=2500, latency=0.02) as sandbox, local(1) as made:
+
+        def join_without_key() -> None:
+            monkeypatch.delenv("ALLI_API_KEY")
+            made.scale(2)
+
+        told = once(lambda told: told.shards_done > 0, join_without_key)
+        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    assert "is left aside: no key" in caplog.text
+
+
+async def test_a_worker_with_another_version_or_without_a_place_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLI_API_KEY", "the-key")
+    store = SharedDirectory(tmp_path)
+    store.put_record(SESSION, b"one", replace=True)
+    hello = Hello(session="one", place=str(tmp_path), binding=LINES, options={})
+    other = Hello(session="one", place=str(tmp_path), binding=LINES, options={}, sdk_version="0.0")
+    assert "not 0.0; install the same" in str(await workers.join(other, Worker(1)))
+    wrong = Hello(session="one", place=str(tmp_path), binding=LINES, options={"timeout": 0})
+    assert "timeout: expected a number" in str(await workers.join(wrong, Worker(1)))
+    assert await workers.poll("one", Worker(1)) is None
+    assert await workers.leave("one", Worker(1)) is None
+    await workers.change("one", {"worker-1": (1, None)}, Worker(1))
+    work: Any = None
+    assert await workers.begin("one", work, Worker(1)) == "it has no place in the export any more"
+    assert await workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
+    # Asked twice, since the answer was late, it has one place.
+    assert await workers.join(hello, Worker(1)) is None
+    assert await workers.join(hello, Worker(1)) is None
+    assert await workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
+    assert len(workers._SEATS) == 1
+    assert await workers.leave("one", Worker(1)) is None
+    assert not workers._SEATS
+
+
+async def test_a_connection_that_was_closed_loses_tasks_and_says_that_the_scheduler_is_gone() -> None:
+    async with local(1) as made:
+        async with connected(made.scheduler_address) as scheduler:
+            await scheduler._client.close()
+            assert await scheduler.run("worker", asyncio.Event(), "key", lost) is None
+            assert await scheduler.ask(lost, workers=["worker"]) == {}
+            with pytest.raises(ExportError, match=r"the scheduler at inproc://.* is gone"):
+                await scheduler.present()
+
+
+# --- what is refused --------------------------------------------------------------------------------------
+
+
+async def test_without_distributed_it_says_what_to_install(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    async with Sandbox(conversations=10) as sandbox:
+        with pytest.raises(ConfigurationError, match=r"pip install 'alli-async\[dask\]'"):
+            await export(make_client(sandbox), tmp_path, cluster="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tcp://127.0.0.1:1", "cluster: no scheduler at tcp://127.0.0.1:1"),
+        ("nonsense://there", "cluster: no scheduler at nonsense://there"),
+        (7, "cluster: expected a distributed.Client or an address, got 7"),
+    ],
+)
+async def test_what_is_no_scheduler_is_refused(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, message: str
+) -> None:
+    monkeypatch.setattr(scheduler, "_CONNECT", 0.5)
+    async with Sandbox(conversations=10) as sandbox:
+        with pytest.raises(ConfigurationError, match=message):
+            await export(make_client(sandbox), tmp_path, cluster=given)
+        assert sandbox.count() == 0
+
+
+async def test_what_cannot_be_had_elsewhere_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
+    async def nothing(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async with Sandbox(conversations=10) as sandbox:
+        client = make_client(sandbox, middlewares=[nothing])
+        with pytest.raises(ConfigurationError, match="cluster: a client with middlewares or an aiohttp session"):
+            await export(client, tmp_path, cluster="tcp://127.0.0.1:1")
+        with pytest.raises(ConfigurationError, match=r"is a file; .* those of a cluster need a directory"):
+            await export(make_client(sandbox), tmp_path / "all.jsonl", cluster="tcp://127.0.0.1:1")
+
+
+def test_what_exports_does_not_import_distributed_until_it_is_asked_for() -> None:
+    code = "import sys, alli_async.export, alli_async.cli.app; print('distributed' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
