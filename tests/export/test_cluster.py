@@ -39,6 +39,11 @@ pytestmark = pytest.mark.timeout(60)
 LINES = Binding(format="jsonl", compression="gzip", filters=[])
 
 
+@pytest.fixture(autouse=True)
+def no_seats_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_SEATS", {})
+
+
 @asynccontextmanager
 async def served(monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[Sandbox]:
     """A sandbox, whose key this process has in its environment, and so have workers in it."""
@@ -526,19 +531,27 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
+@pytest.mark.parametrize(
+    ("key", "message"), [("", "is left aside: no key"), ("not-the-key", "is left aside: 403: Invalid API key")]
+)
 async def test_a_worker_that_joins_and_cannot_work_is_left_aside(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_client: ClientFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    key: str,
+    message: str,
 ) -> None:
-    async with served(monkeypatch, conversations=2500, latency=0.02) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=2000, latency=0.03) as sandbox, local(1) as made:
 
-        def join_without_key() -> None:
-            monkeypatch.delenv("ALLI_API_KEY")
+        def join_without_the_key() -> None:
+            monkeypatch.setenv("ALLI_API_KEY", key)
             made.scale(2)
 
-        told = once(lambda told: told.shards_done > 0, join_without_key)
+        told = once(lambda told: told.shards_done > 0, join_without_the_key)
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         assert chats_by_id(tmp_path) == truth(sandbox)
-    assert "is left aside: no key" in caplog.text
+    assert message in caplog.text
 
 
 async def test_a_worker_with_another_version_or_without_a_place_says_so(
