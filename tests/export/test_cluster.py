@@ -92,13 +92,13 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[ExportProgress] = []
-    async with served(monkeypatch, conversations=3000) as sandbox, local() as made:
+    async with served(monkeypatch, conversations=1500) as sandbox, local() as made:
         client = make_client(sandbox)
         report = await export(client, tmp_path / "all", cluster=made.scheduler_address, on_progress=told.append)
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
         assert report.requests == sandbox.count()
     written = manifest(tmp_path / "all")
-    assert report.conversations == written["conversations"] == told[-1].conversations == 3000
+    assert report.conversations == written["conversations"] == told[-1].conversations == 1500
     assert report.chats == written["chats"] == told[-1].chats
     assert told[-1].shards == told[-1].shards_done == len(written["parts"])
     assert not list(tmp_path.rglob(".*"))
@@ -154,11 +154,11 @@ async def test_all_workers_together_keep_to_what_may_be_in_flight(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
-        served(monkeypatch, conversations=2000, latency=0.01, max_in_flight=5) as sandbox,
+        served(monkeypatch, conversations=1200, latency=0.01, max_in_flight=5) as sandbox,
         local(1) as made,
     ):
         client = make_client(sandbox, max_concurrency=5)
-        more = once(lambda told: told.conversations > 100, lambda: made.scale(3))
+        more = once(lambda told: told.conversations > 50, lambda: made.scale(3))
         report = await export(client, tmp_path, cluster=made.scheduler_address, on_progress=more)
         assert chats_by_id(tmp_path) == truth(sandbox)
         # What went beyond would have been refused, and sent again.
@@ -196,7 +196,7 @@ async def test_a_worker_that_joins_is_given_work(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
-    async with served(monkeypatch, conversations=2400, latency=0.08) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=1800, latency=0.08) as sandbox, local(1) as made:
         more = once(lambda told: told.shards_done > 0, lambda: made.scale(2))
 
         def told(progress: ExportProgress) -> None:
@@ -317,7 +317,7 @@ async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_work
 ) -> None:
     dest = tmp_path / "all"
     async with (
-        served(monkeypatch, conversations=3000, latency=0.05) as sandbox,
+        served(monkeypatch, conversations=2000, latency=0.05) as sandbox,
         local(2, protocol="tcp") as made,
     ):
         variables = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
