@@ -208,10 +208,14 @@ class Crew:
             begin, self._session, self._work, workers=new, seconds=PATIENT_ANSWER
         )
         for address, complaint in answers.items():
+            if address not in self._members:
+                continue
             if complaint is None:
                 self._members[address].begun = True
             elif not isinstance(complaint, OSError):
                 self._complain(address, complaint, strict=strict)
+                self._remove(self._members[address])
+                await self._scheduler.ask(leave, self._session, workers=[address])
 
     def _complain(self, address: str, complaint: object, *, strict: bool) -> None:
         text = f"{type(complaint).__name__}: {complaint}" if isinstance(complaint, Exception) else complaint
@@ -219,8 +223,6 @@ class Crew:
             raise ConfigurationError(f"cluster: worker {address}: {text}")
         logger.warning("worker %s is left aside: %s", address, text)
         self._refused.add(address)
-        if (member := self._members.get(address)) is not None:
-            self._remove(member)
 
     def _remove(self, member: Member) -> None:
         if self._members.pop(member.address, None) is not None:

@@ -66,9 +66,10 @@ class Scheduler:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._address = str(client.scheduler.address)
 
     def __str__(self) -> str:
-        return str(self._client.scheduler.address)
+        return self._address
 
     async def present(self) -> dict[str, int]:
         """The workers, by address, and how many threads each has.
@@ -76,7 +77,7 @@ class Scheduler:
         Raises:
             ExportError: The scheduler is gone.
         """
-        identity = await self._answer(self._client.scheduler.identity(), PATIENT_ANSWER)
+        identity = await self._answer(lambda: self._client.scheduler.identity(), PATIENT_ANSWER)
         if identity is None:
             raise ExportError(
                 f"the scheduler at {self} is gone; what was committed stays, and the same call goes on"
@@ -94,8 +95,11 @@ class Scheduler:
         """
         if not workers:
             return {}
-        asked = self._client.run(function, *arguments, workers=workers, on_error="return")
-        answers: dict[str, Any] = await self._answer(asked, seconds) or {}
+
+        def run() -> Any:
+            return self._client.run(function, *arguments, workers=workers, on_error="return")
+
+        answers: dict[str, Any] = await self._answer(run, seconds) or {}
         return answers
 
     async def run(
@@ -114,11 +118,10 @@ class Scheduler:
             ExportError: It failed.
         """
         how = {"workers": [worker], "allow_other_workers": False, "pure": False}
-        try:
-            future = self._client.submit(function, *arguments, key=key, **how)
-        except RuntimeError:  # the connection is closed; what that means is seen by who looks for workers
+        if self._client.status == "closed":  # what that means is told by `present`
             await asyncio.sleep(GLANCE)
             return None
+        future = self._client.submit(function, *arguments, key=key, **how)
         answer, lost = asyncio.ensure_future(_outcome(future)), asyncio.ensure_future(gone.wait())
         try:
             await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,9 +133,11 @@ class Scheduler:
             lost.cancel()
             future.release()
 
-    async def _answer(self, asked: Coroutine[Any, Any, Any], seconds: float) -> Any:
+    async def _answer(self, ask: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> Any:
         """What the scheduler answers; None when it does not, or is gone: it is not waited for then."""
-        asking = asyncio.ensure_future(asked)
+        if self._client.status != "running":
+            return None
+        asking = asyncio.ensure_future(ask())
         ends = time.monotonic() + seconds
         try:
             while not asking.done() and time.monotonic() < ends and self._client.status == "running":
