@@ -8,7 +8,6 @@ import secrets
 import socket
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ class Holder(Struct, kw_only=True):
         host: Where it runs.
         process: Its number there.
         life: Of the process: the same again is the same process, on Linux; elsewhere None.
-        time: When it was written, by the holder's clock; for people.
+        renewed: How often it was written; so no two versions are the same.
         held: Whether it still is.
     """
 
@@ -43,7 +42,7 @@ class Holder(Struct, kw_only=True):
     host: str
     process: int
     life: str | None
-    time: str = ""
+    renewed: int = 0
     held: bool = True
 
 
@@ -135,7 +134,7 @@ class Lease:
 
     def _put(self, mode: Any) -> None:
         began = _now()
-        self._holder.time = datetime.now(UTC).isoformat()
+        self._holder.renewed += 1
         data = msgspec.json.format(msgspec.json.encode(self._holder), indent=1) + b"\n"
         self._version = _version(self._api.put(self._store, _LOCK, data, mode=mode))
         self._renewed = began
