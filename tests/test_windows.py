@@ -459,6 +459,22 @@ async def test_bounds_on_first_chats_hold_for_conversations_created_long_before(
         assert sorted(found) == sorted(f"c{number}" for number in range(200, 1301))
 
 
+async def test_a_list_whose_first_page_is_empty_is_walked_plainly(make_client: ClientFactory) -> None:
+    draw = random.Random(4)
+    rows = Rows(sorted(START + draw.uniform(0, 1e9) for _ in range(400)), cursor="offset:%d")
+
+    async def behind_its_cursor(exchange: Exchange) -> None:
+        path, query = split(exchange.request)
+        if path.endswith("conversations") and query.keys() == {"pageSize", "order"} and "ASC" in query["order"]:
+            await exchange.send(answer(200, {"conversations": [], "cursor": "offset:0"}))
+        else:
+            await rows(exchange)
+
+    async with ScriptedServer(behind_its_cursor) as server:
+        found = [each.id async for each in make_client(server).conversations.transcripts(raw=True)]
+        assert sorted(found) == rows.ids
+
+
 async def test_a_list_of_one_instant_is_walked_plainly(make_client: ClientFactory) -> None:
     rows = Rows([START] * 400)
     async with ScriptedServer(rows) as server:

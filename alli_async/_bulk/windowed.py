@@ -91,8 +91,10 @@ class Windows:
         """Windows over the span of a list that is known by its first pages and its other end.
 
         None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
-        can be said, so only if it `may_wait` for another page) within a few.
+        can be said, so only if it `may_wait` for another page) within a few; or where an end is an empty page.
         """
+        if not pages[0].conversations or not tail.conversations:
+            return None
         early = [row for page in pages for row in page.conversations]
         late = [row for row in tail.conversations if row.last_chat_time is not None]
         ends = ends_of(listing.filters, early, tail.conversations)
