@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from .backend import Backend
-from .report import Options, Result, Table, bars, median
+from .report import Options, Result, Table, bars, draw_seconds, median
 
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "engine": ("the engine alone, raw", {}),
@@ -133,18 +133,12 @@ def _drawing(title: str, runs: Runs) -> Any:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         names = list(next(iter(runs.values())))
-        height = 0.8 / len(runs)
-        for place, (latency, ways) in enumerate(runs.items()):
-            seconds = [median(run.seconds for run in ways[name]) for name in names]
-            places = [row + place * height for row in range(len(names))]
-            drawn = axes.barh(places, seconds, height, label=f"{latency * 1000:g} ms a round trip")
-            axes.bar_label(drawn, [f"{value:.2g} s" for value in seconds], padding=3, fontsize=8)
-        axes.set_yticks([row + 0.4 - height / 2 for row in range(len(names))])
-        axes.set_yticklabels([WAYS[name][0] for name in names])
-        axes.invert_yaxis()
-        axes.margins(x=0.12)
+        seconds = {
+            latency: [median(run.seconds for run in ways[name]) for name in names]
+            for latency, ways in runs.items()
+        }
+        draw_seconds(axes, seconds, [WAYS[name][0] for name in names], title)
         axes.set_xlabel("seconds")
-        axes.set_title(title, fontsize=10)
         axes.legend(loc="lower right")
 
     return draw

@@ -18,7 +18,7 @@ import msgspec
 
 from .backend import Backend, Run
 from .contestants import CONTESTANTS, chosen
-from .report import Options, Result, Table, bars, median
+from .report import Options, Result, Table, bars, draw_seconds, median
 
 Runs = Mapping[float, Mapping[str, list[Run]]]
 
@@ -129,19 +129,13 @@ def _drawing(title: str, runs: Runs) -> Any:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         names = list(next(iter(runs.values())))
-        height = 0.8 / len(runs)
-        for place, (latency, contestants) in enumerate(runs.items()):
-            seconds = [median(run.seconds for run in contestants[name]) for name in names]
-            places = [row + place * height for row in range(len(names))]
-            drawn = axes.barh(places, seconds, height, label=f"{latency * 1000:g} ms a round trip")
-            axes.bar_label(drawn, [f"{value:.2g} s" for value in seconds], padding=3, fontsize=8)
-        axes.set_yticks([row + 0.4 - height / 2 for row in range(len(names))])
-        axes.set_yticklabels([CONTESTANTS[name].label for name in names])
-        axes.invert_yaxis()
+        seconds = {
+            latency: [median(run.seconds for run in contestants[name]) for name in names]
+            for latency, contestants in runs.items()
+        }
+        draw_seconds(axes, seconds, [CONTESTANTS[name].label for name in names], title)
         axes.set_xscale("log")
-        axes.margins(x=0.12)
         axes.set_xlabel("seconds (logarithmic)")
-        axes.set_title(title, fontsize=10)
         axes.legend(loc="upper right")
 
     return draw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,20 @@ def bars(title: str, rows: Iterable[tuple[str, float | None, float, bool]]) -> T
             reached = ratio >= bar if more_is_better else ratio <= bar
             table.append((what, ratio, f"{'≥' if more_is_better else '≤'} {bar:g}", "yes" if reached else "NO"))
     return Table(title, ("", "measured", "bar", "reached"), table)
+
+
+def draw_seconds(axes: Any, seconds: Mapping[float, Sequence[float]], labels: Sequence[str], title: str) -> None:
+    """Draw what each took, a bar for each latency (in seconds)."""
+    height = 0.8 / len(seconds)
+    for place, (latency, values) in enumerate(seconds.items()):
+        places = [row + place * height for row in range(len(labels))]
+        drawn = axes.barh(places, values, height, label=f"{latency * 1000:g} ms a round trip")
+        axes.bar_label(drawn, [f"{value:.2g} s" for value in values], padding=3, fontsize=8)
+    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(labels))])
+    axes.set_yticklabels(labels)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_title(title, fontsize=10)
 
 
 def save_plot(path: Path, draw: Callable[[Any], None]) -> None:

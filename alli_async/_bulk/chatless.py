@@ -13,10 +13,10 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order
+from .ends import near_the_end
 from .lenient import Note
 from .listing import Listing
-from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, after, walk
+from .pages import after, walk
 from .shards import Row, Shard, Span, listing_of, window
 
 _ASC, _DESC = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
@@ -100,16 +100,8 @@ class Chatless:
                 pages.append(page)
                 if len(pages) == 2 or not page.cursor:
                     break
-        if len(pages) < 2 or any(len(page.conversations) != MAX_PAGE_SIZE or not page.cursor for page in pages):
-            return None
-        cursor_of = cursor_at([page.cursor for page in pages], [MAX_PAGE_SIZE, 2 * MAX_PAGE_SIZE])
-        back = MAX_PAGE_SIZE
-        while cursor_of is not None and (at := self.timed - back) > 2 * MAX_PAGE_SIZE:
-            page = await listing.page(order=_ASC, cursor=cursor_of(at))
-            if page.conversations and page.conversations[0].last_chat_time is not None:
-                return page
-            back *= 4
-        return None
+        near = await near_the_end(listing, pages, self.timed)
+        return None if near is None else near[1]
 
     async def _by_trail(self, listing: Listing) -> Any | None:
         """A page near the end, where a cursor of a window also serves without the window."""

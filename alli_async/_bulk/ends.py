@@ -11,7 +11,8 @@ from .._transport import wire
 from .._transport.filters import Filters
 from ..errors import BadRequestError
 from ..models import Order, in_milliseconds
-from .pages import Row
+from .offsets import cursor_at
+from .pages import MAX_PAGE_SIZE, Row
 from .tasks import concurrently
 
 if TYPE_CHECKING:
@@ -87,6 +88,29 @@ async def other_end(listing: Listing) -> Any | None:
         return await listing.page(order=Order.FIRST_CHAT_TIME_DESC)
     except BadRequestError:
         return None
+
+
+async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tuple[str, Any] | None:
+    """A cursor near the list's end and its page, where cursors are offsets; else None.
+
+    The page's first row has chats, so where those without stand last, all of them come after.
+
+    Args:
+        listing: The list.
+        pages: Its first ones, whose cursors show what they count.
+        rows: About how many of it have chats.
+    """
+    if any(len(page.conversations) != MAX_PAGE_SIZE or not page.cursor for page in pages):
+        return None
+    counts = [MAX_PAGE_SIZE * number for number in range(1, len(pages) + 1)]
+    cursor_of = cursor_at([page.cursor for page in pages], counts)
+    back = MAX_PAGE_SIZE
+    while cursor_of is not None and (at := rows - back) > counts[-1]:
+        page = await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
+        if page.conversations and page.conversations[0].last_chat_time is not None:
+            return cursor_of(at), page
+        back *= 4
+    return None
 
 
 def _bounds(filters: Filters, second: float) -> tuple[float, float]:

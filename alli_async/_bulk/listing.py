@@ -31,32 +31,27 @@ class Listing:
         session: Where the requests go.
         filters: What is asked for.
         decode: Of a page.
-        send: Takes the conversations of a page that were not seen before.
-        ordered: They are to come by first chat time: one cursor, in that order.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        filters: Filters,
-        decode: Callable[[bytes], Listed],
-        send: Send,
-        *,
-        ordered: bool,
-    ) -> None:
+    def __init__(self, session: Session, filters: Filters, decode: Callable[[bytes], Listed]) -> None:
         self.session = session
         self.filters = filters
         self._decode = decode
-        self._send = send
-        self._ordered = ordered
+        self._send: Send
         self._page_size = MAX_PAGE_SIZE
         self._newest = 0.0
         self._moved = self._forgotten = False
         # Ordered: a plain dict that is emptied from its front looks through all that was deleted, each time.
         self.recent: OrderedDict[str, None] = OrderedDict()
 
-    async def run(self) -> None:
-        """Send every conversation once."""
+    async def run(self, send: Send, *, ordered: bool) -> None:
+        """Send every conversation once.
+
+        Args:
+            send: Takes the conversations of a page that were not seen before.
+            ordered: They are to come by first chat time: one cursor, in that order.
+        """
+        self._send = send
         if self.filters.on_last_chat:
             await self._walk_last_chats()
             return
@@ -67,7 +62,7 @@ class Listing:
                 raise
             await self._walk_last_chats()
             return
-        await self._walk_first_chats(first)
+        await self._walk_first_chats(first, ordered=ordered)
 
     async def page(
         self,
@@ -120,12 +115,12 @@ class Listing:
 
     # --- by first chat time -------------------------------------------------------------------------------
 
-    async def _walk_first_chats(self, first: Any) -> None:
+    async def _walk_first_chats(self, first: Any, *, ordered: bool) -> None:
         """One cursor while the list is small, or must be; then windows."""
         pages = [first]
         tail: Any = None
         await self._give(first.conversations)
-        while pages[-1].cursor and not self._ordered and len(pages) < _FEW:
+        while pages[-1].cursor and not ordered and len(pages) < _FEW:
             following = self.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=pages[-1].cursor)
             page: Any
             if len(pages) == 1:

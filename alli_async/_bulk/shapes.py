@@ -193,7 +193,7 @@ def _raw_whole(item: RawItem, turn: bool) -> RawTranscript:
     if turn:
         fields = _decode_fields(json)
         json = _with_chats(fields, _decode_array(fields["chats"])[::-1])
-    return RawTranscript(item.id, _one_line(json), len(item.chats))
+    return RawTranscript(item.id, one_line(json), len(item.chats))
 
 
 def _raw_join(item: RawItem, chats: Chats[RawChatPage], turn: bool) -> RawTranscript:
@@ -204,10 +204,11 @@ def _raw_join(item: RawItem, chats: Chats[RawChatPage], turn: bool) -> RawTransc
         embedded = _decode_array(fields["chats"])
         parts += (embedded[::-1] if turn else embedded)[-chats.tail :]
     count = sum(len(page.chats) for page in chats.pages) + chats.tail
-    return RawTranscript(item.id, _one_line(_with_chats(fields, parts)), count)
+    return RawTranscript(item.id, one_line(_with_chats(fields, parts)), count)
 
 
-def _one_line(json: bytes) -> bytes:
+def one_line(json: bytes) -> bytes:
+    """A record without newlines, which is what a line of JSON Lines has to be."""
     # A newline in JSON can only be white space between two tokens: inside a string it is escaped.
     return json.translate(_NEWLINES) if b"\n" in json or b"\r" in json else json
 

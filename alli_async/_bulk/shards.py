@@ -117,11 +117,7 @@ def listing_of(
     session: Session, filters: Filters, note: Callable[[bytes, DecodeError], None] = lambda *_: None
 ) -> Listing:
     """A list whose pages hold rows; `note` is told of records that cannot be decoded."""
-    return Listing(session, filters, lenient(_rows, note), _nowhere, ordered=True)
-
-
-async def _nowhere(_: list[Any]) -> None:
-    raise NotImplementedError("pages are asked for one by one")  # pragma: no cover
+    return Listing(session, filters, lenient(_rows, note))
 
 
 # --- before ----------------------------------------------------------------------------------------------

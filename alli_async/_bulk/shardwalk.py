@@ -26,7 +26,7 @@ from ..models import RawTranscript, Skipped
 from .chatless import Chatless
 from .chats import all_chats, fetch_chats
 from .lenient import keeping_body, lenient, page_of
-from .shapes import RAW
+from .shapes import RAW, one_line
 from .shards import Row, Shard, Span, key_of, seam, window
 from .tasks import concurrently
 from .transcripts import TranscriptStream
@@ -167,7 +167,7 @@ class ShardWalk:
         rest = empty[_PROOFS:]
         if any(each.chat_count for each in found[len(asked) - len(empty[:_PROOFS]) :]):
             return found + await self._all_with_chats(rest)
-        return found + [RawTranscript(row.id, _one_line(row.json), 0) for row in rest]
+        return found + [RawTranscript(row.id, one_line(row.json), 0) for row in rest]
 
     async def _all_with_chats(self, rows: list[Row]) -> list[RawTranscript]:
         found: list[RawTranscript] = []
@@ -211,10 +211,3 @@ def walk_shard(
 def why(error: Exception) -> str:
     """What went wrong, in one sentence."""
     return error.message if isinstance(error, AlliError) else str(error)
-
-
-def _one_line(json: bytes) -> bytes:
-    return json.translate(_NEWLINES) if b"\n" in json or b"\r" in json else json
-
-
-_NEWLINES = bytes.maketrans(b"\n\r", b"  ")

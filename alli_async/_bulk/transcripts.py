@@ -167,8 +167,8 @@ class _Engine(Generic[ResultT]):
 
     async def _walk(self, pages: Channel[list[Summary]]) -> None:
         """Ask for page after page, while those before are worked on."""
-        listing = Listing(self._session, self._filters, self.shape.conversations, pages.put, ordered=self._ordered)
-        await listing.run()
+        listing = Listing(self._session, self._filters, self.shape.conversations)
+        await listing.run(pages.put, ordered=self._ordered)
         pages.close()
 
     async def _dispatch_all(self, pages: Channel[list[Summary]]) -> None:

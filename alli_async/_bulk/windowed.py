@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
 from ..models import Order
-from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows
-from .offsets import cursor_at
+from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
 from .windows import Plan, Window
@@ -254,7 +253,7 @@ class Windows:
         One that gets its first chat meanwhile moves up to the last of those with chats, maybe behind the walk;
         those between move down, and one comes twice. Then the end is walked again.
         """
-        near = await self._by_offset() or await self._by_trail()
+        near = await near_the_end(self._listing, self._pages, self._timed) or await self._by_trail()
         if near is _NOTHING:
             return
         cursor, page = near or (self._pages[-2].cursor, self._pages[-1])
@@ -263,7 +262,8 @@ class Windows:
 
     async def _walk_the_end(self, page: Any) -> bool:
         """From a page on to the end; whether rows came twice, and so some may have been passed over."""
-        known = self._plan.last.ids if self._plan.last is not None else set()
+        last = self._plan.last
+        known = last.ids if last is not None else set()
         seen: set[str] = set()
         met = moved = False
         async with aclosing(after(page, self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as more:
@@ -280,23 +280,6 @@ class Windows:
                         self._before.add(row.id)
                         await self._listing.hand_on([row])
         return moved
-
-    async def _by_offset(self) -> Any | None:
-        """A cursor near the end and its page, where cursors are offsets.
-
-        The page's first row has chats, so all without come after.
-        """
-        counts = [MAX_PAGE_SIZE * number for number in range(1, len(self._pages) + 1)]
-        cursor_of = cursor_at([page.cursor for page in self._pages], counts)
-        if cursor_of is None or any(len(page.conversations) != MAX_PAGE_SIZE for page in self._pages):
-            return None
-        back = MAX_PAGE_SIZE
-        while (at := self._timed - back) > counts[-1]:
-            page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
-            if page.conversations and page.conversations[0].last_chat_time is not None:
-                return cursor_of(at), page
-            back *= 4
-        return None
 
     async def _by_trail(self) -> Any | None:
         """A cursor near the end and its page, where a cursor of a window also serves without the window."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import anyio
 
+from .._bulk.pages import MAX_PAGE_SIZE
 from .._bulk.shards import Shard, Span, Survey, high_water, survey
 from .._transport.filters import Filters
 from .._transport.session import Session
@@ -26,7 +27,6 @@ from .journal import Kind, Plan
 ROWS = 1000
 # Shards walked at a time, where each would still have the least number of conversations.
 AT_ONCE, _LEAST = 16, 300
-_LIST_PAGE = 50
 # Counts of days only make the shards more even; they are not waited for.
 _COUNTS_WAIT = 10.0
 # An incremental run asks again for what came so many seconds before the latest chat there was: chats of one
@@ -126,7 +126,7 @@ async def check_project(session: Session, ids: Sequence[str], place: object) -> 
 def _requests(plan: Plan, found: Survey) -> int | None:
     if plan.expected is None:
         return None
-    lists = sum(1 + (shard.expected or 0) // _LIST_PAGE for shard in plan.shards)
+    lists = sum(1 + (shard.expected or 0) // MAX_PAGE_SIZE for shard in plan.shards)
     return lists + len(plan.shards) + round(plan.expected * found.chat_requests)
 
 

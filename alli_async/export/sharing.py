@@ -10,7 +10,7 @@ from pathlib import Path
 from .._transport.allowance import Allowance
 from .._transport.throttle import Throttle
 from ..errors import ExportError
-from .stores import JOURNAL, DirectoryStore, MissingError, refusals, sync_directory
+from .stores import JOURNAL, PARTIAL, DirectoryStore, MissingError, refusals, sync_directory
 
 # Names the export that is under way. A worker whose own is another, or that finds none, commits nothing more.
 SESSION = f"{JOURNAL}/cluster.json"
@@ -39,7 +39,7 @@ class SharedDirectory(DirectoryStore):
             return
         folder, _, file = name.rpartition("/")
         # Swept up as what it is, should this process be killed here.
-        own = f"{folder}/.{file}.{secrets.token_hex(4)}.partial"
+        own = f"{folder}/.{file}.{secrets.token_hex(4)}{PARTIAL}"
         sink = self.sink(own)
         try:
             sink.write(data)

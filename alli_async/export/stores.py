@@ -14,7 +14,7 @@ from ..errors import ExportError
 
 JOURNAL = "_journal"
 _LOCK = f"{JOURNAL}/lock"
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 
 
 class MissingError(ExportError):
@@ -114,7 +114,7 @@ class FileSink:
     def __init__(self, path: Path, root: Path) -> None:
         self._path = path
         self._root = root
-        self._temporary = temporary = path.with_name(f".{path.name}{_PARTIAL}")
+        self._temporary = temporary = path.with_name(f".{path.name}{PARTIAL}")
         with refusals("write", path):
             make_directory(path.parent)
             # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
@@ -224,7 +224,7 @@ class DirectoryStore:
         """Remove what a killed process has left half written."""
         for folder in ("", "conversations", "chats", JOURNAL):
             with refusals("clean", self._root / folder):
-                for left in (self._root / folder).glob(f".*{_PARTIAL}"):
+                for left in (self._root / folder).glob(f".*{PARTIAL}"):
                     left.unlink()
 
 
