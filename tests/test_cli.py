@@ -44,7 +44,7 @@ def run(*arguments: str, sandbox: Sandbox | None = None, **more: Any) -> subproc
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
         stdin=subprocess.DEVNULL,
         **more,
@@ -58,7 +58,7 @@ def test_export_from_the_embedded_sandbox_ends_in_a_summary(tmp_path: Path) -> N
     assert "2 in backup/conversations, run 1 (full)" in done.stdout
     parts = sorted((tmp_path / "backup/conversations").iterdir())
     assert sum(len(gzip.decompress(part.read_bytes()).splitlines()) for part in parts) == 300
-    assert done.stderr == ""
+    assert re.fullmatch(r"(\d+ of about \d+ conversations, .*\n)*", done.stderr)  # where it takes seconds
     # Another port, the same conversations: it is the same export, and done.
     again = run("export", "backup", "--sandbox", "300", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -198,7 +198,7 @@ def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:
         ["/bin/bash", "-c", f"set -o pipefail; {sys.executable} -m alli_async conversations | head -n 1"],
         capture_output=True,
         env=environment(sandbox),
-        timeout=60,
+        timeout=170,
         check=False,
     )
     assert (piped.returncode, piped.stderr) == (0, b"")

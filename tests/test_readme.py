@@ -51,7 +51,7 @@ def test_each_python_block_runs(code: str, sandbox: Sandbox, tmp_path: Path) -> 
         (tmp_path / "block.py").write_text(code, "utf-8")
         command = [sys.executable, "-W", "error", "block.py"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
@@ -66,7 +66,7 @@ def test_each_command_runs(line: str, sandbox: Sandbox, tmp_path: Path) -> None:
         env=environment(sandbox),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def test_the_main_job_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
     )
     assert done.returncode == 0, done.stderr

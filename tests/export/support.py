@@ -87,7 +87,7 @@ def run(
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
         check=False,
         stdin=subprocess.DEVNULL,
         **more,

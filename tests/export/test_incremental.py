@@ -17,8 +17,6 @@ from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, manifest, records, run, serving
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def latest(dest: Path) -> dict[str, list[str]]:
     """The newest version of each conversation: the parts' names begin with the run."""
