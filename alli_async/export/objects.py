@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from ..errors import ConfigurationError, ExportError
+from ..errors import ConfigurationError
 from .destination import is_file
 from .lease import Lease
 from .store_errors import load_obstore, store_refusals
-from .stores import DirectoryStore, Store, refusals
+from .stores import DirectoryStore, Store, TakenError, refusals
 
 _LIKE = "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 # Of Azure's addresses some have a container before an @; elsewhere what stands there is a secret.
@@ -37,8 +37,9 @@ _SUFFIX = re.compile(r"(?:\.[a-z][a-z0-9]*)*$")
 _PIECE, _PIECES_AT_ONCE = 8 << 20, 2
 _READ = 1 << 20
 _READ_AT_ONCE = 16
-# Seconds that a request is tried for; a lock is not held without being renewed for much longer.
-_PATIENCE = 60
+# Seconds that a request is tried for, and how often it is sent again; a lock is not held without being renewed for
+# much longer. Whether a store can be reached at all is to be known sooner.
+_PATIENT, _HASTY = (60, 12), (10, 3)
 
 
 def local_path(dest: str | os.PathLike[str]) -> Path | None:
@@ -134,17 +135,18 @@ class ObjectStore:
 
     Args:
         url: Like `s3://bucket/prefix`.
+        patient: Whether a request is tried for a minute, not for ten seconds.
 
     Raises:
         ConfigurationError: It is not one that can be used, or obstore is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patient: bool = True) -> None:
         self._url = url.rstrip("/")
         self._api, _ = load_obstore()
         if is_file(Path(self._url)):
             raise ConfigurationError(f"dest: {url} is named like a file; in an object store it is a prefix")
-        self._objects = self._connect(_PATIENCE, 12)
+        self._objects = self._connect(*(_PATIENT if patient else _HASTY))
         self._lease: Lease | None = None
 
     def __str__(self) -> str:
@@ -172,8 +174,7 @@ class ObjectStore:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the prefix alone, by an object that is renewed; see `Lease`."""
-        # Whether it can be reached at all is to be known soon.
-        lease = Lease(self._connect(10, 3), self._url)
+        lease = Lease(self._connect(*_HASTY), self._url)
         lease.acquire()
         self._lease = lease
         try:
@@ -206,7 +207,7 @@ class ObjectStore:
             except errors.AlreadyExistsError:
                 # An answer may have been lost, and the request sent again: then it is ours that is there.
                 if self.read(name) != data:
-                    raise ExportError(f"cannot write {self._at(name)}: it is there already") from None
+                    raise TakenError(f"cannot write {self._at(name)}: it is there already") from None
 
     def names(self, folder: str) -> dict[str, int]:
         """The objects of a folder and their sizes."""

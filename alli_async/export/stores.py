@@ -21,6 +21,10 @@ class MissingError(ExportError):
     """There is no such file."""
 
 
+class TakenError(ExportError):
+    """A record is there already: somebody else was first."""
+
+
 class Sink(Protocol):
     """A part that is being written; it is nobody's until `commit` gives it a name."""
 
@@ -60,7 +64,10 @@ class Store(Protocol):
         Args:
             name: Of the record.
             data: What it says.
-            replace: Whether one that is there is replaced; else it is an error.
+            replace: Whether one that is there is replaced.
+
+        Raises:
+            TakenError: It is there, and is not to be replaced.
         """
         ...
 
@@ -69,7 +76,11 @@ class Store(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """A record."""
+        """A record.
+
+        Raises:
+            MissingError: It is not there.
+        """
         ...
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
@@ -183,7 +194,7 @@ class DirectoryStore:
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record the way a part is written."""
         if not replace and (self._root / name).exists():
-            raise ExportError(f"cannot write {self._root / name}: it is there already")
+            raise TakenError(f"cannot write {self._root / name}: it is there already")
         sink = self.sink(name)
         try:
             sink.write(data)

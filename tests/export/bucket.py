@@ -29,8 +29,8 @@ ENVIRONMENT = {
 _direct: dict[str, str] = {}
 
 # Of a method and a path, once for each request: None lets it through, "lost" lets it through without an answer,
-# a status is the answer in its place.
-Rule = Callable[[str, str], "int | str | None"]
+# a status is the answer in its place, as is a status with what an error says.
+Rule = Callable[[str, str], "int | str | tuple[int, str] | None"]
 
 
 @contextmanager
@@ -65,6 +65,12 @@ def objects(address: str) -> dict[str, bytes]:
 def put(address: str, name: str, data: bytes) -> None:
     bucket: Any = from_url(address, endpoint=_direct["endpoint"])
     obstore.put(bucket, name, data)
+
+
+def uploads() -> int:
+    """How many uploads in pieces were begun in the bucket, and neither completed nor ended."""
+    with urlopen(f"{_direct['endpoint']}/bucket?uploads", timeout=10) as answer:
+        return int(answer.read().count(b"<Upload>"))
 
 
 def fetched(address: str, folder: Path) -> Path:
@@ -127,6 +133,8 @@ class Front:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.method, request.raw_path))
         verdict = self.rule(request.method, request.raw_path)
+        if isinstance(verdict, tuple):
+            return web.Response(status=verdict[0], text=f"<Error>{verdict[1]}</Error>")
         if isinstance(verdict, int):
             code = {403: "AccessDenied", 503: "SlowDown"}.get(verdict, "InternalError")
             return web.Response(status=verdict, text=f"<Error><Code>{code}</Code></Error>")

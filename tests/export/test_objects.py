@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +31,8 @@ from alli_async.export.store_errors import store_refusals
 from alli_async.export.stores import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.bucket import ENVIRONMENT, Front, fetched, make_bucket, objects, put, s3
+from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put, uploads
 from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run
-
-NUMBERS = count(1)
-
-
-@pytest.fixture(scope="module")
-def between() -> Iterator[Front]:
-    with s3() as url, Front(url) as served:
-        make_bucket(url, "bucket")
-        yield served
-
-
-@pytest.fixture
-def front(between: Front, monkeypatch: pytest.MonkeyPatch) -> Front:
-    """What an export talks to; it lets everything through until it has a rule."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))]:
-        monkeypatch.delenv(name)
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
-    between.reset()
-    return between
-
-
-@pytest.fixture
-def dest(front: Front) -> str:
-    """An address where nothing is yet."""
-    return f"s3://bucket/a prefix/{next(NUMBERS)}"
 
 
 @pytest.fixture(scope="module")
@@ -497,7 +469,7 @@ def test_a_large_part_goes_up_in_pieces_and_is_not_seen_before_it_is_whole(
     dest: str, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PIECE", 5 << 20)
-    monkeypatch.setattr(module, "_PATIENCE", 1)
+    monkeypatch.setattr(module, "_PATIENT", (1, 12))
     data = random.Random(1).randbytes(12 << 20)
     store = open_store(dest)
 
@@ -512,9 +484,10 @@ def test_a_large_part_goes_up_in_pieces_and_is_not_seen_before_it_is_whole(
     front.rule = lambda method, path: 403 if method == "PUT" and "partNumber=2" in path else None
     with pytest.raises(ExportError, match="permission denied"):
         sent()
-    assert objects(dest) == {}
     front.rule = lambda *_: None
+    assert (objects(dest), uploads()) == ({}, 0)
     name = sent()
+    assert uploads() == 0
     assert sum("partNumber=" in path for _, path in front.asked) >= 3
     with store.open(name) as file:
         assert file.read() == data
@@ -551,10 +524,48 @@ def test_why_a_store_cannot_be_reached_is_said_in_a_line(
 def test_what_a_store_answers_is_said_in_a_line(
     dest: str, front: Front, status: int, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 1)
+    monkeypatch.setattr(module, "_PATIENT", (1, 12))
     front.rule = lambda *_: status
     with pytest.raises(ExportError, match=why):
         open_store(dest).read("x")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (
+            (400, "<Code>AuthorizationHeaderMalformed</Code><Message>the-secret-key</Message>"),
+            "the bucket is in another region (AWS_REGION), or elsewhere (400 AuthorizationHeaderMalformed)",
+        ),
+        ((301, "<Code>PermanentRedirect</Code>"), "the bucket is in another region (AWS_REGION), or elsewhere"),
+        (
+            (400, "<Code>ExpiredToken</Code><Token-0>the-secret-key</Token-0>"),
+            "the credentials have expired (400 ExpiredToken)",
+        ),
+        (
+            (403, "<Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>the-access-key</AWSAccessKeyId>"),
+            "permission denied (403 SignatureDoesNotMatch)",
+        ),
+        ((200, "<html>hello</html>"), "what answers there is no such store"),
+    ],
+)
+async def test_a_store_that_cannot_be_used_is_one_line_without_a_secret_before_anything_is_asked(
+    make_client: ClientFactory, front: Front, dest: str, answer: tuple[int, str], why: str
+) -> None:
+    front.rule = lambda *_: answer
+    async with Sandbox(conversations=1) as sandbox:
+        with pytest.raises(ExportError) as raised:
+            await export(make_client(sandbox), dest)
+        assert str(raised.value) == f"cannot write {dest}/_journal/lock: {why}"
+        assert sandbox.count() == 0
+
+
+def test_a_folder_that_may_not_be_listed_is_said_in_a_line(dest: str, front: Front) -> None:
+    front.rule = lambda *_: 403
+    with pytest.raises(
+        ExportError, match=r"^cannot read s3://\S+ \S+/_journal: permission denied \(403 AccessDen"
+    ):
+        open_store(dest).names("_journal")
 
 
 def test_a_disk_that_fails_below_an_upload_is_named_as_what_it_is() -> None:
