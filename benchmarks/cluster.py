@@ -48,7 +48,7 @@ def run(options: Options) -> Result:
     if find_spec("distributed") is None:
         sys.exit("benchmarks: not installed: distributed; pip install '.[dask]'")
     counts = _WORKERS[:3] if options.quick else _WORKERS
-    conversations = 1000 if options.quick else 5000
+    conversations = 1000 if options.quick else 30_000  # more shards than one worker walks at a time
     times = options.runs or (1 if options.quick else 3)
     runs: Runs = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder, Backend(conversations) as backend:

@@ -62,8 +62,8 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
     directory that was stopped, however, goes on when it is called again. Or it is an address in an object store,
     like s3://bucket/prefix, for what would be in the directory; credentials come from the environment.
 
-    With --dask, DEST is a directory that this machine and all workers share, and each worker has ALLI_API_KEY (or
-    ALLI_TOKEN) in its own environment.
+    With --dask, DEST is a directory that this machine and all workers share, or is in an object store; each worker
+    has ALLI_API_KEY (or ALLI_TOKEN), and the object store's credentials, in its own environment.
 
     The exit code is 3 when all was written but for what the report lists.
     """

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import chain, repeat
 from typing import Any
 
 import anyio.to_thread
@@ -21,13 +22,14 @@ from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError
 from .crew import Crew
 from .journal import Fate, Run
+from .messages import Receipt, Work
 from .parts import ShardWriter
 from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from .scheduler import Cluster, connected
-from .sharing import SESSION, SharedDirectory
-from .workers import Receipt, Work
+from .stores import Store
 
-_LOOK = 0.5
+# Seconds between two looks at the workers. The first comes as soon as they know how much they can do at a time.
+_FIRST_LOOK, _LOOK = 0.2, 0.5
 # Workers that one shard may lose, before it is believed that the shard is why.
 _LOSSES = 3
 # A record that a worker has written may be seen here a little later: ten seconds.
@@ -35,7 +37,7 @@ _LOOKS_FOR_RECORD = 20
 
 
 @asynccontextmanager
-async def gathering(cluster: Cluster, client: AlliClient, store: SharedDirectory) -> AsyncIterator[Crew]:
+async def gathering(cluster: Cluster, client: AlliClient, store: Store) -> AsyncIterator[Crew]:
     """The workers of a cluster, for as long as an export takes.
 
     Raises:
@@ -48,8 +50,7 @@ async def gathering(cluster: Cluster, client: AlliClient, store: SharedDirectory
             yield crew
         finally:
             with anyio.CancelScope(shield=True):
-                await crew.dismiss()
-                await anyio.to_thread.run_sync(store.remove, SESSION)
+                await crew.close()
 
 
 def _options(client: AlliClient) -> dict[str, Any]:
@@ -138,8 +139,8 @@ class ClusterRunner(Runner):
 
     async def _keep_looking(self) -> None:
         """Who has come and gone, what they have done, and what of it makes more work."""
-        while True:
-            await asyncio.sleep(_LOOK)
+        for pause in chain([_FIRST_LOOK], repeat(_LOOK)):
+            await asyncio.sleep(pause)
             for name in await self._crew.look(everyone=bool(self._waiting)):
                 await self._hear(name)
 

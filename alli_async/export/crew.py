@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -14,11 +15,12 @@ import anyio.to_thread
 from .._bulk.shards import Shard
 from ..errors import ConfigurationError, ExportError
 from .journal import Binding
-from .planning import AT_ONCE
-from .running import ExportProgress, add_traffic
+from .messages import Hello, Receipt, Told, Work
+from .running import AT_FIRST, ExportProgress, add_traffic
 from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
-from .sharing import SESSION, SharedDirectory, shares
-from .workers import Hello, Receipt, Told, Work, begin, change, join, leave, poll, write_shard
+from .sharing import SESSION, serves, shares
+from .stores import Store
+from .workers import begin, change, join, leave, poll, write_shard
 
 logger = logging.getLogger("alli_async")
 
@@ -33,7 +35,7 @@ class Member:
 
     Attributes:
         address: Its own, which is unique.
-        slots: Shards that it may do at a time: the threads it has.
+        at_once: Shards that it walks at a time, as it has told last; the threads it has are not the bound.
         part: Requests that it may have in flight, and send a second; None for no bound.
         shards: That it is doing.
         begun: Whether it has heard what is to be done.
@@ -41,9 +43,9 @@ class Member:
         gone: Set once it is lost.
     """
 
-    def __init__(self, address: str, slots: int) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self.slots = max(1, min(slots, AT_ONCE))
+        self.at_once = AT_FIRST
         self.part: Part = (0, None)
         self.shards = 0
         self.begun = False
@@ -65,7 +67,7 @@ class Crew:
     def __init__(
         self,
         scheduler: Scheduler,
-        store: SharedDirectory,
+        store: Store,
         options: dict[str, Any],
         max_concurrency: int,
         rate_limit: float | None,
@@ -119,12 +121,19 @@ class Crew:
             told = last.get(address)
             self._note_end(told.progress if isinstance(told, Told) else member.progress)
 
+    async def close(self) -> None:
+        """End all work, and let the destination go, if it was not taken over."""
+        await self.dismiss()
+        with contextlib.suppress(ExportError):  # the next export removes it
+            if await anyio.to_thread.run_sync(serves, self._store, self._session):
+                await anyio.to_thread.run_sync(self._store.remove, SESSION)
+
     # --- work ---------------------------------------------------------------------------------------------
 
     def free(self) -> Member | None:
         """The worker with most room for a shard, if any has some."""
         room = {
-            member: min(member.slots, member.part[0]) - member.shards
+            member: min(member.at_once, member.part[0]) - member.shards
             for member in self._members.values()
             if member.begun
         }
@@ -165,7 +174,7 @@ class Crew:
             ExportError: The scheduler does not answer, or there has been no worker for a minute.
         """
         present = await self._scheduler.present()
-        for address in self._members.keys() - present.keys():
+        for address in self._members.keys() - present:
             self._remove(self._members[address])
         await self._arrivals(present, strict=False)
         self._wait_for_somebody()
@@ -183,7 +192,7 @@ class Crew:
         for address, told in heard.items():
             member = self._members.get(address)
             if member is not None and isinstance(told, Told):
-                member.progress = told.progress
+                member.progress, member.at_once = told.progress, told.at_once
                 splits += told.splits
             elif member is not None and told is None:
                 self._remove(member)
@@ -191,13 +200,13 @@ class Crew:
 
     # --- who is there -------------------------------------------------------------------------------------
 
-    async def _arrivals(self, present: dict[str, int], *, strict: bool) -> None:
+    async def _arrivals(self, present: set[str], *, strict: bool) -> None:
         """Give places to those who have none."""
-        new = [address for address in present if address not in self._members and address not in self._refused]
+        new = sorted(present - self._members.keys() - self._refused)
         answers: dict[str, Any] = await self._scheduler.ask(join, self._hello, workers=new, seconds=PATIENT_ANSWER)
         for address, complaint in answers.items():
             if complaint is None:
-                self._members[address] = Member(address, present[address])
+                self._members[address] = Member(address)
             elif not isinstance(complaint, OSError):  # it is lost already, or asked again
                 self._complain(address, complaint, strict=strict)
 

@@ -30,7 +30,7 @@ from .planning import Prospect, check_project, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .scheduler import Cluster
-from .sharing import SESSION, SharedDirectory
+from .sharing import SESSION, open_shared
 from .single import export_file
 from .stores import Store
 
@@ -73,10 +73,11 @@ async def export(
             export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
         cluster: A `distributed.Client`, or a scheduler's address like `"tcp://scheduler:8786"`: its workers write
-            the shards, one for each thread they have at a time, within the client's `max_concurrency` and
-            `rate_limit` in all. They need `dest`, a directory, under the same path, and the key in their own
-            environment (`ALLI_API_KEY` or `ALLI_TOKEN`). What is one shard is written by this process: a small
-            list, and an incremental run.
+            the shards, each as many at a time as an export without them would, within the client's
+            `max_concurrency` and `rate_limit` in all. They need `dest`, a directory under the same path or an
+            object store, and in their own environment the key (`ALLI_API_KEY` or `ALLI_TOKEN`) and the object
+            store's credentials. What is one shard is written by this process: a small list, and an incremental
+            run.
         **filters: See `ConversationFilters`.
 
     Raises:
@@ -97,16 +98,12 @@ async def export(
         return await export_file(
             client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
-    if cluster is not None and path is None:
-        raise ConfigurationError(
-            "dest: the workers of a cluster write to a directory that they share, not to an object store"
-        )
-    store = open_store(dest) if cluster is None or path is None else SharedDirectory(path)
+    store = open_store(dest) if cluster is None else open_shared(dest)
     lock = store.lock()
     await anyio.to_thread.run_sync(lock.__enter__)
     try:
         job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
-        if not isinstance(store, SharedDirectory):
+        if cluster is None:
             return await job.run()
         async with gathering(cluster, client, store) as job.crew:
             return await job.run()

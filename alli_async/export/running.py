@@ -33,7 +33,7 @@ PROGRESS_SECONDS = 0.1
 _LEAST_CONCURRENCY = 16
 # Shards walked at a time to begin with: where requests wait for each other, more would only end later, all of
 # them, and less would be there after a kill. Another joins after so many seconds in which that was not so.
-_AT_FIRST, _JOINS_AFTER = 4, 0.01
+AT_FIRST, _JOINS_AFTER = 4, 0.01
 
 OnError = Literal["raise", "skip"]
 
@@ -64,6 +64,9 @@ class Runner:
         open_writer: Makes the writer of a shard's parts.
         on_error: `"raise"` ends the run at the first conversation that cannot be made whole.
         on_progress: Called some ten times a second.
+
+    Attributes:
+        at_once: Shards that are walked at a time, as far as there are so many.
     """
 
     def __init__(
@@ -88,7 +91,8 @@ class Runner:
         self._fillings: dict[str, Filling] = {}
         commits = run.ledger.commits.values()
         self._resumed = sum(each.conversations for each in commits), sum(each.chats for each in commits)
-        self._slots = asyncio.Semaphore(min(_AT_FIRST, AT_ONCE))
+        self.at_once = min(AT_FIRST, AT_ONCE)
+        self._slots = asyncio.Semaphore(self.at_once)
         self._group: asyncio.TaskGroup
 
     async def run(self) -> ExportProgress:
@@ -105,12 +109,12 @@ class Runner:
 
     async def _widen(self) -> None:
         """Let more shards join, as long as there is room for their requests."""
-        throttle, joined = self._session.throttle, _AT_FIRST
-        while joined < AT_ONCE:
+        throttle = self._session.throttle
+        while self.at_once < AT_ONCE:
             await asyncio.sleep(_JOINS_AFTER)
             if throttle.in_flight < throttle.allowance.limit / 2:
                 self._slots.release()
-                joined += 1
+                self.at_once += 1
 
     async def _do_all(self) -> ExportProgress:
         pending = self._run.ledger.pending
@@ -155,7 +159,7 @@ class Runner:
         async with self._slots:
             again: set[str] = set()
             while True:
-                filling = Filling(await anyio.to_thread.run_sync(self._open_writer, shard.name), again)
+                filling = Filling(await self._open(shard.name), again)
                 try:
                     await self._fill(shard, filling)
                 except Again as repeated:
@@ -165,6 +169,15 @@ class Runner:
                     return
                 finally:
                     filling.writer.discard()
+
+    async def _open(self, shard: str) -> ShardWriter:
+        """A writer; one that is there only after all was cancelled leaves nothing behind."""
+        opening = asyncio.ensure_future(anyio.to_thread.run_sync(self._open_writer, shard))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_discard)
+            raise
 
     async def _fill(self, shard: Shard, filling: Filling) -> None:
         began = time.monotonic()
@@ -271,6 +284,11 @@ class Runner:
             step *= 2
             at += step
         return shard, set()
+
+
+def _discard(opened: asyncio.Future[ShardWriter]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().discard()
 
 
 class _Dated(Struct, rename="camel"):

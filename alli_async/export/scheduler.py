@@ -51,10 +51,12 @@ async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
         with contextlib.suppress(Exception):
             await client.close()
         raise ConfigurationError(f"cluster: no scheduler at {address}: {_first_line(error)}") from None
+    scheduler = Scheduler(client)
     try:
-        yield Scheduler(client)
+        yield scheduler
     finally:
         await client.close()
+        await scheduler.forget()
 
 
 class Scheduler:
@@ -67,12 +69,19 @@ class Scheduler:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._address = str(client.scheduler.address)
+        self._awaited: set[asyncio.Task[Any]] = set()
+
+    async def forget(self) -> None:
+        """Wait for no task any more."""
+        for answer in self._awaited:
+            answer.cancel()
+        await asyncio.gather(*self._awaited, return_exceptions=True)
 
     def __str__(self) -> str:
         return self._address
 
-    async def present(self) -> dict[str, int]:
-        """The workers, by address, and how many threads each has.
+    async def present(self) -> set[str]:
+        """The addresses of the workers.
 
         Raises:
             ExportError: The scheduler is gone.
@@ -82,7 +91,7 @@ class Scheduler:
             raise ExportError(
                 f"the scheduler at {self} is gone; what was committed stays, and the same call goes on"
             )
-        return {address: worker["nthreads"] for address, worker in identity["workers"].items()}
+        return set(identity["workers"])
 
     async def ask(
         self, function: Callable[..., Any], *arguments: Any, workers: list[str], seconds: float = ANSWER
@@ -122,16 +131,22 @@ class Scheduler:
             await asyncio.sleep(GLANCE)
             return None
         future = self._client.submit(function, *arguments, key=key, **how)
-        answer, lost = asyncio.ensure_future(_outcome(future)), asyncio.ensure_future(gone.wait())
+        answer, lost = asyncio.create_task(_outcome(future)), asyncio.create_task(gone.wait())
+        # The client fetches results together: who cancels one cancels those of other workers. It ends by itself.
+        self._awaited.add(answer)
+        answer.add_done_callback(self._end)
         try:
             await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)
-            return answer.result() if answer.done() else None
+            return answer.result() if answer.done() and not answer.cancelled() else None
         except Exception as error:  # noqa: BLE001 - of the worker's making, or of the cluster's
             raise ExportError(f"worker {worker}: {type(error).__name__}: {error}") from None
         finally:
-            answer.cancel()
             lost.cancel()
             future.release()
+
+    def _end(self, answer: asyncio.Task[Any]) -> None:
+        self._awaited.discard(answer)
+        _ = answer.cancelled() or answer.exception()
 
     async def _answer(self, ask: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> Any:
         """What the scheduler answers; None when it does not, or is gone: it is not waited for then."""

@@ -10,15 +10,50 @@ from pathlib import Path
 from .._transport.allowance import Allowance
 from .._transport.throttle import Throttle
 from ..errors import ExportError
-from .stores import JOURNAL, PARTIAL, DirectoryStore, MissingError, refusals, sync_directory
+from .objects import ObjectStore, local_path
+from .stores import JOURNAL, PARTIAL, DirectoryStore, MissingError, Store, TakenError, refusals, sync_directory
 
 # Names the export that is under way. A worker whose own is another, or that finds none, commits nothing more.
 SESSION = f"{JOURNAL}/cluster.json"
 _DRAIN = 0.005
 
 
-class TakenError(ExportError):
-    """A record is there already: somebody else was first."""
+def open_shared(dest: str | os.PathLike[str], *, patient: bool = True) -> Store:
+    """A store that others write to at the same time: of those who create a record, one does. Nothing is sent yet.
+
+    Args:
+        dest: A directory's path, or an address like `s3://bucket/prefix`.
+        patient: Whether an object store that does not answer is asked for a minute, not for ten seconds.
+
+    Raises:
+        ConfigurationError: It is neither, or what it needs is not installed.
+    """
+    path = local_path(dest)
+    return SharedDirectory(path) if path is not None else ObjectStore(os.fspath(dest), patient=patient)
+
+
+def serves(store: Store, session: str) -> bool:
+    """Whether an export is under way in a store, and this is it."""
+    try:
+        return store.read(SESSION).strip() == session.encode()
+    except MissingError:
+        return False
+
+
+def prove(store: Store, session: str) -> None:
+    """See that the place is the one that the export writes to, and that it can be written to from here.
+
+    Raises:
+        ExportError: It is not, or cannot.
+    """
+    if not serves(store, session):
+        raise ExportError(
+            f"{store} is not the place that the export writes to; the destination must be storage that the "
+            "exporting process and all workers share: a directory under the same path, or one object store"
+        )
+    proof = f"{JOURNAL}/cluster-{secrets.token_hex(8)}.json"
+    store.put_record(proof, b"")
+    store.remove(proof)
 
 
 class SharedDirectory(DirectoryStore):
@@ -59,28 +94,6 @@ class SharedDirectory(DirectoryStore):
             if not path.samefile(own):
                 raise TakenError(f"cannot write {path}: it is there already") from None
         sync_directory(path.parent)
-
-    def serves(self, session: str) -> bool:
-        """Whether an export is under way here, and this is it."""
-        try:
-            return self.read(SESSION).strip() == session.encode()
-        except MissingError:
-            return False
-
-    def prove(self, session: str) -> None:
-        """See that the place is the one that the export writes to, and that it can be written to from here.
-
-        Raises:
-            ExportError: It is not, or cannot.
-        """
-        if not self.serves(session):
-            raise ExportError(
-                f"{self} is not the directory that the export writes to; the destination must be on storage that "
-                "this process and all workers share, under the same path"
-            )
-        proof = f"{JOURNAL}/cluster-{secrets.token_hex(8)}.json"
-        self.put_record(proof, b"")
-        self.remove(proof)
 
 
 class Share(Throttle):

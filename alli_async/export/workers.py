@@ -10,76 +10,26 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import anyio.to_thread
-from msgspec import Struct, field
 
 from .._bulk.shards import Shard
-from .._transport.filters import Filters
 from .._version import __version__
 from ..client import AlliClient
 from ..errors import AlliError, ConfigurationError, ExportError
 from .formats import check_installed, writer_of
-from .journal import Binding, Fate, Ledger, Plan, Run
-from .planning import AT_ONCE, check_project
-from .running import ExportProgress, OnError, Runner
-from .sharing import Share, SharedDirectory, TakenError
+from .journal import Fate, Ledger, Run
+from .messages import Hello, Receipt, Told, Work
+from .planning import check_project
+from .running import AT_FIRST, ExportProgress, Runner
+from .sharing import Share, open_shared, prove, serves
+from .stores import DirectoryStore, Store, TakenError
 
 # A worker that nobody has asked for so long is no more at work: the export's process is gone.
 _FORGOTTEN = 60.0
 _WATCH = 0.5
-
-
-class Hello(Struct, frozen=True, kw_only=True):
-    """What a worker is told of an export at first. It holds no key.
-
-    Attributes:
-        session: What the destination's journal says too.
-        place: The destination.
-        options: Of the worker's client.
-    """
-
-    session: str
-    place: str
-    binding: Binding
-    options: dict[str, Any]
-    sdk_version: str = __version__
-
-
-class Work(Struct, frozen=True, kw_only=True):
-    """What is to be done."""
-
-    plan: Plan
-    filters: Filters
-    on_error: OnError
-
-
-class Receipt(Struct, frozen=True, kw_only=True):
-    """What became of a task; of the shard itself the journal tells.
-
-    Attributes:
-        told: The shards whose fates are in the journal: those it was split into, and at last the one written.
-        error: What ended it.
-        seated: Whether the worker had a place in the export; without one it did nothing.
-    """
-
-    told: list[str] = field(default_factory=list)
-    error: AlliError | None = None
-    seated: bool = True
-
-
-class Told(Struct, frozen=True, kw_only=True):
-    """What a worker has done so far.
-
-    Attributes:
-        progress: Conversations and chats of the shards under way; requests since the beginning.
-        splits: The shards that it has split.
-    """
-
-    progress: ExportProgress
-    splits: list[str]
 
 
 class _SupersededError(ExportError):
@@ -92,16 +42,18 @@ class ShardRunner(Runner):
     def __init__(self, seat: Seat, work: Work) -> None:
         self._seat = seat
         hello, store, number = seat.hello, seat.store, work.plan.run
+        # In an object store they are in any case.
+        unique = isinstance(store, DirectoryStore)
         super().__init__(
             seat.session,
             work.filters,
             Run(store, Ledger(work.plan)),
-            lambda shard: writer_of(hello.binding, store, number, shard, unique=True),
+            lambda shard: writer_of(hello.binding, store, number, shard, unique=unique),
             on_error=work.on_error,
             on_progress=None,
         )
-        self._slots = asyncio.Semaphore(AT_ONCE)
         self.splits: list[str] = []
+        self.widening: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
         """See that the server knows the project, by this worker's key."""
@@ -113,6 +65,7 @@ class ShardRunner(Runner):
 
         Gives the names of the shards whose fates are in the journal now, in their order.
         """
+        self.widening = self.widening or asyncio.create_task(self._widen())
         told: list[str] = []
         while True:
             fate = await anyio.to_thread.run_sync(self._run.fate_of, shard.name)
@@ -133,7 +86,7 @@ class ShardRunner(Runner):
     def _write(self, fate: Fate) -> None:
         store = self._seat.store
         try:
-            if not store.serves(self._seat.hello.session):
+            if not serves(store, self._seat.hello.session):
                 raise _SupersededError(f"{store}: this export has ended, or another goes on with it")
             self._run.write(fate)
         except (TakenError, _SupersededError):
@@ -148,7 +101,7 @@ class ShardRunner(Runner):
 class Seat:
     """A worker's place in an export."""
 
-    def __init__(self, hello: Hello, store: SharedDirectory, client: AlliClient, worker: Any) -> None:
+    def __init__(self, hello: Hello, store: Store, client: AlliClient, worker: Any) -> None:
         self.hello = hello
         self.store = store
         self._client = client
@@ -157,14 +110,15 @@ class Seat:
         self.session = replace(client.conversations._session, throttle=self.share)
         self.runner: ShardRunner | None = None
         self.seen = time.monotonic()
+        self.loop = asyncio.get_running_loop()
+        self._left = False
         self._tasks: set[asyncio.Task[list[str]]] = set()
         self._watching = asyncio.create_task(self._watch())
 
     async def write(self, shard: Shard) -> Receipt:
         """Do a shard."""
-        if self.runner is None:
+        if self.runner is None or self._left:
             return Receipt(seated=False)
-        # In a task of its own: the cluster's is not ours to cancel.
         task = asyncio.create_task(self.runner.write(shard))
         self._tasks.add(task)
         try:
@@ -179,12 +133,21 @@ class Seat:
     async def leave(self) -> None:
         """End all work, and close the client."""
         _SEATS.pop((self.hello.session, self._worker.address), None)
+        self._left = True
         if asyncio.current_task() is not self._watching:
             self._watching.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.runner is not None and self.runner.widening is not None:
+            self.runner.widening.cancel()
         await self._client.aclose()
+
+    def told(self) -> Told:
+        """What was done here so far."""
+        if self.runner is None:
+            return Told(progress=ExportProgress(), splits=[], at_once=AT_FIRST)
+        return Told(progress=self.runner.progress(), splits=self.runner.splits, at_once=self.runner.at_once)
 
     async def _watch(self) -> None:
         while self._is_wanted():  # noqa: ASYNC110 - neither tells that it goes
@@ -207,14 +170,18 @@ async def join(hello: Hello, dask_worker: Any) -> str | None:
             raise ConfigurationError(f"it has alli_async {__version__}, not {hello.sdk_version}; install the same")
         check_installed(hello.binding.format, hello.binding.compression)
         client = _client(hello)
-        store = SharedDirectory(Path(hello.place))
-        await anyio.to_thread.run_sync(store.prove, hello.session)
+        store = await anyio.to_thread.run_sync(_open, hello)
     except AlliError as error:
         return error.message
     if (before := _SEATS.get((hello.session, dask_worker.address))) is not None:
         await before.leave()  # it was given in an answer that came too late
     _SEATS[hello.session, dask_worker.address] = Seat(hello, store, client, dask_worker)
     return None
+
+
+def _open(hello: Hello) -> Store:
+    prove(open_shared(hello.place, patient=False), hello.session)
+    return open_shared(hello.place)
 
 
 def _client(hello: Hello) -> AlliClient:
@@ -233,7 +200,7 @@ async def begin(session: str, work: Work, dask_worker: Any) -> str | None:
     """
     if (seat := _SEATS.get((session, dask_worker.address))) is None:
         return "it has no place in the export any more"
-    seat.runner = ShardRunner(seat, work)
+    seat.runner = seat.runner or ShardRunner(seat, work)
     try:
         await seat.runner.check()
     except AlliError as error:
@@ -253,9 +220,7 @@ async def poll(session: str, dask_worker: Any) -> Told | None:
     if seat is None:
         return None
     seat.seen = time.monotonic()
-    if seat.runner is None:
-        return Told(progress=ExportProgress(), splits=[])
-    return Told(progress=seat.runner.progress(), splits=seat.runner.splits)
+    return seat.told()
 
 
 async def leave(session: str, dask_worker: Any) -> Told | None:
@@ -264,10 +229,17 @@ async def leave(session: str, dask_worker: Any) -> Told | None:
     if seat is None:
         return None
     await seat.leave()
-    return None if seat.runner is None else Told(progress=seat.runner.progress(), splits=seat.runner.splits)
+    return seat.told()
 
 
-async def write_shard(session: str, address: str, shard: Shard) -> Receipt:
-    """The task: one shard, on the worker that it was given to."""
+def write_shard(session: str, address: str, shard: Shard) -> Receipt:
+    """The task: one shard, on the worker that it was given to.
+
+    The work is done on the worker's event loop. The thread only waits for it, and gives up its place among the
+    worker's threads: so as many shards are walked at a time as the requests in flight allow.
+    """
     seat = _SEATS.get((session, address))
-    return Receipt(seated=False) if seat is None else await seat.write(shard)
+    if seat is None:
+        return Receipt(seated=False)
+    import_module("distributed").secede()
+    return asyncio.run_coroutine_threadsafe(seat.write(shard), seat.loop).result()

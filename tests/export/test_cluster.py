@@ -9,9 +9,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +18,25 @@ import pytest
 
 from alli_async import AuthenticationError, ConfigurationError, ExportError
 from alli_async._bulk.shards import Shard
-from alli_async._transport.filters import Filters
 from alli_async._transport.throttle import Throttle
-from alli_async.export import ExportProgress, cluster, crew, export, running, scheduler, workers
-from alli_async.export.journal import Binding, Run, load_runs
-from alli_async.export.planning import prospect
+from alli_async.export import ExportProgress, cluster, crew, export, planning, running, scheduler, workers
+from alli_async.export.messages import Hello, Receipt
 from alli_async.export.scheduler import connected
 from alli_async.export.sharing import SESSION, Share, SharedDirectory, TakenError, shares
-from alli_async.export.workers import Hello, Receipt, Seat, Work
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import COMMAND, chats_by_id, environment, manifest
+from tests.export.clusters import LINES, Worker, local, once, seated, served, truth
+from tests.export.support import chats_by_id, environment, manifest
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-pytestmark = pytest.mark.timeout(60)
-
-LINES = Binding(format="jsonl", compression="gzip", filters=[])
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("small_and_quick")]
 
 
-@pytest.fixture(autouse=True)
-def no_seats_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_SEATS", {})
-
-
-@asynccontextmanager
-async def served(monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[Sandbox]:
-    """A sandbox, whose key this process has in its environment, and so have workers in it."""
-    async with Sandbox(**options) as sandbox:
-        monkeypatch.setenv("ALLI_API_KEY", sandbox.api_key)
-        yield sandbox
-
-
-def local(workers: int = 2, *, protocol: str = "inproc", **options: Any) -> Any:
-    """A cluster of workers in this process and on its event loop."""
-    options.setdefault("processes", False)
-    return distributed.LocalCluster(
-        n_workers=workers,
-        threads_per_worker=2,
-        asynchronous=True,
-        protocol=protocol,
-        host=None if protocol == "inproc" else "127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=False,
-        **options,
-    )
-
-
-def truth(sandbox: Sandbox) -> dict[str, list[str]]:
-    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
-
-
-def once(when: Callable[[ExportProgress], bool], what: Callable[[], Any]) -> Callable[[ExportProgress], None]:
-    """A listener to the progress that does something once."""
-    done = False
-
-    def told(progress: ExportProgress) -> None:
-        nonlocal done
-        if not done and when(progress):
-            done = True
-            what()
-
-    return told
+# The command, with shards as small as those of this process.
+SMALL = "from alli_async.export import planning; planning._LEAST = 25; from alli_async.cli import main; main()"
+SMALL_COMMAND = [sys.executable, "-c", SMALL]
 
 
 # --- it is an export like any other -----------------------------------------------------------------------
@@ -92,18 +46,33 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[ExportProgress] = []
-    async with served(monkeypatch, conversations=1500) as sandbox, local() as made:
+    async with served(monkeypatch, conversations=400) as sandbox, local() as made:
         client = make_client(sandbox)
         report = await export(client, tmp_path / "all", cluster=made.scheduler_address, on_progress=told.append)
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
         assert report.requests == sandbox.count()
     written = manifest(tmp_path / "all")
-    assert report.conversations == written["conversations"] == told[-1].conversations == 1500
+    assert report.conversations == written["conversations"] == told[-1].conversations == 400
     assert report.chats == written["chats"] == told[-1].chats
     assert told[-1].shards == told[-1].shards_done == len(written["parts"])
     assert not list(tmp_path.rglob(".*"))
     assert not (tmp_path / "all" / SESSION).exists()
     assert not workers._SEATS
+
+
+async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_export_without_it(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+    async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
+
+        def told(_: ExportProgress) -> None:
+            at_once.extend(len(seat.runner._walks) for seat in workers._SEATS.values() if seat.runner)
+
+        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    assert max(at_once) > running.AT_FIRST
+    manifest(tmp_path)
 
 
 async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_as_lines(
@@ -123,7 +92,7 @@ async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_a
         )
         return distributed.Client(made)
 
-    async with served(monkeypatch, conversations=800) as sandbox:
+    async with served(monkeypatch, conversations=200) as sandbox:
         client = await asyncio.to_thread(start)
         try:
             report = await export(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
@@ -140,9 +109,10 @@ async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_a
 async def test_a_dense_shard_is_split_by_its_worker_and_the_rest_handed_to_others(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_DENSE", 120), ("_AHEAD", 60), ("ROWS", 60)):
+    monkeypatch.setattr(planning, "_LEAST", 300)
+    for name, value in (("_DENSE", 80), ("_AHEAD", 40), ("ROWS", 40)):
         monkeypatch.setattr(running, name, value)
-    async with served(monkeypatch, conversations=900, latency=0.01) as sandbox, local() as made:
+    async with served(monkeypatch, conversations=600, latency=0.01) as sandbox, local() as made:
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert chats_by_id(tmp_path) == truth(sandbox)
     fates = [json.loads(path.read_text()) for path in (tmp_path / "_journal").glob("run-*-shard-*.json")]
@@ -154,7 +124,7 @@ async def test_all_workers_together_keep_to_what_may_be_in_flight(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
-        served(monkeypatch, conversations=1200, latency=0.01, max_in_flight=5) as sandbox,
+        served(monkeypatch, conversations=400, latency=0.01, max_in_flight=5) as sandbox,
         local(1) as made,
     ):
         client = make_client(sandbox, max_concurrency=5)
@@ -192,11 +162,12 @@ async def test_a_share_that_shrinks_waits_for_what_is_in_flight_and_one_that_gro
 # --- workers come and go ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_a_worker_that_joins_is_given_work(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
-    async with served(monkeypatch, conversations=1800, latency=0.08) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
         more = once(lambda told: told.shards_done > 0, lambda: made.scale(2))
 
         def told(progress: ExportProgress) -> None:
@@ -211,20 +182,20 @@ async def test_a_worker_that_joins_is_given_work(
 
 @pytest.mark.timeout(90)
 async def test_a_worker_that_is_killed_costs_only_what_it_had_not_committed(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Any
 ) -> None:
     async with (
-        served(monkeypatch, conversations=2000, latency=0.02) as sandbox,
-        local(2, protocol="tcp", processes=True) as made,
-        distributed.Client(made, asynchronous=True, set_as_default=False) as client,
+        served(monkeypatch, conversations=400, latency=0.05) as sandbox,
+        distributed.Client(processes.scheduler_address, asynchronous=True, set_as_default=False) as client,
     ):
+        await client.wait_for_workers(2)
         victim, *_ = (await client.run(os.getpid)).values()
-        kill = once(lambda told: told.shards_done > 1, lambda: os.kill(victim, signal.SIGKILL))
+        kill = once(lambda told: told.conversations > 50, lambda: os.kill(victim, signal.SIGKILL))
         report = await export(make_client(sandbox), tmp_path, cluster=client, on_progress=kill)
         assert chats_by_id(tmp_path) == truth(sandbox)
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
-    assert report.conversations == manifest(tmp_path)["conversations"] == 2000
+    assert report.conversations == manifest(tmp_path)["conversations"] == 400
 
 
 # Instead of a task, and found by their names: what a task gives whose worker is lost, one that tells of what is
@@ -245,8 +216,8 @@ async def failing(session: str, address: str, shard: Shard) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (lost, r"shard 0000.: 4 workers were lost while they wrote it"),
-        (boasting, r"shard 0000.: a worker has told of it, but its record is not to be seen here"),
+        (lost, r"shard 000..: 4 workers were lost while they wrote it"),
+        (boasting, r"shard 000..: a worker has told of it, but its record is not to be seen here"),
         (failing, r"worker inproc://.*: MemoryError: it is full"),
     ],
 )
@@ -255,7 +226,7 @@ async def test_what_would_not_end_or_is_not_foreseen_ends_the_export(
 ) -> None:
     monkeypatch.setattr(crew, "write_shard", task)
     monkeypatch.setattr(cluster, "_LOOKS_FOR_RECORD", 1)
-    async with served(monkeypatch, conversations=600) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         with pytest.raises(ExportError, match=message):
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
     assert not workers._SEATS
@@ -265,24 +236,25 @@ async def test_a_worker_that_has_lost_its_place_takes_it_again(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaving: list[Any] = []
-    async with served(monkeypatch, conversations=1500, latency=0.02) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
 
         def leave() -> None:
             leaving.extend(asyncio.ensure_future(seat.leave()) for seat in workers._SEATS.values())
 
-        told = once(lambda told: told.shards_done > 0, leave)
+        told = once(lambda told: told.conversations > 50, leave)
         report = await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         await asyncio.gather(*leaving)
         assert chats_by_id(tmp_path) == truth(sandbox)
     assert len(leaving) == 1
-    assert report.conversations == manifest(tmp_path)["conversations"] == 1500
+    assert report.conversations == manifest(tmp_path)["conversations"] == 400
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_when_the_last_worker_is_gone_the_export_ends_after_some_patience(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crew, "_PATIENCE", 0.5)
-    async with served(monkeypatch, conversations=1500, latency=0.02) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.02) as sandbox, local(1) as made:
         gone = once(lambda told: told.shards_done > 0, lambda: made.scale(0))
         with pytest.raises(ExportError, match="has no worker left; what was committed stays"):
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=gone)
@@ -290,10 +262,11 @@ async def test_when_the_last_worker_is_gone_the_export_ends_after_some_patience(
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_done(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=2400, latency=0.02) as sandbox:
+    async with served(monkeypatch, conversations=400, latency=0.02) as sandbox:
         async with local(1, protocol="tcp") as made:
             end = once(
                 lambda told: told.shards_done > 0,
@@ -311,18 +284,18 @@ async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_
     manifest(tmp_path)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_worker_writes_for_the_first(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest = tmp_path / "all"
     async with (
-        served(monkeypatch, conversations=2000, latency=0.05) as sandbox,
+        served(monkeypatch, conversations=400, latency=0.03) as sandbox,
         local(2, protocol="tcp") as made,
     ):
         variables = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
         process = await asyncio.create_subprocess_exec(
-            *COMMAND, "export", str(dest), "--dask", made.scheduler_address,
+            *SMALL_COMMAND, "export", str(dest), "--dask", made.scheduler_address,
             env=environment(variables),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -345,16 +318,16 @@ async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_work
 
 
 async def test_the_command_exports_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with served(monkeypatch, conversations=800) as sandbox, local(2, protocol="tcp") as made:
+    async with served(monkeypatch, conversations=200) as sandbox, local(2, protocol="tcp") as made:
         process = await asyncio.create_subprocess_exec(
-            *COMMAND, "export", str(tmp_path / "all"), "--dask", made.scheduler_address, "--json",
+            *SMALL_COMMAND, "export", str(tmp_path / "all"), "--dask", made.scheduler_address, "--json",
             env=environment({"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )  # fmt: skip
         printed, complaint = await process.communicate()
         assert process.returncode == 0, complaint
-        assert json.loads(printed)["conversations"] == 800
+        assert json.loads(printed)["conversations"] == 200
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
 
 
@@ -387,39 +360,11 @@ def test_a_link_whose_answer_was_lost_and_that_was_asked_for_again_is_no_loss(
     assert store.read("_journal/one.json") == b"first"
 
 
-class Worker:
-    """What is asked of a worker."""
-
-    status = distributed.Status.running
-
-    def __init__(self, number: int) -> None:
-        self.address = f"worker-{number}"
-
-
-async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: Path, session: str, count: int) -> list[Any]:
-    """Places in an export, of workers that nobody drives, and what is to be done."""
-    store = SharedDirectory(dest)
-    store.put_record(SESSION, session.encode(), replace=True)
-    runs = load_runs(store)
-    if not runs:
-        plan = (await prospect(make_client(sandbox).conversations._session, Filters(()))).plan
-        runs = [Run.begin(store, plan)]
-    work = Work(plan=runs[0].plan, filters=Filters(()), on_error="skip")
-    hello = Hello(session=session, place=str(dest), binding=LINES, options={})
-    found = []
-    for number in range(count):
-        seat = Seat(hello, store, make_client(sandbox), Worker(number))
-        await seat.share.change(32, None)
-        seat.runner = workers.ShardRunner(seat, work)
-        found.append(seat)
-    return found
-
-
 async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    async with Sandbox(conversations=600, latency=0.005) as sandbox:
-        seats = await seated(sandbox, make_client, tmp_path, "the-session", 2)
+    async with Sandbox(conversations=200, latency=0.005) as sandbox:
+        seats = await seated(sandbox, make_client, str(tmp_path), "the-session", 2)
         shard = seats[0].runner._run.plan.shards[0]
         receipts = await asyncio.gather(*(seat.write(shard) for seat in seats))
         assert [receipt.told for receipt in receipts] == [["00000"], ["00000"]]
@@ -432,14 +377,14 @@ async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
         assert (await seats[0].write(shard)).told == ["00000"]
         assert sandbox.count() == asked
         await asyncio.gather(*(seat.leave() for seat in seats))
-        assert (await seats[0].write(shard)).seated is True
+        assert (await seats[0].write(shard)).seated is False
 
 
 async def test_a_worker_whose_export_was_taken_over_commits_nothing(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    async with Sandbox(conversations=600) as sandbox:
-        (seat,) = await seated(sandbox, make_client, tmp_path, "the-first", 1)
+    async with Sandbox(conversations=200) as sandbox:
+        (seat,) = await seated(sandbox, make_client, str(tmp_path), "the-first", 1)
         SharedDirectory(tmp_path).put_record(SESSION, b"the-second", replace=True)
         receipt = await seat.write(seat.runner._run.plan.shards[0])
         assert "another goes on with it" in str(receipt.error)
@@ -448,23 +393,51 @@ async def test_a_worker_whose_export_was_taken_over_commits_nothing(
         await seat.leave()
 
 
+async def test_a_part_that_is_begun_only_after_its_worker_has_left_is_not_left_behind(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=200) as sandbox:
+        (seat,) = await seated(sandbox, make_client, str(tmp_path), "the-session", 1)
+        open_writer = seat.runner._open_writer
+        asked, go_on, opened = threading.Event(), threading.Event(), threading.Event()
+
+        def open_late(shard: str) -> Any:
+            asked.set()
+            go_on.wait(10)
+            writer = open_writer(shard)
+            opened.set()
+            return writer
+
+        seat.runner._open_writer = open_late
+        writing = asyncio.create_task(seat.write(seat.runner._run.plan.shards[0]))
+        assert await asyncio.to_thread(asked.wait, 10)
+        await seat.leave()
+        assert (await writing).seated is False
+        go_on.set()
+        assert await asyncio.to_thread(opened.wait, 10)
+        ends = time.monotonic() + 10
+        while list((tmp_path / "conversations").iterdir()) and time.monotonic() < ends:
+            await asyncio.sleep(0.01)
+        assert list((tmp_path / "conversations").iterdir()) == []
+
+
 # --- what is asked of workers -----------------------------------------------------------------------------
 
 
 async def test_a_destination_that_is_not_shared_is_refused_before_anything_is_sent(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Any
 ) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     async with (
-        served(monkeypatch, conversations=300) as sandbox,
-        local(1, protocol="tcp", processes=True) as made,
-        distributed.Client(made, asynchronous=True, set_as_default=False) as client,
+        served(monkeypatch, conversations=200) as sandbox,
+        distributed.Client(processes.scheduler_address, asynchronous=True, set_as_default=False) as client,
     ):
+        await client.wait_for_workers(2)
         await client.run(os.chdir, str(tmp_path / "there"))
         # The same name of two directories, as on two machines.
-        with pytest.raises(ConfigurationError, match=r"cluster: worker tcp://.*/cwd/all is not the directory"):
+        with pytest.raises(ConfigurationError, match=r"cluster: worker tcp://.*/cwd/all is not the place"):
             await export(make_client(sandbox), "/proc/self/cwd/all", cluster=client)
         assert sandbox.count() == 0
     assert not (tmp_path / "there" / "all").exists()
@@ -473,7 +446,7 @@ async def test_a_destination_that_is_not_shared_is_refused_before_anything_is_se
 async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=300) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         monkeypatch.delenv("ALLI_API_KEY")
         with pytest.raises(ConfigurationError, match=r"cluster: worker inproc://.*: no key: set ALLI_API_KEY"):
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
@@ -483,7 +456,7 @@ async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
 async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_is_fetched(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=600) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         monkeypatch.setenv("ALLI_API_KEY", "not-the-key")
         with pytest.raises(ConfigurationError, match="cluster: worker inproc://") as caught:
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
@@ -491,10 +464,11 @@ async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_i
     assert not (tmp_path / "conversations").exists()
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_what_a_worker_meets_is_raised_as_what_it_was(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=3000, latency=0.02) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.02) as sandbox, local(1) as made:
         answer = Fault("status", status=403, body=b'{"type":"APIError","code":7001,"message":"invalid key"}')
         refuse = once(
             lambda told: told.shards_done > 1, lambda: sandbox.script("listConversations", [answer] * 500)
@@ -510,7 +484,7 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     held: list[bytes] = []
-    async with served(monkeypatch, conversations=1500, latency=0.01) as sandbox, local() as made:
+    async with served(monkeypatch, conversations=400, latency=0.01) as sandbox, local() as made:
         caplog.set_level("DEBUG")
 
         def look(progress: ExportProgress) -> None:
@@ -531,6 +505,7 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize(
     ("key", "message"), [("", "is left aside: no key"), ("not-the-key", "is left aside: 403: Invalid API key")]
 )
@@ -542,7 +517,7 @@ async def test_a_worker_that_joins_and_cannot_work_is_left_aside(
     key: str,
     message: str,
 ) -> None:
-    async with served(monkeypatch, conversations=2000, latency=0.03) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
 
         def join_without_the_key() -> None:
             monkeypatch.setenv("ALLI_API_KEY", key)
@@ -570,13 +545,13 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
     await workers.change("one", {"worker-1": (1, None)}, Worker(1))
     work: Any = None
     assert await workers.begin("one", work, Worker(1)) == "it has no place in the export any more"
-    assert await workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
+    assert workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
     # Asked twice, since the answer was late, it has one place.
     assert await workers.join(hello, Worker(1)) is None
     assert await workers.join(hello, Worker(1)) is None
-    assert await workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
+    assert await workers._SEATS["one", "worker-1"].write(Shard(name="0")) == Receipt(seated=False)
     assert len(workers._SEATS) == 1
-    assert await workers.leave("one", Worker(1)) is None
+    assert (await workers.leave("one", Worker(1))).progress == ExportProgress()
     assert not workers._SEATS
 
 
@@ -588,6 +563,35 @@ async def test_a_connection_that_was_closed_loses_tasks_and_says_that_the_schedu
             assert await scheduler.ask(lost, workers=["worker"]) == {}
             with pytest.raises(ExportError, match=r"the scheduler at inproc://.* is gone"):
                 await scheduler.present()
+
+
+async def quick() -> str:
+    return "done"
+
+
+async def test_a_worker_that_is_lost_while_results_are_fetched_takes_no_other_workers_result_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with local(1) as made, connected(made.scheduler_address) as scheduler:
+        client, gone, going = scheduler._client, asyncio.Event(), asyncio.Event()
+        fetch = client._gather_remote
+
+        async def fetch_late(*how: Any) -> Any:
+            await going.wait()
+            return await fetch(*how)
+
+        monkeypatch.setattr(client, "_gather_remote", fetch_late)
+        (worker,) = await scheduler.present()
+        first = asyncio.create_task(scheduler.run(worker, gone, "one", quick))
+        second = asyncio.create_task(scheduler.run(worker, asyncio.Event(), "two", quick))
+        while [each.status for each in client.futures.values()] != ["finished"] * 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        gone.set()
+        assert await first is None
+        going.set()
+        assert await asyncio.wait_for(second, 10) == "done"
+    assert not scheduler._awaited
 
 
 # --- what is refused --------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""What the tests of clusters share: a server whose key workers have, and workers in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from alli_async._transport.filters import Filters
+from alli_async.export import ExportProgress, workers
+from alli_async.export.journal import Binding, Run, load_runs
+from alli_async.export.messages import Hello, Work
+from alli_async.export.planning import prospect
+from alli_async.export.sharing import SESSION, open_shared
+from alli_async.export.workers import Seat
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+
+distributed = pytest.importorskip("distributed")
+
+LINES = Binding(format="jsonl", compression="gzip", filters=[])
+
+
+@asynccontextmanager
+async def served(monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[Sandbox]:
+    """A sandbox, whose key this process has in its environment, and so have workers in it."""
+    async with Sandbox(**options) as sandbox:
+        monkeypatch.setenv("ALLI_API_KEY", sandbox.api_key)
+        yield sandbox
+
+
+def local(workers: int = 2, *, protocol: str = "inproc") -> Any:
+    """A cluster of workers of one thread each, in this process and on its event loop."""
+    return distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=False,
+        asynchronous=True,
+        protocol=protocol,
+        host=None if protocol == "inproc" else "127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=False,
+    )
+
+
+def truth(sandbox: Sandbox) -> dict[str, list[str]]:
+    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+def once(when: Callable[[ExportProgress], bool], what: Callable[[], Any]) -> Callable[[ExportProgress], None]:
+    """A listener to the progress that does something once."""
+    done = False
+
+    def told(progress: ExportProgress) -> None:
+        nonlocal done
+        if not done and when(progress):
+            done = True
+            what()
+
+    return told
+
+
+class Worker:
+    """What is asked of a worker."""
+
+    status = distributed.Status.running
+
+    def __init__(self, number: int) -> None:
+        self.address = f"worker-{number}"
+
+
+async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, session: str, count: int) -> list[Any]:
+    """Places in an export, of workers that nobody drives, and what is to be done."""
+    store = open_shared(dest)
+    store.put_record(SESSION, session.encode(), replace=True)
+    runs = load_runs(store)
+    if not runs:
+        plan = (await prospect(make_client(sandbox).conversations._session, Filters(()))).plan
+        runs = [Run.begin(store, plan)]
+    work = Work(plan=runs[0].plan, filters=Filters(()), on_error="skip")
+    hello = Hello(session=session, place=dest, binding=LINES, options={})
+    found = []
+    for number in range(count):
+        seat = Seat(hello, open_shared(dest), make_client(sandbox), Worker(number))
+        await seat.share.change(32, None)
+        seat.runner = workers.ShardRunner(seat, work)
+        found.append(seat)
+    return found
