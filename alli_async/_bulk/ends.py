@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .._transport import wire
 from .._transport.filters import Filters
 from ..errors import BadRequestError
 from ..models import Order, in_milliseconds
+from .listing import Listing
 from .offsets import cursor_at
 from .pages import MAX_PAGE_SIZE, Row
 from .tasks import concurrently
-
-if TYPE_CHECKING:
-    from .listing import Listing
 
 # In seconds: a day that no conversation began before, and one that none begins after.
 LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
