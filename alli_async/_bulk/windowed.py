@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import BadRequestError
 from ..models import Order
-from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end
+from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end, walk_head
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
@@ -227,25 +227,10 @@ class Windows:
     # --- conversations without chats ----------------------------------------------------------------------
 
     async def _head(self, pages: list[Any], order: Order) -> None:
-        """Where they stand at this end of the list: all of them, up to the first that has chats.
-
-        One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
-        an offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
-        """
+        """Those of an end that begins with them."""
         await self._sure.wait()
-        fetch = self._listing.fetch(order)
-        page, unseen = pages[-1], 1
-        while unseen and pages[0].conversations[0].last_chat_time is None:
-            unseen = walked = 0
-            async with aclosing(after(page, fetch)) as more:
-                async for each in more:
-                    walked += 1
-                    unseen += await self._give_chatless(each.conversations)
-                    if each.conversations and each.conversations[-1].last_chat_time is not None:
-                        break
-            if walked == 1 and page is pages[0]:
-                return
-            page = await fetch(None)
+        if pages[0].conversations[0].last_chat_time is None:
+            await walk_head(self._listing.fetch(order), pages, self._give_chatless)
 
     async def _give_chatless(self, rows: Sequence[Row]) -> int:
         chatless = [row for row in rows if row.last_chat_time is None and row.id not in self._before]
