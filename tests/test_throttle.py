@@ -388,6 +388,14 @@ def test_a_server_that_takes_one_or_two_a_second_is_not_hammered(
     assert server.share_refused < refused
 
 
+@pytest.mark.parametrize(("pause", "used"), [(0, 0.85), (1, 0.7)])
+def test_a_server_that_lets_no_burst_through_is_used_too(pause: float, used: float) -> None:
+    server = Simulated(rate=300, burst=1, pause=pause)
+    server.run(120)
+    assert server.per_second(0, 120) > used * 300
+    assert server.share_refused < 0.02
+
+
 @pytest.mark.parametrize("pause", [0, 1])
 def test_an_allowance_in_flight_is_used_and_hardly_overrun(pause: float) -> None:
     server = Simulated(places=8, pause=pause)

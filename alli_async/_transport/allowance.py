@@ -90,7 +90,8 @@ class Allowance:
                 the same round.
         """
         if fresh:
-            self._crowded = in_flight + 1 >= self.limit
+            # What a pace held back a moment ago was no crowd, however many were under way.
+            self._crowded = in_flight + 1 >= self.limit and now - self._paced_at > _MOMENT
             if self._is_rare() and not pause:
                 self._crowded = False
                 return 0.0
