@@ -225,6 +225,39 @@ def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+SIGNALLED_AT_AN_IMPORT = """
+import os, signal, sys
+from alli_async.cli import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "alli_async.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_AT_AN_IMPORT],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "alli-async: interrupted\n")
+
+
+def test_other_commands_do_not_load_the_sandbox() -> None:
+    code = "import sys, alli_async.cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170, check=True)
+    assert "alli_async.export.job" in done.stdout.split()
+    assert {"alli_async.sandbox.server", "aiohttp.web"}.isdisjoint(done.stdout.split())
+
+
 def test_the_sandbox_command_serves_what_it_says_until_it_is_interrupted() -> None:
     process = subprocess.Popen(
         [*COMMAND, "sandbox", "--conversations", "7", "--churn", "1", "--embed", "all", "--unit", "s"],

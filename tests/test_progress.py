@@ -33,10 +33,10 @@ def test_lines_come_now_and_then_and_not_for_every_step(
             "1,500 of about 5,500 conversations, 1 chats, 1 requests (0 retried), about 0:21 left, 5 s",
         ),
         (
-            ExportProgress(conversations=1000, expected=2_000_000, seconds_waited=12.4),
+            ExportProgress(conversations=1000, expected=2_000_000, requests=20, seconds_waited=12.4),
             (
-                "1,000 of about 2,000,000 conversations, 0 chats, 0 requests (0 retried), "
-                "12 s of waits, about 2:52:20 left, 5 s"
+                "1,000 of about 2,000,000 conversations, 0 chats, 20 requests (0 retried), "
+                "0.62 s of waits each, about 2:52:20 left, 5 s"
             ),
         ),
         (

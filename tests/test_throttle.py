@@ -377,6 +377,25 @@ def test_an_allowance_per_second_is_used_and_hardly_overrun(latency: float, paus
     assert server.share_refused < 0.035
 
 
+@pytest.mark.parametrize("latency", [0.02, 0.2])
+@pytest.mark.parametrize(("rate", "refused"), [(1, 0.3), (2, 0.25), (5, 0.08)])
+def test_a_server_that_takes_one_or_two_a_second_is_not_hammered(
+    latency: float, rate: float, refused: float
+) -> None:
+    server = Simulated(latency=latency, rate=rate, burst=5)
+    server.run(120)
+    assert server.per_second(0, 120) > 0.95 * rate
+    assert server.share_refused < refused
+
+
+@pytest.mark.parametrize(("pause", "used"), [(0, 0.85), (1, 0.7)])
+def test_a_server_that_lets_no_burst_through_is_used_too(pause: float, used: float) -> None:
+    server = Simulated(rate=300, burst=1, pause=pause)
+    server.run(120)
+    assert server.per_second(0, 120) > used * 300
+    assert server.share_refused < 0.02
+
+
 @pytest.mark.parametrize("pause", [0, 1])
 def test_an_allowance_in_flight_is_used_and_hardly_overrun(pause: float) -> None:
     server = Simulated(places=8, pause=pause)

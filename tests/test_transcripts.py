@@ -24,8 +24,7 @@ from alli_async import (
     ServerError,
     Transcript,
 )
-from alli_async._bulk import listing as listing_module
-from alli_async._bulk import transcripts, trust
+from alli_async._bulk import transcripts, trust, walks
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
@@ -371,7 +370,7 @@ async def test_a_row_that_is_pushed_onto_the_next_page_comes_once(
 async def test_rows_that_moved_in_a_list_too_long_to_remember_are_an_error_and_not_a_silence(
     make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing_module, "_REMEMBERED_IDS", 60)
+    monkeypatch.setattr(walks, "_REMEMBERED_IDS", 60)
     rows = [embedded(n, 1) for n in range(50)] + [embedded(n, 1) for n in range(47, 130)]
     async with ScriptedServer(listing(rows, {f"c{n}": 1 for n in range(130)}, {})) as served:
         with pytest.raises(IncompleteError, match="more than 60"):

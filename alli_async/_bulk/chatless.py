@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order
-from .ends import near_the_end
+from .ends import near_the_end, walk_head
 from .lenient import Note
 from .listing import Listing
 from .pages import after, walk
@@ -42,6 +42,7 @@ class Chatless:
     last: Shard
     note: Note
     _bad: list[tuple[bytes, DecodeError]] = field(default_factory=list)
+    _found: dict[str, Row] = field(default_factory=dict)
 
     async def find(self) -> dict[str, Row]:
         """Those there are, by id. One that gets its first chat meanwhile may be among them or not."""
@@ -49,48 +50,37 @@ class Chatless:
         for order in (_ASC, _DESC):
             first = await listing.page(order=order)
             if first.conversations and first.conversations[0].last_chat_time is None:
-                return self._told(await self._head(listing, order))
-        return self._told(await self._far_end(listing))
+                await walk_head(listing.fetch(order), [first], self._give)
+                break
+        else:
+            await self._far_end(listing)
+        self._tell()
+        return self._found
 
     def _keep(self, raw: bytes, error: DecodeError) -> None:
         self._bad.append((raw, error))
 
-    def _told(self, found: dict[str, Row]) -> dict[str, Row]:
+    def _tell(self) -> None:
         """Tell of the bad records that no window holds: one that does is told of by its shard."""
         for raw, error in self._bad:
             record = msgspec.json.decode(raw)
             if not isinstance(record, dict) or record.get("lastChatTime") is None:
                 self.note(raw, error)
-        return found
 
-    async def _head(self, listing: Listing, order: Order) -> dict[str, Row]:
-        """From this end up to the first that has chats.
+    async def _give(self, rows: Sequence[Row]) -> int:
+        """Keep the new ones of a page; gives how many were new."""
+        new = [row for row in rows if row.last_chat_time is None and row.id not in self._found]
+        self._found.update((row.id, row) for row in new)
+        return len(new)
 
-        One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
-        an offset; so the row is walked until nothing new is met.
-        """
-        found: dict[str, Row] = {}
-        while True:
-            unseen = pages = 0
-            async with aclosing(walk(listing.fetch(order))) as more:
-                async for page in more:
-                    pages += 1
-                    unseen += _collect(page.conversations, found)
-                    if page.conversations and page.conversations[-1].last_chat_time is not None:
-                        break
-            if pages == 1 or not unseen:
-                return found
-
-    async def _far_end(self, listing: Listing) -> dict[str, Row]:
+    async def _far_end(self, listing: Listing) -> None:
         """Where neither end begins with them, they stand at the end of both orders, if there are any."""
-        found: dict[str, Row] = {}
         near = await self._by_offset(listing) or await self._by_trail(listing)
         fetch = listing.fetch(_ASC)
         pages: AsyncIterator[Any] = after(near, fetch) if near is not None else walk(fetch)
         async with aclosing(pages) as more:  # type: ignore[type-var]  # an async generator, both
             async for page in more:
-                _collect(page.conversations, found)
-        return found
+                await self._give(page.conversations)
 
     async def _by_offset(self, listing: Listing) -> Any | None:
         """A page near the end, where cursors are offsets; its first row has chats, so all without come after."""
@@ -121,10 +111,3 @@ class Chatless:
             ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))
             return there if ids and ids == all_ids[: len(ids)] else None
         return None
-
-
-def _collect(rows: list[Row], found: dict[str, Row]) -> int:
-    """Put the new ones of a page to the others; gives how many were new."""
-    new = [row for row in rows if row.last_chat_time is None and row.id not in found]
-    found.update((row.id, row) for row in new)
-    return len(new)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .._transport import wire
 from .._transport.filters import Filters
 from ..errors import BadRequestError
 from ..models import Order, in_milliseconds
+from .listing import Listing
 from .offsets import cursor_at
-from .pages import MAX_PAGE_SIZE, Row
+from .pages import MAX_PAGE_SIZE, Row, after
 from .tasks import concurrently
-
-if TYPE_CHECKING:
-    from .listing import Listing
 
 # In seconds: a day that no conversation began before, and one that none begins after.
 LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
@@ -88,6 +87,35 @@ async def other_end(listing: Listing) -> Any | None:
         return await listing.page(order=Order.FIRST_CHAT_TIME_DESC)
     except BadRequestError:
         return None
+
+
+async def walk_head(
+    fetch: Callable[[str | None], Awaitable[Any]],
+    pages: Sequence[Any],
+    give: Callable[[Sequence[Any]], Awaitable[int]],
+) -> None:
+    """From an end that begins with conversations without chats, up to the first that has some.
+
+    One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is an
+    offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
+
+    Args:
+        fetch: Gives a cursor's page.
+        pages: The first ones from that end.
+        give: Takes the rows of a page from the last of these on, and tells how many of them were new.
+    """
+    page, unseen = pages[-1], 1
+    while unseen:
+        unseen = walked = 0
+        async with aclosing(after(page, fetch)) as more:
+            async for each in more:
+                walked += 1
+                unseen += await give(each.conversations)
+                if each.conversations and each.conversations[-1].last_chat_time is not None:
+                    break
+        if walked == 1 and page is pages[0]:
+            return
+        page = await fetch(None)
 
 
 async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tuple[str, Any] | None:

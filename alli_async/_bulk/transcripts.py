@@ -22,6 +22,7 @@ from .listing import Listing
 from .shapes import ResultT, Shape, Summary, newest_first
 from .tasks import concurrently, first_error
 from .trust import CountTrust
+from .walks import Walks
 
 # What may lie between the walk and the consumer, in pages, and in conversations whose chats are to be fetched.
 # They bound the memory, whatever the size: a conversation waits as 4 KB of JSON, or as 7 of structs.
@@ -168,7 +169,7 @@ class _Engine(Generic[ResultT]):
     async def _walk(self, pages: Channel[list[Summary]]) -> None:
         """Ask for page after page, while those before are worked on."""
         listing = Listing(self._session, self._filters, self.shape.conversations)
-        await listing.run(pages.put, ordered=self._ordered)
+        await Walks(listing, pages.put).run(ordered=self._ordered)
         pages.close()
 
     async def _dispatch_all(self, pages: Channel[list[Summary]]) -> None:

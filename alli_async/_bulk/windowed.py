@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BadRequestError
 from ..models import Order
-from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end
+from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end, walk_head
+from .listing import Listing
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
 from .windows import Plan, Window
 
-if TYPE_CHECKING:
-    from .listing import Listing
+# Takes conversations, each once.
+Send = Callable[[list[Any]], Awaitable[None]]
 
 # Cursors at a time. More would leave the chats no room in the throttle, and gain nothing on the time they take.
 _WALKERS = 16
@@ -51,6 +52,7 @@ class Windows:
         ends: What both tell.
         density: Rows per unit of time in the first pages.
         profile: As `Plan` takes it.
+        send: Takes what they hold.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class Windows:
         ends: Ends,
         density: float,
         profile: list[tuple[float, float]],
+        send: Send,
     ) -> None:
         self._listing = listing
+        self._send = send
         self._pages = pages
         self._tail = tail
         self._second = ends.second
@@ -78,7 +82,7 @@ class Windows:
             profile=profile,
         )
         # Whatever was given before the windows began.
-        self._before = set(listing.recent)
+        self._before = {row.id for page in pages for row in page.conversations}
         self._timed = sum(row.last_chat_time is not None for page in pages for row in page.conversations)
         self._trails: list[_Trail] = []
         self._tries, self._trying = _TRIES, False
@@ -86,7 +90,9 @@ class Windows:
         self._sure = asyncio.Event()
 
     @classmethod
-    async def over(cls, listing: Listing, pages: list[Any], tail: Any, *, may_wait: bool) -> Windows | None:
+    async def over(
+        cls, listing: Listing, pages: list[Any], tail: Any, send: Send, *, may_wait: bool
+    ) -> Windows | None:
         """Windows over the span of a list that is known by its first pages and its other end.
 
         None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
@@ -106,7 +112,7 @@ class Windows:
         profile: list[tuple[float, float]] = []
         if density * (ends.high - ends.low) >= _WORTH_ASKING:
             profile = await daily_profile(listing.session, ends)
-        return cls(listing, pages, tail, ends, density, profile)
+        return cls(listing, pages, tail, ends, density, profile, send)
 
     async def walk(self) -> bool:
         """Walk them all; False when the server does not keep to windows, and nothing was given."""
@@ -175,7 +181,7 @@ class Windows:
                 position = max((row.created_at for row in rows), default=window.position)
                 self._plan.walked(window, len(rows), position, narrowed=asked == window.end)
                 self._wake()
-                await self._listing.hand_on([row for row in rows if row.id in fresh])
+                await self._send([row for row in rows if row.id in fresh])
                 if not page.cursor and cursor is not None and rows:
                     self._remember(_Trail(window.position, cursor, [row.id for row in rows]))
                 cursor = page.cursor
@@ -221,30 +227,15 @@ class Windows:
     # --- conversations without chats ----------------------------------------------------------------------
 
     async def _head(self, pages: list[Any], order: Order) -> None:
-        """Where they stand at this end of the list: all of them, up to the first that has chats.
-
-        One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is
-        an offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
-        """
+        """Those of an end that begins with them."""
         await self._sure.wait()
-        fetch = self._listing.fetch(order)
-        page, unseen = pages[-1], 1
-        while unseen and pages[0].conversations[0].last_chat_time is None:
-            unseen = walked = 0
-            async with aclosing(after(page, fetch)) as more:
-                async for each in more:
-                    walked += 1
-                    unseen += await self._give_chatless(each.conversations)
-                    if each.conversations and each.conversations[-1].last_chat_time is not None:
-                        break
-            if walked == 1 and page is pages[0]:
-                return
-            page = await fetch(None)
+        if pages[0].conversations[0].last_chat_time is None:
+            await walk_head(self._listing.fetch(order), pages, self._give_chatless)
 
     async def _give_chatless(self, rows: Sequence[Row]) -> int:
         chatless = [row for row in rows if row.last_chat_time is None and row.id not in self._before]
         self._before.update(row.id for row in chatless)
-        await self._listing.hand_on(chatless)
+        await self._send(chatless)
         return len(chatless)
 
     async def _find_the_end(self) -> None:
@@ -278,7 +269,7 @@ class Windows:
                     elif met and row.last_chat_time is not None and row.id not in self._before:
                         # It got its first chat after its window was walked, and before it was met here.
                         self._before.add(row.id)
-                        await self._listing.hand_on([row])
+                        await self._send([row])
         return moved
 
     async def _by_trail(self) -> Any | None:

@@ -10,8 +10,10 @@ from .chance import Load
 # Where growth begins: low enough that a client's first moment is no burst, high enough for one page's chats.
 START = 8.0
 # Seconds without growth worth the name after a refusal; longer where a refusal costs everyone a pause, so that
-# looking for the limit never takes more than a small part of the time.
+# looking for the limit never takes more than a small part of the time; and where hardly any are let through in a
+# second, as long as so many requests take, within reason: else every few would end in a refusal.
 _HOLD, _HOLD_PER_PAUSE = 3.0, 14.0
+_HELD_REQUESTS, _LONGEST_HOLD = 30.0, 15.0
 # Growth while holding, as a share of the whole; and how growth grows after that, per second and second: by half
 # in the first, fivefold within two.
 _DRIFT, _ACCELERATION, _LONGEST_GROWTH = 0.1, 0.8, 3.0
@@ -62,6 +64,8 @@ class Allowance:
         if now - self._spells[-1][0] >= _SPELL:
             self._spells.append((now, self._served))
         self._served += 1
+        if paced:
+            self._paced_at = now
         full = in_flight + 1 > self.limit
         if full and self.limit < self._proven:
             self.limit = min(self.limit + 1, self._ceiling)
@@ -71,7 +75,6 @@ class Allowance:
                 # By one a round at most, so that a probe is refused once or twice, however slow the server is.
                 self.limit = min(self.limit + min(self.limit * growth, 1 / self.limit), self._ceiling)
             if paced:
-                self._paced_at = now
                 self.pace *= 1 + growth
                 if self.pace > _GONE * self._settled_pace:
                     self.pace = self._settled_pace = math.inf
@@ -87,7 +90,8 @@ class Allowance:
                 the same round.
         """
         if fresh:
-            self._crowded = in_flight + 1 >= self.limit
+            # What a pace held back a moment ago was no crowd, however many were under way.
+            self._crowded = in_flight + 1 >= self.limit and now - self._paced_at > _MOMENT
             if self._is_rare() and not pause:
                 self._crowded = False
                 return 0.0
@@ -153,7 +157,7 @@ class Allowance:
             all_along = before - self._spell(now - _MOMENT - 1.0)[1]
             moment = now - began
             self._burst = max(self._served - before - int(all_along * moment), 0), moment
-            self.pace, self._held_until = max(float(second), START), now
+            self.pace, self._held_until = max(float(second), min(START, self.pace / 2), _SLOWEST), now
             return 0.0
         if not pause and since_cut < 2 * _TRIED:
             sustained = float(second)  # refused again so soon, there is no burst left to deceive
@@ -162,6 +166,8 @@ class Allowance:
             burst, moment = self._burst
             sustained = max((self._served - n - burst) / max(now - t - moment, _SHORTEST) for t, n in self._spells)
         self.pace = self._settled_pace = max(min(_CUT * self.pace, _KEEP * sustained), _SLOWEST)
+        self._hold = max(self._hold, min(_HELD_REQUESTS / self.pace, _LONGEST_HOLD))
+        self._held_until = now + pause + self._hold
         return 2 / self.pace
 
     def _spell(self, since: float) -> tuple[float, int]:

@@ -17,6 +17,11 @@ def main() -> None:
         sys.stderr.write(f"alli-async: the command needs {missing}: pip install 'alli-async[cli]'\n")
         sys.exit(1)
     del _click, _rich
-    from .app import run
+    try:
+        from .app import run
 
-    sys.exit(run(sys.argv[1:]))
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        # While modules are loaded, or where nothing else has taken it.
+        sys.stderr.write("alli-async: interrupted\n")
+        sys.exit(130)

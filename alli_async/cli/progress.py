@@ -59,8 +59,9 @@ def _text(stats: StreamStats, seconds: float, requests: str) -> str:
     total = _total(stats)
     of_all = f" of about {total:,}" if total else ""
     text = f"{_done(stats):,}{of_all} conversations, {stats.chats:,} chats, {stats.requests:,} requests{requests}"
-    if stats.seconds_waited >= 1:
-        text += f", {stats.seconds_waited:,.0f} s of waits"
+    if stats.requests and stats.seconds_waited >= 1:
+        # Of the sum over all tasks nobody could tell whether it is much.
+        text += f", {stats.seconds_waited / stats.requests:.2f} s of waits each"
     left = _seconds_left(stats, seconds)
     return text if left is None else f"{text}, about {_clock(left)} left"
 

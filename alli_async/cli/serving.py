@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import click
 
-from ..sandbox import Churn, Sandbox
 from ..sandbox.options import (
     Bounds,
     ChatCount,
@@ -82,6 +81,8 @@ async def sandbox_command(faults: tuple[tuple[str, float], ...], churn: int, **o
 
     What it prints can be pasted into a shell, where the other commands then find it.
     """
+    from ..sandbox import Churn, Sandbox
+
     try:
         sandbox = Sandbox(**options, faults=dict(faults), churn=Churn(new_chats=churn) if churn else None)
     except ValueError as error:
