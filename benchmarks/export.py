@@ -191,7 +191,8 @@ def main(name: str, url: str, dest: str) -> None:
 
     import_module("alli_async.export")
     if name == "parquet":
-        import_module("pyarrow.parquet")
+        for module in ("parquet", "json", "compute"):
+            import_module(f"pyarrow.{module}")
     found: dict[str, Any] = {}
     began, cpu = time.perf_counter(), time.process_time()
     uvloop.run(_engine(url, found) if name == "engine" else _export(name, url, dest, found))

@@ -164,7 +164,7 @@ class Runner:
                 else:
                     return
                 finally:
-                    filling.writer.discard()
+                    await filling.discard()
 
     async def _fill(self, shard: Shard, filling: Filling) -> None:
         began = time.monotonic()
