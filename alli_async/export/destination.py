@@ -12,6 +12,7 @@ from msgspec import Struct
 from .._version import __version__
 from ..errors import ConfigurationError, ExportError
 from .journal import Binding, Complete, Missing, Part, Run, bind, load_binding, load_runs
+from .missing import missing_in
 from .stores import Store
 
 FOLDERS = ("conversations", "chats")
@@ -138,7 +139,7 @@ class Destination:
         """Remove an unfinished run, as if it had never been."""
         for part in run.parts:
             self.store.remove(part.name)
-        run.forget()
+        run.drop()
         self.runs.remove(run)
         self.check_parts()
 
@@ -212,16 +213,10 @@ class Destination:
             retries=sum(each.retries for each in runs),
             seconds=round(sum(each.seconds for each in runs), 3),
             quarantined=self._quarantine().count(b"\n"),
-            incomplete=_incomplete(ended),
+            incomplete=missing_in(ended),
             runs=runs,
             parts=parts,
         )
-
-
-def _incomplete(runs: list[Run]) -> list[Missing]:
-    """The conversations that are not whole."""
-    found = {each.id: each for run in runs for commit in run.ledger.commits.values() for each in commit.incomplete}
-    return list(found.values())
 
 
 def _summary(run: Run) -> RunSummary:

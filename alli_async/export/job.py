@@ -23,7 +23,8 @@ from .cluster import ClusterRunner, gathering
 from .crew import Crew
 from .destination import Destination, as_text, is_file
 from .formats import check_installed, writer_of
-from .journal import Binding, Complete, Plan, Run
+from .journal import Binding, Complete, Plan, Run, next_number
+from .missing import missing_in
 from .objects import local_path, open_store
 from .parts import Compression, Format
 from .planning import Prospect, check_project, prospect
@@ -235,8 +236,9 @@ class _Job:
 
     async def _begin(self, latest: Plan | None) -> Run:
         before = self._own.requests, self._own.retries
-        number = 1 + max((run.plan.run for run in self._destination.runs), default=0)
+        number = await anyio.to_thread.run_sync(next_number, self._store)
         plan = (await prospect(self._session, self._wanted.filters, run=number, after=latest)).plan
+        plan.again = [each.id for each in missing_in(self._destination.runs)]
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await anyio.to_thread.run_sync(self._plan, plan)
 
