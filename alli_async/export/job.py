@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Unpack, get_args
 
 import anyio
@@ -27,7 +28,7 @@ from .journal import Binding, Complete, Plan, Run, next_number
 from .missing import missing_in
 from .objects import local_path, open_store
 from .parts import Compression, Format
-from .planning import Prospect, check_project, prospect
+from .planning import check_project, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .scheduler import Cluster
@@ -86,18 +87,15 @@ async def export(
         AlliError: As from `transcripts`.
     """
     wanted = Wanted.checked(format, compression, since, until, incremental, filters)
-    path = local_path(dest)
+    file = file_of(dest, needs_directory=incremental or format != "jsonl" or cluster is not None)
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
-    if path is not None and is_file(path):
-        if incremental or format != "jsonl" or cluster is not None:
-            raise ConfigurationError(
-                f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
-            )
+    if file is not None:
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
-            client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
+            client, file, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
+    path = local_path(dest)
     if cluster is not None and path is None:
         raise ConfigurationError(
             "dest: the workers of a cluster write to a directory that they share, not to an object store"
@@ -117,19 +115,20 @@ async def export(
             await anyio.to_thread.run_sync(lock.__exit__, None, None, None)
 
 
-async def plan_export(
-    client: AlliClient,
-    *,
-    since: Time | None = None,
-    until: Time | None = None,
-    **filters: Unpack[ConversationFilters],
-) -> Prospect:
-    """The plan that an export into a new directory would begin with, and about how many requests it takes.
+def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | None:
+    """The path of a destination that is a file, by its name; None where it is a directory or an object store.
 
-    Nothing is written.
+    Raises:
+        ConfigurationError: It is one, and needs to be a directory.
     """
-    wanted = Wanted.checked("jsonl", None, since, until, False, filters)
-    return await prospect(client.conversations._session, wanted.filters)
+    path = local_path(dest)
+    if path is None or not is_file(path):
+        return None
+    if needs_directory:
+        raise ConfigurationError(
+            f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
+        )
+    return path
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
