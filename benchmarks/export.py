@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import tempfile
 import time
@@ -190,6 +191,8 @@ def main(name: str, url: str, dest: str) -> None:
     from .contestants.__main__ import peak_mb
 
     import_module("alli_async.export")
+    # As the command does.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if name == "parquet":
         for module in ("parquet", "json", "compute"):
             import_module(f"pyarrow.{module}")

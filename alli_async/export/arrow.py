@@ -64,7 +64,8 @@ def pool() -> Any:
     """What conversions take memory from.
 
     That of the C library: pyarrow's own gives what is free back to the kernel within milliseconds, and has it
-    cleared again for the next batch, which measured as long as reading the JSON.
+    cleared again for the next batch, which measured as a fifth of an export's CPU time. What takes no pool of its
+    own uses pyarrow's still, unless the process was told otherwise (`ARROW_DEFAULT_MEMORY_POOL=system`).
     """
     return load()[0].system_memory_pool()
 

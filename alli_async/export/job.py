@@ -69,8 +69,8 @@ async def export(
         compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, and zstd in Parquet.
         since: With a first chat from this time on; the same as `first_chat_started_at`.
         until: With a first chat up to this time; the same as `first_chat_end_at`.
-        incremental: When a run was completed before: only what has had a chat since. The latest run's version of
-            a conversation holds.
+        incremental: When a run was completed before: only what has had a chat since, and again what could not be
+            made whole. The latest run's version of a conversation holds.
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
             export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
