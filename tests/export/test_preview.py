@@ -124,8 +124,13 @@ def test_the_command_says_it(tmp_path: Path) -> None:
         )
         told = json.loads(run(sandbox, "export", str(dest), "--dry-run", "--json").stdout)
         assert (told["state"], told["written"], told["shards"]) == ("complete", 250, [])
-        (dest / "_journal" / "run-00001-complete.json").unlink()
         last = max((dest / "_journal").glob("run-00001-shard-*"))
+        fate = json.loads(last.read_text("utf-8"))
+        fate["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
+        last.write_text(json.dumps(fate), "utf-8")
+        done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
+        assert done.stdout.splitlines()[1] == "  and again for 1 that could not be made whole"
+        (dest / "_journal" / "run-00001-complete.json").unlink()
         last.unlink()
         done = run(sandbox, "export", str(dest), "--dry-run")
         first, *shards = done.stdout.splitlines()
