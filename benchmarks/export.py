@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import tempfile
 import time
@@ -190,8 +191,11 @@ def main(name: str, url: str, dest: str) -> None:
     from .contestants.__main__ import peak_mb
 
     import_module("alli_async.export")
+    # As the command does.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if name == "parquet":
-        import_module("pyarrow.parquet")
+        for module in ("parquet", "json", "compute"):
+            import_module(f"pyarrow.{module}")
     found: dict[str, Any] = {}
     began, cpu = time.perf_counter(), time.process_time()
     uvloop.run(_engine(url, found) if name == "engine" else _export(name, url, dest, found))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 import msgspec
 
-from ..export import ExportReport, compact, export, plan_export
-from ..export.planning import Prospect
+from ..export import ExportReport, Outlook, compact, export, plan_export
 from ..models import to_datetime
 from .options import connection_options, filter_options, moment, split
 from .progress import showing
@@ -50,7 +50,7 @@ _LACKING = 3
 @click.option(
     "--dask", "cluster", metavar="ADDRESS", help="Let a cluster's workers write, like tcp://scheduler:8786."
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
 @filter_options
 @connection_options
@@ -70,10 +70,13 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
     how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error", "cluster")}
     span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
+    # In a process of its own all of pyarrow may take memory from the C library (why, see `export.arrow.pool`).
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     async with open_client(sandbox, connection) as client:
         if dry_run:
-            plan = await plan_export(client, **span, **filters)
-            click.echo(msgspec.json.encode(plan.plan).decode() if as_json else _plan_text(plan))
+            what = {name: how[name] for name in ("format", "compression", "incremental")}
+            outlook = await plan_export(client, dest, **what, **span, **filters)
+            click.echo(_plan_json(outlook) if as_json else _plan_text(outlook))
             return 0
         with showing() as show:
             report = await export(client, dest, on_progress=show, **how, **span, **filters)
@@ -121,12 +124,31 @@ def _parts_text(report: ExportReport) -> str:
     return f"{report.parts:,} in {report.path}/conversations, run {report.run} ({report.kind})"
 
 
-def _plan_text(prospect: Prospect) -> str:
-    plan, requests = prospect
+def _plan_json(outlook: Outlook) -> str:
+    """The plan, of which those shards are left that are still to be written."""
+    told = {"state": outlook.state, "written": outlook.written, "shards": outlook.shards}
+    return msgspec.json.encode(msgspec.to_builtins(outlook.plan) | told).decode()
+
+
+def _plan_text(outlook: Outlook) -> str:
+    plan, shards = outlook.plan, outlook.shards
+    asked = "?" if outlook.requests is None else f"{outlook.requests:,}"
+    there = f"{outlook.written:,} conversations are there"
+    if outlook.state == "complete":
+        return f"Complete already: {there}; nothing to do.\n  what is new since then comes with --incremental"
+    if outlook.state == "incremental":
+        since = "?" if plan.since is None else _time(plan.since)
+        lines = [f"{there}. Run {plan.run} asks for those with a chat since {since}."]
+        if plan.again:
+            lines.append(f"  and again for {len(plan.again):,} that could not be made whole")
+        return "\n".join(lines)
     expected = "?" if plan.expected is None else f"{plan.expected:,}"
-    asked = "?" if requests is None else f"{requests:,}"
-    lines = [f"About {expected} conversations in {len(plan.shards):,} shards; about {asked} requests."]
-    for shard in plan.shards:
+    first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
+    if outlook.state == "unfinished":
+        left = f"{len(shards):,} shards are left; about {asked} requests"
+        first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
+    lines = [first]
+    for shard in shards:
         rows = "" if shard.expected is None else f"  about {shard.expected:,}"
         lines.append(f"  {shard.name}  {_time(shard.start)} … {_time(shard.end)}{rows}")
     return "\n".join(lines)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -32,6 +34,7 @@ def load() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
+@cache
 def schemas() -> tuple[Any, Any]:
     """Of conversations, and of chats."""
     pa, _ = load()
@@ -57,18 +60,32 @@ def schemas() -> tuple[Any, Any]:
     return pa.schema(conversations), pa.schema(chats)
 
 
-_NULL = Raw(b"null")
+def pool() -> Any:
+    """What conversions take memory from.
+
+    That of the C library: pyarrow's own gives what is free back to the kernel within milliseconds, and has it
+    cleared again for the next batch, which measured as a fifth of an export's CPU time. What takes no pool of its
+    own uses pyarrow's still, unless the process was told otherwise (`ARROW_DEFAULT_MEMORY_POOL=system`).
+    """
+    return load()[0].system_memory_pool()
 
 
-class _Variables(Struct, gc=False):
-    variables: Raw = _NULL
+# What is made here; all else is read.
+_MADE = {"conversation_id", "position", "run", "variables"}
 
 
-_decode_variables = msgspec.json.Decoder(_Variables).decode
+@cache
+def _wire_schema() -> Any:
+    """What is read of a conversation, in the wire's names and numbers."""
+    pa, _ = load()
+    conversations, chats = schemas()
+    chat = pa.struct([(_camel(field.name), _wire(field.type)) for field in chats if field.name not in _MADE])
+    fields = [(_camel(field.name), _wire(field.type)) for field in conversations if field.name not in _MADE]
+    return pa.schema([*fields, ("chats", pa.list_(chat))])
 
 
 def flat_tables(records: Sequence[bytes], run: int) -> tuple[Any, Any]:
-    """Conversations and chats as Arrow tables, all of it done outside of Python.
+    """Conversations and chats as Arrow tables, nearly all of it done outside of Python, and of its lock.
 
     Raises:
         ValueError: Something in them is not what the columns take (pyarrow's errors are ValueErrors).
@@ -77,45 +94,38 @@ def flat_tables(records: Sequence[bytes], run: int) -> tuple[Any, Any]:
     import pyarrow.compute as pc
     from pyarrow import json as reader
 
-    conversations, chats = schemas()
-    made = {"conversation_id", "position", "run", "variables"}
-    chat_fields = [field for field in chats if field.name not in made]
-    fields = [(_camel(field.name), _wire(field.type)) for field in conversations if field.name not in made]
-    fields.append(("chats", pa.list_(pa.struct([(_camel(each.name), _wire(each.type)) for each in chat_fields]))))
     data = b"\n".join(records)
     found = reader.read_json(
         pa.BufferReader(data),
         read_options=reader.ReadOptions(use_threads=False, block_size=len(data) + 1),
-        parse_options=reader.ParseOptions(pa.schema(fields), unexpected_field_behavior="ignore"),
-    ).combine_chunks()
-    columns = {name: _column(found, name) for name in found.column_names}
+        parse_options=reader.ParseOptions(_wire_schema(), unexpected_field_behavior="ignore"),
+        memory_pool=pool(),
+    )
+    columns = {name: found[name].chunk(0) for name in found.column_names}
     lists = columns.pop("chats")
-    parents, each_chat = pc.list_parent_indices(lists), pc.list_flatten(lists)
-    made_columns: dict[str, Any] = {
-        "conversation_id": pc.take(columns["id"], parents),
-        "position": [place for size in pc.list_value_length(lists).to_pylist() for place in range(size or 0)],
-        "variables": [_text(_decode_variables(record).variables) for record in records],
-    }
-    parts = [_table(conversations, columns, len(records), run, made_columns)]
-    inside = dict(zip([each.name for each in each_chat.type], each_chat.flatten(), strict=True))
-    parts.append(_table(chats, inside, len(each_chat), run, made_columns))
-    return parts[0], parts[1]
+    sizes = pc.list_value_length(lists).to_pylist()
+    each_chat = pc.list_flatten(lists, memory_pool=pool())
+    conversation_ids = pc.take(columns["id"], pc.list_parent_indices(lists), memory_pool=pool())
+    columns["variables"] = pa.array(map(variables, records), pa.string(), size=len(records))
+    inside = dict(zip([each.name for each in each_chat.type], each_chat.flatten(memory_pool=pool()), strict=True))
+    inside["conversationId"] = conversation_ids
+    inside["position"] = pa.array(list(chain.from_iterable(range(size or 0) for size in sizes)), pa.int32())
+    conversations, chats = schemas()
+    return _table(conversations, columns, len(records), run), _table(chats, inside, len(each_chat), run)
 
 
-def _table(schema: Any, columns: dict[str, Any], rows: int, run: int, made: dict[str, Any]) -> Any:
+def _table(schema: Any, columns: dict[str, Any], rows: int, run: int) -> Any:
     pa, _ = load()
     arrays = []
     for field in schema:
         if field.name == "run":
-            arrays.append(pa.array([run] * rows, field.type))
-        elif field.name in made:
-            arrays.append(pa.array(made[field.name], field.type))
-        else:
-            column = columns[_camel(field.name)]
-            if field.name in _NEEDED and column.null_count:
-                raise ValueError(f"{_camel(field.name)}: null or missing")
-            # The same values under our names; nothing is copied.
-            arrays.append(_moments(column, field.type) if _is_time(field) else column.view(field.type))
+            arrays.append(pa.repeat(pa.scalar(run, field.type), rows))
+            continue
+        column = columns[_camel(field.name)]
+        if field.name in _NEEDED and column.null_count:
+            raise ValueError(f"{_camel(field.name)}: null or missing")
+        # The same values under our names; nothing is copied.
+        arrays.append(_moments(column, field.type) if _is_time(field) else column.view(field.type))
     table = pa.Table.from_arrays(arrays, schema=schema)
     # The reader takes bytes that are no UTF-8 for text.
     table.validate(full=True)
@@ -140,12 +150,29 @@ def _moments(numbers: Any, kind: Any) -> Any:
     return pc.cast(micros, pa.int64()).cast(kind)
 
 
-def _column(table: Any, name: str) -> Any:
-    return table[name].chunk(0)
+_NULL = Raw(b"null")
 
 
-def _text(raw: Raw) -> str | None:
-    return None if bytes(raw) == b"null" else bytes(raw).decode()
+class _Variables(Struct, gc=False):
+    variables: Raw = _NULL
+
+
+_decode_variables = msgspec.json.Decoder(_Variables).decode
+
+
+def variables(record: bytes) -> str | None:
+    """The JSON of a conversation's variables; None where there are none.
+
+    They stand behind the chats as a rule, and what stands before need not be looked at then: a key after which
+    one object ends, and nothing is left, is a key of the conversation itself.
+    """
+    at = record.rfind(b',"variables":')
+    try:
+        found = _decode_variables(b"{" + record[at + 1 :] if at > 0 else record).variables
+    except msgspec.DecodeError:
+        found = _decode_variables(record).variables
+    text = bytes(found)
+    return None if text == b"null" else text.decode()
 
 
 def _wire(kind: Any) -> Any:

@@ -18,7 +18,8 @@ from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
 from .destination import Destination
-from .journal import Binding, Commit, Complete, Fate, Plan, Run, load_binding
+from .journal import Binding, Commit, Complete, Fate, Missing, Plan, Run, load_binding, next_number
+from .missing import missing_in
 from .objects import open_store
 from .parquet import ParquetParts, ids_of, kept_tables
 from .parts import JsonLines, read_lines
@@ -44,10 +45,11 @@ async def compact(dest: str | os.PathLike[str]) -> ExportReport:
 
 
 class _Source(NamedTuple):
-    """A shard of an earlier run."""
+    """A shard of an earlier run, and what is not whole after all of them."""
 
     run: Run
     shard: str
+    missing: dict[str, Missing]
 
     @property
     def commit(self) -> Commit:
@@ -96,11 +98,12 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
 
 def _rewrite(store: Store, held: Binding, runs: list[Run]) -> Run:
     """A new run of what is the latest in the others; the newest of them is looked at first."""
-    sources = [_Source(run, shard) for run in reversed(runs) for shard in sorted(run.ledger.commits)]
+    missing = {each.id: each for each in missing_in(runs)}
+    sources = [_Source(run, shard, missing) for run in reversed(runs) for shard in sorted(run.ledger.commits)]
     latest = runs[-1].plan
     bounds = [None, *map(float, range(1, len(sources))), None]
     plan = Plan(
-        run=latest.run + 1,
+        run=next_number(store),
         kind="compact",
         snapshot=latest.snapshot,
         high_water=latest.high_water,
@@ -179,7 +182,8 @@ def _write_tables(store: Store, held: Binding, run: int, shard: str, source: _So
 
 def _finished(commit: Commit, source: _Source, seen: set[str], ids: set[str]) -> Commit:
     """The commit with what was wrong, and still is; its conversations are known from now on."""
-    commit.incomplete = [each for each in source.commit.incomplete if each.id not in seen]
+    told = source.commit.incomplete
+    commit.incomplete = [each for each in told if source.missing.get(each.id) is each and each.id not in seen]
     commit.quarantined = [each for each in source.commit.quarantined if each.id not in seen]
     seen |= ids
     return commit

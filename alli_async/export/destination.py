@@ -12,6 +12,7 @@ from msgspec import Struct
 from .._version import __version__
 from ..errors import ConfigurationError, ExportError
 from .journal import Binding, Complete, Missing, Part, Run, bind, load_binding, load_runs
+from .missing import missing_in
 from .stores import Store
 
 FOLDERS = ("conversations", "chats")
@@ -82,16 +83,31 @@ class Destination:
         self._check_binding(asked)
         self.load()
 
+    def look(self, asked: Binding) -> None:
+        """The same, without a change to anything.
+
+        Raises:
+            ConfigurationError: As from `open`.
+            ExportError: As from `open`.
+        """
+        self._check_binding(asked)
+        self._read()
+        self._check_known(self._found())
+
     def load(self) -> None:
         """Remove what a killed process left, and read the journal."""
         self.store.sweep()
+        replaced = self._read()
+        self.check_parts()
+        for run in replaced:
+            run.forget()
+
+    def _read(self) -> list[Run]:
+        """Read the journal; gives the runs whose records are left although another has replaced them."""
         runs = load_runs(self.store)
         replaced = {number for run in runs if run.complete for number in run.plan.replaces}
         self.runs = [run for run in runs if run.plan.run not in replaced]
-        self.check_parts()
-        for run in runs:
-            if run.plan.run in replaced:
-                run.forget()
+        return [run for run in runs if run.plan.run in replaced]
 
     def check_parts(self) -> None:
         """Remove parts that were not committed; see that the others are there, as long as they were.
@@ -100,12 +116,20 @@ class Destination:
         process that was given up for dead. Once every shard has its record nothing can be committed any more.
         """
         going_on = {run.plan.run for run in self.runs if run.ledger.pending}
-        known = {part.name: part.bytes for run in self.runs for part in run.parts}
-        found = {name: size for folder in FOLDERS for name, size in self.store.names(folder).items()}
-        for name in found.keys() - known.keys():
+        found = self._found()
+        for name in found.keys() - self._known().keys():
             if (ours := _OURS.match(name)) and int(ours[1]) not in going_on:
                 self.store.remove(name)
-        for name, size in known.items():
+        self._check_known(found)
+
+    def _known(self) -> dict[str, int]:
+        return {part.name: part.bytes for run in self.runs for part in run.parts}
+
+    def _found(self) -> dict[str, int]:
+        return {name: size for folder in FOLDERS for name, size in self.store.names(folder).items()}
+
+    def _check_known(self, found: dict[str, int]) -> None:
+        for name, size in self._known().items():
             if found.get(name) != size:
                 state = "is gone" if name not in found else f"has {found[name]:,} bytes, not {size:,}"
                 raise ExportError(f"{self.store}: {name} {state}; export to another directory, or put it back")
@@ -138,7 +162,7 @@ class Destination:
         """Remove an unfinished run, as if it had never been."""
         for part in run.parts:
             self.store.remove(part.name)
-        run.forget()
+        run.drop()
         self.runs.remove(run)
         self.check_parts()
 
@@ -212,16 +236,10 @@ class Destination:
             retries=sum(each.retries for each in runs),
             seconds=round(sum(each.seconds for each in runs), 3),
             quarantined=self._quarantine().count(b"\n"),
-            incomplete=_incomplete(ended),
+            incomplete=missing_in(ended),
             runs=runs,
             parts=parts,
         )
-
-
-def _incomplete(runs: list[Run]) -> list[Missing]:
-    """The conversations that are not whole."""
-    found = {each.id: each for run in runs for commit in run.ledger.commits.values() for each in commit.incomplete}
-    return list(found.values())
 
 
 def _summary(run: Run) -> RunSummary:

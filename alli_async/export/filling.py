@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
+import anyio
 import anyio.to_thread
 
 from .._bulk.shards import Shard
@@ -28,7 +30,7 @@ class Again(Exception):  # noqa: N818 - no failure: the shard is walked once mor
 
 
 class Filling:
-    """The parts of a shard while they are filled.
+    """The parts of a shard while they are filled: a batch is written while the next one comes in.
 
     Args:
         writer: Writes them.
@@ -50,6 +52,7 @@ class Filling:
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
         self._size = 0
+        self._writing: asyncio.Task[list[Bad]] | None = None
 
     @property
     def conversations(self) -> int:
@@ -84,13 +87,30 @@ class Filling:
             raise Again(self._repeated)
         self._batch += [each for each in self._held.values() if each is not None]
         await self._write()
+        await self._written()
         self._put_aside(await anyio.to_thread.run_sync(self.writer.finish))
         return await anyio.to_thread.run_sync(self.writer.commit, shard)
 
+    async def discard(self) -> None:
+        """Leave nothing behind. After `end` it does nothing."""
+        with anyio.CancelScope(shield=True):
+            if self._writing is not None:
+                # What became of it is for nobody, but the writer is not to be pulled away from it.
+                await asyncio.wait([self._writing])
+                self._writing.exception()
+            self.writer.discard()
+
     async def _write(self) -> None:
+        await self._written()
         if self._batch:
             batch, self._batch, self._size = self._batch, [], 0
-            self._put_aside(await anyio.to_thread.run_sync(self.writer.write, batch))
+            self._writing = asyncio.create_task(anyio.to_thread.run_sync(self.writer.write, batch))
+
+    async def _written(self) -> None:
+        """Wait for the batch that is being written."""
+        if self._writing is not None:
+            self._put_aside(await asyncio.shield(self._writing))
+            self._writing = None
 
     def _put_aside(self, bad: list[Bad]) -> None:
         self.bad += bad

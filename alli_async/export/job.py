@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Unpack, get_args
 
 import anyio
@@ -23,10 +24,11 @@ from .cluster import ClusterRunner, gathering
 from .crew import Crew
 from .destination import Destination, as_text, is_file
 from .formats import check_installed, writer_of
-from .journal import Binding, Complete, Plan, Run
+from .journal import Binding, Complete, Plan, Run, next_number
+from .missing import missing_in
 from .objects import local_path, open_store
 from .parts import Compression, Format
-from .planning import Prospect, check_project, prospect
+from .planning import check_project, prospect
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .scheduler import Cluster
@@ -67,8 +69,8 @@ async def export(
         compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, and zstd in Parquet.
         since: With a first chat from this time on; the same as `first_chat_started_at`.
         until: With a first chat up to this time; the same as `first_chat_end_at`.
-        incremental: When a run was completed before: only what has had a chat since. The latest run's version of
-            a conversation holds.
+        incremental: When a run was completed before: only what has had a chat since, and again what could not be
+            made whole. The latest run's version of a conversation holds.
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
             export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
@@ -86,17 +88,13 @@ async def export(
         AlliError: As from `transcripts`.
     """
     wanted = Wanted.checked(format, compression, since, until, incremental, filters)
-    path = local_path(dest)
+    file = file_of(dest, needs_directory=incremental or format != "jsonl" or cluster is not None)
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
-    if path is not None and is_file(path):
-        if incremental or format != "jsonl" or cluster is not None:
-            raise ConfigurationError(
-                f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
-            )
+    if file is not None:
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
-            client, path, on_error=on_error or "raise", on_progress=on_progress, filters=plain
+            client, file, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
     store = open_store(dest) if cluster is None else open_shared(dest)
     lock = store.lock()
@@ -113,19 +111,20 @@ async def export(
             await anyio.to_thread.run_sync(lock.__exit__, None, None, None)
 
 
-async def plan_export(
-    client: AlliClient,
-    *,
-    since: Time | None = None,
-    until: Time | None = None,
-    **filters: Unpack[ConversationFilters],
-) -> Prospect:
-    """The plan that an export into a new directory would begin with, and about how many requests it takes.
+def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | None:
+    """The path of a destination that is a file, by its name; None where it is a directory or an object store.
 
-    Nothing is written.
+    Raises:
+        ConfigurationError: It is one, and needs to be a directory.
     """
-    wanted = Wanted.checked("jsonl", None, since, until, False, filters)
-    return await prospect(client.conversations._session, wanted.filters)
+    path = local_path(dest)
+    if path is None or not is_file(path):
+        return None
+    if needs_directory:
+        raise ConfigurationError(
+            f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
+        )
+    return path
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -232,8 +231,9 @@ class _Job:
 
     async def _begin(self, latest: Plan | None) -> Run:
         before = self._own.requests, self._own.retries
-        number = 1 + max((run.plan.run for run in self._destination.runs), default=0)
+        number = await anyio.to_thread.run_sync(next_number, self._store)
         plan = (await prospect(self._session, self._wanted.filters, run=number, after=latest)).plan
+        plan.again = [each.id for each in missing_in(self._destination.runs)]
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await anyio.to_thread.run_sync(self._plan, plan)
 

@@ -21,6 +21,9 @@ from .stores import JOURNAL, MissingError, Store
 Kind = Literal["full", "incremental", "compact"]
 RecordT = TypeVar("RecordT", bound=Struct)
 
+# What stays of a run that was dropped.
+_DROPPED = "dropped.json"
+
 
 class Binding(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a destination holds, and will always hold."""
@@ -40,6 +43,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
         snapshot: When it began, by the server's clock, as ISO 8601.
         high_water: The latest chat's time when it began, in the server's unit.
         since: Of an incremental run: the last chat's time from which conversations were asked for.
+        again: Of an incremental run: conversations that earlier runs could not make whole.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.
         shards: They cover the whole span.
@@ -56,6 +60,7 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
     snapshot: str
     high_water: float | None = None
     since: float | None = None
+    again: list[str] = field(default_factory=list)
     expected: int | None = None
     span: Span | None = None
     shards: list[Shard]
@@ -252,15 +257,38 @@ class Run:
         """Remove the records of a run that another has replaced; the plan is the last to go."""
         names = self._store.names(JOURNAL)
         prefix = _prefix(self.plan.run)
-        for name in sorted(name for name in names if name.startswith(prefix) and "-plan" not in name):
+        kept = (f"{prefix}plan.json", f"{prefix}{_DROPPED}")
+        for name in sorted(name for name in names if name.startswith(prefix) and name not in kept):
             self._store.remove(name)
         self._store.remove(f"{prefix}plan.json")
+
+    def drop(self) -> None:
+        """Remove the records of a run that ends here, and keep that there was one of its number."""
+        dropped = [name for name in self._store.names(JOURNAL) if name.endswith(f"-{_DROPPED}")]
+        self._store.put_record(f"{_prefix(self.plan.run)}{_DROPPED}", b"{}\n", replace=True)
+        for name in dropped:
+            if name < _prefix(self.plan.run):
+                # The higher number says it all.
+                self._store.remove(name)
+        self.forget()
 
     @property
     def parts(self) -> list[Part]:
         """All parts that are committed."""
         commits = self.ledger.commits
         return [part for name in sorted(commits) for part in commits[name].parts]
+
+
+def next_number(store: Store) -> int:
+    """The number of the next run: higher than that of any there ever was.
+
+    Whoever has seen parts of a run must not find others under its number, not even when it was dropped.
+    """
+    prefix = f"{JOURNAL}/run-"
+    numbers = [
+        name.removeprefix(prefix).partition("-")[0] for name in store.names(JOURNAL) if name.startswith(prefix)
+    ]
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def load_runs(store: Store) -> list[Run]:
@@ -282,6 +310,7 @@ def _load(store: Store, run: str, records: dict[str, bytes]) -> Run:
     place = f"{JOURNAL}/run-{run}"
     plan = _decode(place, records.pop("plan.json"), Plan)
     ended = records.pop("complete.json", None)
+    records.pop(_DROPPED, None)
     complete = None if ended is None else _decode(place, ended, Complete)
     fates = [_decode(place, data, Fate) for data in records.values()]
     try:

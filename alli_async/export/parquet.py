@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from .._transport.wire import decoder, repair_surrogates
 from ..errors import DecodeError
 from ..models import Conversation, RawTranscript
-from .arrow import flat_tables, load, schemas
+from .arrow import flat_tables, load, pool, schemas
 from .journal import Bad, Part
 from .parts import Hashed, part_name
 from .stores import Store
@@ -16,8 +17,12 @@ from .stores import Store
 FOLDERS = ("conversations", "chats")
 # Bytes of JSON in a row group, about: a shard of common size is one.
 _GROUP_BYTES = 8 << 20
+# And in what is made columns at a time: each time costs 2 ms in itself, and the JSON is held until then.
+_TABLE_BYTES = 2 << 20
 
 _decode = decoder(Conversation)
+# One shard at a time: what it takes is memory, and the others go on with their requests meanwhile.
+_converting = threading.Lock()
 
 
 class ParquetParts:
@@ -37,36 +42,54 @@ class ParquetParts:
         self._suffix = f"{mark}.parquet"
         self._sizes = [0, 0]
         self._records: list[RawTranscript] = []
+        self._size = 0
+        self._tables: list[tuple[Any, Any]] = []
         self._group = 0
         _, parquet = load()
         self._schemas = schemas()
         self._files = [_File(Hashed(store.sink(self._name(folder, shard)))) for folder in FOLDERS]
         self._writers = [
-            parquet.ParquetWriter(file, schema, compression=compression)
+            parquet.ParquetWriter(file, schema, compression=compression, memory_pool=pool())
             for file, schema in zip(self._files, self._schemas, strict=True)
         ]
 
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
         """Add conversations and their chats; gives those that are not what the contract says."""
         self._records.extend(records)
-        self._group += sum(len(record.json) for record in records)
-        return self.finish() if self._group >= _GROUP_BYTES else []
+        self._size += sum(len(record.json) for record in records)
+        bad = self._convert() if self._size >= _TABLE_BYTES else []
+        if self._group >= _GROUP_BYTES:
+            self._write_group()
+        return bad
 
     def finish(self) -> list[Bad]:
-        """Write what was added as a row group; gives the records that are not what the contract says."""
+        """Write what was added; gives the records that are not what the contract says."""
+        bad = self._convert()
+        self._write_group()
+        return bad
+
+    def _convert(self) -> list[Bad]:
+        """Make columns of what was added; they take the place of the JSON."""
         bad: list[Bad] = []
-        records, self._records, self._group = self._records, [], 0
+        records, self._records, self._size = self._records, [], 0
         try:
-            tables = [flat_tables([record.json for record in records], self._run)] if records else []
+            with _converting:
+                tables = [flat_tables([record.json for record in records], self._run)] if records else []
         except ValueError:
             # Something in one of them is not what the columns take: each by itself, then, and looked at.
             tables = [each for record in records if (each := self._alone(record, bad)) is not None]
         put_aside = {each.id for each in bad}
-        self.bytes_in += sum(len(record.json) for record in records if record.id not in put_aside)
+        size = sum(len(record.json) for record in records if record.id not in put_aside)
+        self.bytes_in += size
+        self._group += size
+        self._tables += tables
+        return bad
+
+    def _write_group(self) -> None:
+        tables, self._tables, self._group = self._tables, [], 0
         if tables:
             pa, _ = load()
             self.write_tables([pa.concat_tables(some) for some in zip(*tables, strict=True)])
-        return bad
 
     def _alone(self, record: RawTranscript, bad: list[Bad]) -> tuple[Any, Any] | None:
         """A record's tables, in which half a pair of surrogates is repaired; None if it is bad."""

@@ -5,30 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-import anyio
-
 from .._bulk.pages import MAX_PAGE_SIZE
+from .._bulk.profile import daily_profile
 from .._bulk.shards import Shard, Span, Survey, high_water, survey
 from .._transport.filters import Filters
 from .._transport.session import Session
 from .._transport.wire import Request, Response
 from .._version import __version__
 from ..conversations import ConversationsAPI
-from ..errors import AlliError, BadRequestError, ExportError, NotFoundError, PermissionDeniedError
-from ..models import in_milliseconds, to_datetime
+from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
+from ..models import in_milliseconds
 from .journal import Kind, Plan
 
 # Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
 ROWS = 1000
 # Shards walked at a time, where each would still have the least number of conversations.
 AT_ONCE, _LEAST = 16, 300
-# Counts of days only make the shards more even; they are not waited for.
-_COUNTS_WAIT = 10.0
 # An incremental run asks again for what came so many seconds before the latest chat there was: chats of one
 # moment need not become visible in their order.
 _OVERLAP = 600.0
@@ -143,25 +140,17 @@ async def _weights(session: Session, filters: Filters, span: Span) -> list[Weigh
     even = [Weight(span.low, span.high, (span.high - span.low) * span.density)]
     if any(name not in ("firstChatStartedAt", "firstChatEndAt", "variables") for name, _ in filters.pairs):
         return even  # the counts are of all conversations
-    first, last = to_datetime(span.low).date(), to_datetime(span.high).date()
-    try:
-        with anyio.move_on_after(_COUNTS_WAIT):
-            counts = await ConversationsAPI(session).daily_counts(first, last)
-            return _by_day({each.date: each.active_count for each in counts.days}, span) or even
-    except AlliError:
-        pass
-    return even
+    return _by_day(await daily_profile(session, span), span) or even
 
 
-def _by_day(counts: dict[str, int], span: Span) -> list[Weight]:
+def _by_day(profile: Sequence[tuple[float, float]], span: Span) -> list[Weight]:
     weights = []
-    day = to_datetime(span.low).replace(hour=0, minute=0, second=0, microsecond=0)
-    while (start := day.timestamp() * span.second) < span.high:
-        low, high = max(start, span.low), min(start + 86_400 * span.second, span.high)
-        share = (high - low) / (86_400 * span.second) if span.bounded else 1.0
-        weights.append(Weight(low, high, max(counts.get(day.date().isoformat(), 0), 0) * share))
-        day += timedelta(days=1)
-    return weights if any(weight.rows for weight in weights) else []
+    day = 86_400 * span.second
+    for start, rows in sorted(dict(profile).items()):
+        low, high = max(start, span.low), min(start + day, span.high)
+        if low < high and rows > 0:
+            weights.append(Weight(low, high, rows * (high - low) / day if span.bounded else rows))
+    return weights
 
 
 def cut(span: Span, weights: Sequence[Weight]) -> list[Shard]:

@@ -20,9 +20,10 @@ from .._bulk.tasks import first_error
 from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import DecodeError
-from ..models import RawTranscript, StreamStats
+from ..models import RawTranscript, Skipped, StreamStats
 from .filling import Again, Filling
 from .journal import Bad, Commit, Fate, Missing, Run, split_of
+from .missing import ask_again
 from .parts import ShardWriter
 from .planning import AT_ONCE, ROWS, even_cuts
 
@@ -168,7 +169,7 @@ class Runner:
                 else:
                     return
                 finally:
-                    filling.writer.discard()
+                    await filling.discard()
 
     async def _open(self, shard: str) -> ShardWriter:
         """A writer; one that is there only after all was cancelled leaves nothing behind."""
@@ -211,11 +212,24 @@ class Runner:
                     next_look += ROWS
                     shard, beyond = await self._try_split(shard, filling, transcript)
                     filling.shard = shard
+        if shard.end is None:
+            await self._take_missing(walk, filling)
         self._look_at(walk)
         if beyond and (walk.skipped or walk.bad):
             # The walk was ahead of the cut: what it could not take may lie on either side. Its own walk will tell.
             raise Again(set())
         return shard
+
+    async def _take_missing(self, walk: ShardWalk, filling: Filling) -> None:
+        """What earlier runs could not make whole, unless the walk has met it."""
+        met = {each.id for each in walk.skipped}
+        ids = [each for each in self._run.plan.again if each not in met and not filling.has([each])]
+        async with aclosing(ask_again(self._session.counting(walk.stats), self._filters, ids)) as answers:
+            async for answer in answers:
+                if isinstance(answer, Skipped):
+                    walk.skipped.append(answer)
+                else:
+                    await filling.add(answer)
 
     async def _note(self, fate: Fate) -> None:
         # The file in a thread, the ledger here, where it is read.

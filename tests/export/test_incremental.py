@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
 import pytest
 
-from alli_async import ConfigurationError, ExportError
+from alli_async import ConfigurationError, ExportError, IncompleteError, Order, PaymentRequiredError
 from alli_async.export import compact, export
 from alli_async.export.journal import Run
 from alli_async.sandbox import Churn, Sandbox
@@ -164,3 +166,124 @@ async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
         assert (await export(client, tmp_path)).finished_before
         assert latest(tmp_path) == whole
         assert [each["run"] for each in manifest(tmp_path)["runs"]] == [1, 2]
+
+
+def lying(about: list[str], gone: list[str]) -> Any:
+    """A middleware that makes the chats of some conversations never add up, and others not be there."""
+
+    async def lies(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if any(request.path.endswith(f"/{each.replace('=', '%3D')}/chats") for each in about):
+            response.body = response.body.replace(b'"totalCount":', b'"totalCount":1')
+        if any(request.path.endswith(f"/{each.replace('=', '%3D')}") for each in gone):
+            response.status = 404
+        return response
+
+    return lies
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "parquet"}], ids=["jsonl", "parquet"])
+async def test_what_could_not_be_made_whole_is_asked_for_again_until_it_is(
+    make_client: ClientFactory, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    def listed() -> list[str]:
+        return sorted(each["id"] for each in manifest(tmp_path)["incomplete"])
+
+    def written() -> dict[str, int]:
+        """Each conversation that is there, and in how many versions."""
+        if not options:
+            return dict(Counter(each["id"] for each in records(tmp_path)))
+        column = ds.dataset(tmp_path / "conversations", format="parquet").to_table()["id"]
+        return dict(Counter(column.to_pylist()))
+
+    async with Sandbox(conversations=300, embed=0) as sandbox:
+        # All of them long before the latest chat: no walk of what is new comes by.
+        oldest = make_client(sandbox).conversations.list(order=Order.LAST_CHAT_TIME_ASC)
+        wrong = sorted([each.id async for each in oldest if each.last_chat_time][:5])
+        about, gone = list(wrong), [wrong[4]]
+        client = make_client(sandbox, middlewares=[lying(about, gone)])
+        first = await export(client, tmp_path, **options)
+        assert sorted(each.id for each in first.skipped) == listed() == wrong
+        second = await export(client, tmp_path, incremental=True, **options)
+        assert sorted(each.id for each in second.skipped) == listed() == wrong
+        about[:] = wrong[:2]
+        third = await export(client, tmp_path, incremental=True, **options)
+        still = [*wrong[:2], *gone]
+        assert sorted(each.id for each in third.skipped) == listed() == still
+        assert written().keys() == set(sandbox.conversation_ids()) - set(still)
+        about.clear()
+        gone.clear()
+        # Now one of them has a newer chat: the walk brings it, and it is asked for once only.
+        sandbox.add_chats(1, wrong[0])
+        fourth = await export(client, tmp_path, incremental=True, **options)
+        assert (fourth.skipped, listed()) == ([], [])
+        assert {each: written()[each] for each in wrong} == dict.fromkeys(wrong, 1)
+        before = sandbox.count("getConversation")
+        await export(client, tmp_path, incremental=True, **options)
+        # To know the project by; nothing is left to ask for.
+        assert sandbox.count("getConversation") == before + 1
+        assert written().keys() == set(sandbox.conversation_ids())
+        await compact(tmp_path)
+        assert written() == dict.fromkeys(sandbox.conversation_ids(), 1)
+        assert listed() == []
+
+
+async def test_compaction_keeps_the_list_of_what_is_not_whole_as_the_latest_run_told_it(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=100, embed=0) as sandbox:
+        wrong = sorted([each for each in sandbox.conversation_ids() if sandbox.chat_ids(each)][20:22])
+        about = list(wrong)
+        client = make_client(sandbox, middlewares=[lying(about, [])])
+        await export(client, tmp_path)
+        del about[0]
+        await export(client, tmp_path, incremental=True)
+        before = manifest(tmp_path)["incomplete"]
+        assert [each["id"] for each in before] == wrong[1:]
+        await compact(tmp_path)
+        assert manifest(tmp_path)["incomplete"] == before
+        about.clear()
+        await export(client, tmp_path, incremental=True)
+        assert manifest(tmp_path)["incomplete"] == []
+        assert latest(tmp_path) == truth(sandbox)
+
+
+async def test_of_what_is_asked_for_again_an_error_that_is_not_its_own_ends_the_run(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=100, embed=0) as sandbox:
+        wrong = [each for each in sandbox.conversation_ids() if sandbox.chat_ids(each)][20]
+        about = [wrong]
+        client = make_client(sandbox, middlewares=[lying(about, [])])
+        await export(client, tmp_path)
+        sandbox.script("getConversation", ["ok", 403])
+        with pytest.raises(PaymentRequiredError):
+            await export(client, tmp_path, incremental=True)
+        with pytest.raises(IncompleteError):
+            await export(client, tmp_path, incremental=True, on_error="raise")
+        about.clear()
+        assert (await export(client, tmp_path, incremental=True)).run == 2
+        assert latest(tmp_path) == truth(sandbox)
+
+
+@pytest.mark.parametrize("again", ["export", "compact"])
+async def test_a_run_that_was_dropped_leaves_its_number_to_no_other(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    async with Sandbox(conversations=100) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path)
+        await export(client, tmp_path, incremental=True)
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+                with pytest.raises(OSError, match="killed"):
+                    await compact(tmp_path)
+        # Parts of runs 3 and 4 have been there for all to see.
+        if again == "compact":
+            assert (await compact(tmp_path)).run == 5
+        else:
+            assert (await export(client, tmp_path, incremental=True)).run == 5
+        assert len(list((tmp_path / "_journal").glob("*-dropped.json"))) == 1
+        assert (await export(client, tmp_path, incremental=True)).run == 6
+        assert latest(tmp_path) == truth(sandbox)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,7 @@ def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_column
 
 def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet, "_TABLE_BYTES", 500)
     writer = parquet.ParquetParts(DirectoryStore(tmp_path), 1, "00000", "gzip")
     for number in range(10):
         writer.write([raw(conversation(id=str(number), chats=[chat(1), chat(2)]))])
@@ -162,3 +163,118 @@ async def test_without_its_package_a_format_is_refused_before_anything_is_asked(
             await export(client, tmp_path / "x", compression="zstd")
         assert sandbox.count() == 0
         assert not (tmp_path / "x").exists()
+
+
+def written(
+    dest: Path, records: list[bytes]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str | None]]:
+    """The rows that records become, and the ids of those that are put aside."""
+    writer = parquet.ParquetParts(DirectoryStore(dest), 3, "00000", "zstd")
+    found = [RawTranscript(json.loads(each.replace(b"\xff", b""))["id"], each, 0) for each in records]
+    bad = writer.write(found) + writer.finish()
+    writer.commit("00000")
+    return rows(dest, "conversations"), rows(dest, "chats"), [each.id for each in bad]
+
+
+EMPTY_SOURCE = dict.fromkeys(field.name for field in arrow.schemas()[1].field("source").type)
+PLAIN = {"source": None, "citations": None, "rating": None, "agent_rating": None, "run": 3}
+
+
+@pytest.mark.parametrize("at_a_time", [1, 1 << 20])
+def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(parquet, "_TABLE_BYTES", at_a_time)
+    moment = "2024-02-29T12:34:56"
+    chats = [
+        {"id": "1", "sender": "A_NEW_ONE", "message": '🦊\n"q" \\ \u0000 한국어', "timestamp": 1709210096000.25},
+        {"id": "2", "sender": "", "message": "", "timestamp": 1709210096, "rating": True, "agentRating": False}
+        | {"unknown": {"variables": {"deep": 1}}, "source": {"knowledgeBaseIds": ["x", "y"], "folderIds": []}},
+        {"id": "3", "sender": "BOT", "message": "m", "timestamp": -1.5, "source": None, "citations": []}
+        | {"rating": None},
+        {"id": "4", "sender": "BOT", "message": "m", "timestamp": 0, "source": {"sharedFolders": [{"id": "f"}]}}
+        | {"citations": [{"clueId": "c", "pageNo": 7, "more": [1]}, {"clueId": "d", "text": None, "url": "u"}]},
+    ]
+    least = {"id": "least", "title": "t", "createdAt": 1709210096000, "isEnd": False, "chats": [], "chatCount": 0}
+    nulls = dict.fromkeys(("user", "lastChatTime", "categories", "memo", "llmApp", "variables"))
+    most = {"variables": {"plan": "pro", "n": [1, None, {"k": 1.5}]}, **least, "id": "most", "extra": {"chats": 1}}
+    most |= {"chats": chats, "chatCount": 4, "categories": ["a", ""], "user": {"userId": "u"}}
+    most |= {"llmApp": {"id": "L", "name": "앱", "other": 1}, "memo": "note"}
+    inside = {**least, "id": "inside", "chats": [chats[0] | {"variables": {"not": "these"}}]}
+    texts = [least, least | nulls | {"id": "nulls"}, most, inside, least | {"id": "last", "variables": {}}]
+    found, each_chat, bad = written(tmp_path, [json.dumps(each, ensure_ascii=False).encode() for each in texts])
+    assert bad == []
+    when = datetime.fromisoformat(moment + "+00:00")
+    base = dict.fromkeys(arrow.schemas()[0].names) | {"title": "t", "created_at": when, "is_end": False, "run": 3}
+    base["chat_count"] = 0
+    user = {"user_id": "u", "first_name": None, "last_name": None}
+    assert found == [
+        base | {"id": "least"},
+        base | {"id": "nulls"},
+        base
+        | {"id": "most", "chat_count": 4, "categories": ["a", ""], "memo": "note", "user": user}
+        | {"llm_app": {"id": "L", "name": "앱", "description": None}}
+        | {"variables": '{"plan": "pro", "n": [1, null, {"k": 1.5}]}'},
+        base | {"id": "inside"},
+        base | {"id": "last", "variables": "{}"},
+    ]
+    zero = datetime(1970, 1, 1, tzinfo=UTC)
+    citation = dict.fromkeys(("clue_id", "source", "title", "knowledge_base_id", "page_no", "url", "text"))
+    expected = [
+        {"id": "1", "sender": "A_NEW_ONE", "message": chats[0]["message"]}
+        | {"timestamp": when + timedelta(microseconds=250)},
+        {"id": "2", "sender": "", "message": "", "timestamp": when, "rating": True, "agent_rating": False}
+        | {"source": EMPTY_SOURCE | {"knowledge_base_ids": ["x", "y"], "folder_ids": []}},
+        {"id": "3", "sender": "BOT", "message": "m", "timestamp": zero - timedelta(seconds=1.5), "citations": []},
+        {"id": "4", "sender": "BOT", "message": "m", "timestamp": zero}
+        | {"source": EMPTY_SOURCE | {"shared_folders": [{"id": "f", "name": None}]}}
+        | {"citations": [citation | {"clue_id": "c", "page_no": 7}, citation | {"clue_id": "d", "url": "u"}]},
+    ]
+    assert each_chat == [
+        *(PLAIN | {"conversation_id": "most", "position": n} | one for n, one in enumerate(expected)),
+        PLAIN | {"conversation_id": "inside", "position": 0} | expected[0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b'"chatCount": 0', b'"chatCount": 99999999999999999999'),
+        (b'"chatCount": 0', b'"chatCount": 1.5'),
+        (b'"isEnd": false', b'"isEnd": "no"'),
+        (b'"createdAt": 1', b'"createdAt": 1e400'),
+        (b'"title": "t"', b'"title": null'),
+        (b'"title": "t"', b'"title": "\xff"'),
+        (b'"title": "t"', b'"title": 5'),
+        (b'"chats": []', b'"chats": {}'),
+        (b'"chats": []', b'"chats": [null]'),
+    ],
+)
+def test_what_no_column_takes_is_put_aside_alone(tmp_path: Path, field: bytes, value: bytes) -> None:
+    good = b'{"id": "good", "title": "t", "createdAt": 1, "isEnd": false, "chats": [], "chatCount": 0}'
+    wrong = good.replace(b"good", b"wrong").replace(field, value)
+    assert wrong != good.replace(b"good", b"wrong")
+    found, _, bad = written(tmp_path, [good, wrong, good.replace(b"good", b"third")])
+    assert [each["id"] for each in found] == ["good", "third"]
+    assert bad == ["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ('{"id":"a","variables":{"x":1}}', '{"x":1}'),
+        ('{"variables":{"x":1},"id":"a"}', '{"x":1}'),
+        ('{"id":"a","variables":{"x":1},"memo":"z","chats":[{"a":{}}]}', '{"x":1}'),
+        ('{"id":"a", "variables" : {"x": 1} }', '{"x": 1}'),
+        ('{"id":"a","variables":null}', None),
+        ('{"id":"a"}', None),
+        ('{"variables":{"x":1},"chats":[{"id":"c","variables":{"y":2}}]}', '{"x":1}'),
+        ('{"chats":[{"id":"c","variables":{"y":2}}]}', None),
+        ('{"variables":{"x":1},"llmApp":{"id":"c","variables":{"y":2}}}', '{"x":1}'),
+        ('{"variables":{"id":"c","variables":{"y":2}}}', '{"id":"c","variables":{"y":2}}'),
+        ('{"id":"a","memo":",\\"variables\\":{}"}', None),
+        ('{"id":"a","x,\\"variables":1}', None),
+    ],
+)
+def test_the_variables_are_the_conversations_own(record: str, expected: str | None) -> None:
+    assert arrow.variables(record.encode()) == expected

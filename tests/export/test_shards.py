@@ -187,6 +187,27 @@ async def test_a_plan_tells_about_how_much_there_is_and_how_many_requests_it_tak
         assert plan.expected is not None
         assert 500 < plan.expected < 100_000
         check_cover(plan.shards, None, None)
+        # They are a help, and asked for once.
+        assert sandbox.count("getDailyConversationCount") == 2
+
+
+async def test_counts_of_days_in_any_order_make_the_same_plan(make_client: ClientFactory) -> None:
+    async def turned(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if request.path.endswith("daily_count"):
+            counts = json.loads(response.body)
+            assert len(counts["result"]["dailyTotalCount"]) > 1
+            counts["result"]["dailyTotalCount"].reverse()
+            response.body = json.dumps(counts).encode()
+        return response
+
+    async with Sandbox(conversations=4000) as sandbox:
+        plans = [
+            (await prospect(make_client(sandbox, middlewares=more).conversations._session, Filters(()))).plan
+            for more in ([], [turned])
+        ]
+        assert len(plans[0].shards) > 5
+        assert plans[0].shards == plans[1].shards
 
 
 @pytest.mark.parametrize("nulls", ["first", "last"])

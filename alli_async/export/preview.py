@@ -1,0 +1,112 @@
+"""What an export would do, told without doing it: nothing is written, and next to nothing asked."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Unpack
+
+import anyio.to_thread
+from msgspec import Struct
+
+from .._bulk.shards import Shard
+from .._transport.filters import ConversationFilters
+from .._transport.session import Session
+from ..client import AlliClient
+from .destination import Destination
+from .job import Time, Wanted, file_of
+from .journal import Plan, Run, next_number
+from .missing import missing_in
+from .objects import open_store
+from .parts import Compression, Format
+from .planning import check_project, prospect
+
+State = Literal["new", "unfinished", "incremental", "complete"]
+
+
+class Outlook(Struct, kw_only=True, frozen=True):
+    """What an export would do.
+
+    Attributes:
+        state: `"new"`: begin; `"unfinished"`: go on with a run; `"incremental"`: begin one of what is new;
+            `"complete"`: nothing.
+        plan: Of that run; of the latest one where there is nothing to do.
+        shards: That are still to be written.
+        written: Conversations in the parts that are there.
+        requests: That it takes, about; None where that is not known.
+    """
+
+    state: State
+    plan: Plan
+    shards: list[Shard]
+    written: int = 0
+    requests: int | None = None
+
+
+async def plan_export(
+    client: AlliClient,
+    dest: str | os.PathLike[str] | None = None,
+    *,
+    format: Format = "jsonl",  # noqa: A002 - what it is
+    compression: Compression | None = None,
+    since: Time | None = None,
+    until: Time | None = None,
+    incremental: bool = False,
+    **filters: Unpack[ConversationFilters],
+) -> Outlook:
+    """What `export` would do with the same arguments. Nothing is written.
+
+    Of a destination that holds an export its journal is read, and no list is asked for; an export that is under
+    way there is seen as far as it is. For a new one it takes about ten requests.
+
+    Args:
+        client: Where from.
+        dest: As for `export`; None for a new directory.
+        format: As for `export`, like all that follows.
+        compression: Of the files.
+        since: With a first chat from this time on.
+        until: With a first chat up to this time.
+        incremental: When a run was completed before: only what is new.
+        **filters: See `ConversationFilters`.
+
+    Raises:
+        ConfigurationError: The destination holds an export of something else, or an option cannot be right.
+        ExportError: The destination cannot be read, or is not what its journal says.
+        AlliError: From the requests.
+    """
+    wanted = Wanted.checked(format, compression, since, until, incremental, filters)
+    session = client.conversations._session
+    if dest is None or file_of(dest, needs_directory=incremental or format != "jsonl") is not None:
+        return await _new(session, wanted)
+    destination = Destination(open_store(dest))
+    await anyio.to_thread.run_sync(destination.look, wanted.binding)
+    # A compaction that was stopped is no run to go on with: it is dropped.
+    runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
+    if not runs:
+        return await _new(session, wanted)
+    latest = runs[-1]
+    await check_project(session, latest.plan.ids, destination.store)
+    written = sum(each.conversations for run in runs for each in run.ledger.commits.values())
+    if latest.complete is None:
+        pending = latest.ledger.pending
+        return Outlook(
+            state="unfinished", plan=latest.plan, shards=pending, written=written, requests=_requests_left(latest)
+        )
+    if not incremental:
+        return Outlook(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
+    number = await anyio.to_thread.run_sync(next_number, destination.store)
+    plan = (await prospect(session, wanted.filters, run=number, after=latest.plan)).plan
+    plan.again = [each.id for each in missing_in(runs)]
+    return Outlook(state="incremental", plan=plan, shards=plan.shards, written=written)
+
+
+async def _new(session: Session, wanted: Wanted) -> Outlook:
+    plan, requests = await prospect(session, wanted.filters)
+    return Outlook(state="new", plan=plan, shards=plan.shards, requests=requests)
+
+
+def _requests_left(run: Run) -> int | None:
+    """By what the shards took that are written."""
+    commits = run.ledger.commits.values()
+    written = sum(each.conversations for each in commits)
+    left = sum(shard.expected or 0 for shard in run.ledger.pending)
+    return round(sum(each.requests for each in commits) / written * left) if written and left else None

@@ -1,0 +1,139 @@
+"""What a dry run says of a destination is what the export then does; and it changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async import AlliClient, ConfigurationError, ExportError
+from alli_async.export import ExportProgress, Outlook, compact, export, plan_export
+from alli_async.export.journal import Run
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+from tests.export.support import run, serving
+from tests.export.test_incremental import lying
+
+
+def everything(dest: Path) -> dict[str, tuple[int, int]]:
+    """What is in a destination, as it stands."""
+    return {str(each): (each.stat().st_mtime_ns, each.stat().st_size) for each in [dest, *dest.rglob("*")]}
+
+
+async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, **options: Any) -> Outlook:
+    """The outlook, once it is proved that nothing was changed and how much was asked."""
+    before, asked = everything(dest), sandbox.count()
+    found = await plan_export(client, dest, **options)
+    assert everything(dest) == before
+    assert sandbox.count() - asked == requests
+    return found
+
+
+async def stopped(client: AlliClient, dest: Path) -> None:
+    def stop(progress: ExportProgress) -> None:
+        if progress.shards_done >= 3:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await export(client, dest, on_progress=stop)
+
+
+async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFactory, tmp_path: Path) -> None:
+    async with Sandbox(conversations=2500) as sandbox:
+        client = make_client(sandbox)
+        await stopped(client, tmp_path)
+        # What a killed process left half written stays as well.
+        (tmp_path / "conversations" / ".run-00001-shard-99999.jsonl.gz.partial").write_bytes(b"x")
+        found = await look(client, sandbox, tmp_path, 1)
+        assert (found.state, found.plan.run, found.plan.kind) == ("unfinished", 1, "full")
+        written = {path.name.split("-")[3].split(".")[0] for path in (tmp_path / "_journal").glob("*-shard-*")}
+        assert {each.name for each in found.shards} == {each.name for each in found.plan.shards} - written
+        assert found.requests is not None
+        assert found.requests > 50
+        report = await export(client, tmp_path)
+        assert report.resumed == found.written > 0
+
+
+async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_ones_are_asked_for(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about: list[str] = []
+    async with Sandbox(conversations=300, embed=0) as sandbox:
+        client = make_client(sandbox, middlewares=[lying(about, [])])
+        about.append([each for each in sandbox.conversation_ids() if sandbox.chat_ids(each)][10])
+        await export(client, tmp_path)
+        found = await look(client, sandbox, tmp_path, 1)
+        assert (found.state, found.shards, found.requests, found.written) == ("complete", [], 0, 299)
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+            with pytest.raises(OSError, match="killed"):
+                await export(client, tmp_path, incremental=True)
+        found = await look(client, sandbox, tmp_path, 1, incremental=True)
+        assert (found.state, found.plan.run, found.shards) == ("unfinished", 2, [])
+        assert (await export(client, tmp_path)).run == 2
+        found = await look(client, sandbox, tmp_path, 2, incremental=True)
+        assert (found.state, found.plan.run, found.plan.again) == ("incremental", 3, about)
+        report = await export(client, tmp_path, incremental=True)
+        assert (report.run, report.kind) == (3, "incremental")
+        since = json.loads((tmp_path / "_journal" / "run-00003-plan.json").read_text("utf-8"))["since"]
+        assert since == found.plan.since
+
+
+async def test_a_compaction_that_was_stopped_is_not_gone_on_with(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sandbox(conversations=100) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path)
+        await export(client, tmp_path, incremental=True)
+        monkeypatch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            await compact(tmp_path)
+        assert (await look(client, sandbox, tmp_path, 1)).state == "complete"
+
+
+async def test_what_the_export_would_refuse_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
+    async with Sandbox(conversations=100) as sandbox, Sandbox(conversations=5, seed=9) as other:
+        client = make_client(sandbox)
+        await export(client, tmp_path / "all")
+        with pytest.raises(ConfigurationError, match="holds another export"):
+            await plan_export(client, tmp_path / "all", format="parquet")
+        with pytest.raises(ConfigurationError, match="is a file"):
+            await plan_export(client, tmp_path / "all.jsonl", incremental=True)
+        with pytest.raises(ExportError, match="of another project"):
+            await plan_export(make_client(other), tmp_path / "all")
+        next((tmp_path / "all" / "conversations").iterdir()).unlink()
+        with pytest.raises(ExportError, match="is gone"):
+            await plan_export(client, tmp_path / "all")
+        assert (await plan_export(client, tmp_path / "new" / "place")).state == "new"
+        assert (await plan_export(client, tmp_path / "all.jsonl")).state == "new"
+        assert [each.name for each in tmp_path.iterdir()] == ["all"]
+
+
+def test_the_command_says_it(tmp_path: Path) -> None:
+    dest = tmp_path / "all"
+    with serving("--conversations", "250") as sandbox:
+        assert run(sandbox, "export", str(dest)).returncode == 0
+        done = run(sandbox, "export", str(dest), "--dry-run")
+        assert done.stdout.startswith("Complete already: 250 conversations are there; nothing to do."), done.stderr
+        done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
+        assert done.stdout.startswith("250 conversations are there. Run 2 asks for those with a chat since 2"), (
+            done
+        )
+        told = json.loads(run(sandbox, "export", str(dest), "--dry-run", "--json").stdout)
+        assert (told["state"], told["written"], told["shards"]) == ("complete", 250, [])
+        last = max((dest / "_journal").glob("run-00001-shard-*"))
+        fate = json.loads(last.read_text("utf-8"))
+        fate["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
+        last.write_text(json.dumps(fate), "utf-8")
+        done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
+        assert done.stdout.splitlines()[1] == "  and again for 1 that could not be made whole"
+        (dest / "_journal" / "run-00001-complete.json").unlink()
+        last.unlink()
+        done = run(sandbox, "export", str(dest), "--dry-run")
+        first, *shards = done.stdout.splitlines()
+        assert first.startswith("Run 1 (full) goes on: ")
+        assert " shards are left; about " in first
+        assert len(shards) == 1
