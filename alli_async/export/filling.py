@@ -12,6 +12,7 @@ from .._bulk.shards import Shard
 from ..models import RawTranscript
 from .journal import Bad, Part
 from .parts import ShardWriter
+from .threads import in_thread
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
 BATCH_BYTES = 1 << 20
@@ -88,8 +89,8 @@ class Filling:
         self._batch += [each for each in self._held.values() if each is not None]
         await self._write()
         await self._written()
-        self._put_aside(await anyio.to_thread.run_sync(self.writer.finish))
-        return await anyio.to_thread.run_sync(self.writer.commit, shard)
+        self._put_aside(await in_thread(self.writer.finish))
+        return await in_thread(self.writer.commit, shard)
 
     async def discard(self) -> None:
         """Leave nothing behind. After `end` it does nothing."""

@@ -35,6 +35,7 @@ from .scheduler import Cluster
 from .sharing import SESSION, open_shared
 from .single import export_file
 from .stores import Store
+from .threads import in_thread
 
 Time = datetime | float
 
@@ -98,7 +99,7 @@ async def export(
         )
     store = open_store(dest) if cluster is None else open_shared(dest)
     lock = store.lock()
-    await anyio.to_thread.run_sync(lock.__enter__)
+    await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:
         job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
         if cluster is None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Literal
 
-import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
@@ -26,6 +25,7 @@ from .journal import Bad, Commit, Fate, Missing, Run, split_of
 from .missing import ask_again
 from .parts import ShardWriter
 from .planning import AT_ONCE, ROWS, even_cuts
+from .threads import in_thread
 
 # A shard with so many rows, and about as many ahead as would make a shard of their own, is split.
 _DENSE, _AHEAD = 3 * ROWS, ROWS
@@ -160,7 +160,8 @@ class Runner:
         async with self._slots:
             again: set[str] = set()
             while True:
-                filling = Filling(await self._open(shard.name), again)
+                writer = await in_thread(self._open_writer, shard.name, undo=ShardWriter.discard)
+                filling = Filling(writer, again)
                 try:
                     await self._fill(shard, filling)
                 except Again as repeated:
@@ -170,15 +171,6 @@ class Runner:
                     return
                 finally:
                     await filling.discard()
-
-    async def _open(self, shard: str) -> ShardWriter:
-        """A writer; one that is there only after all was cancelled leaves nothing behind."""
-        opening = asyncio.ensure_future(anyio.to_thread.run_sync(self._open_writer, shard))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_discard)
-            raise
 
     async def _fill(self, shard: Shard, filling: Filling) -> None:
         began = time.monotonic()
@@ -233,7 +225,7 @@ class Runner:
 
     async def _note(self, fate: Fate) -> None:
         # The file in a thread, the ledger here, where it is read.
-        await anyio.to_thread.run_sync(self._run.write, fate)
+        await in_thread(self._run.write, fate)
         self._run.ledger.tell(fate)
 
     def _spawn(self, shard: Shard) -> None:
@@ -298,11 +290,6 @@ class Runner:
             step *= 2
             at += step
         return shard, set()
-
-
-def _discard(opened: asyncio.Future[ShardWriter]) -> None:
-    if not opened.cancelled() and opened.exception() is None:
-        opened.result().discard()
 
 
 class _Dated(Struct, rename="camel"):

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from ..client import AlliClient
 from ..models import StreamStats
 from .filling import BATCH_BYTES
@@ -16,6 +14,7 @@ from .parts import Lines
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
 from .stores import FileSink
+from .threads import in_thread
 
 
 async def export_file(
@@ -31,7 +30,7 @@ async def export_file(
     started = time.monotonic()
     stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
     # Asked before the first request: a destination that cannot be written is known at once.
-    lines = await anyio.to_thread.run_sync(lambda: Lines(FileSink(path, path.parent), compression))
+    lines = await in_thread(lambda: Lines(FileSink(path, path.parent), compression), undo=Lines.discard)
     batch: list[bytes] = []
     size = 0
     told = started
@@ -42,14 +41,14 @@ async def export_file(
                 batch.append(transcript.json)
                 size += len(transcript.json)
                 if size >= BATCH_BYTES:
-                    await anyio.to_thread.run_sync(lines.write, batch)
+                    await in_thread(lines.write, batch)
                     batch, size = [], 0
                 if on_progress is not None and (now := time.monotonic()) - told >= PROGRESS_SECONDS:
                     told = now
                     on_progress(stats)
         if batch:
-            await anyio.to_thread.run_sync(lines.write, batch)
-        part = await anyio.to_thread.run_sync(lines.commit, path.name)
+            await in_thread(lines.write, batch)
+        part = await in_thread(lines.commit, path.name)
     finally:
         lines.discard()
     if on_progress is not None:
