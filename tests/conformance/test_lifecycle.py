@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -53,6 +53,43 @@ async def test_a_thousand_cancelled_in_flight_leave_no_task_no_place_and_a_clien
         throttle = client._connection.throttle
         assert (throttle.in_flight, client.conversations._session.stats.in_flight) == (0, 0)
         server.answers = [OK]
+        assert (await client.conversations.get("a")).title == "t"
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Lets this process open both ends of a thousand connections."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_a_thousand_cancelled_on_the_wire_leave_no_connection_and_a_client_that_works(
+    make_client: ClientFactory,
+) -> None:
+    async with ScriptedServer(silence) as server:
+        client = make_client(server, max_concurrency=1000)
+        throttle = client._connection.throttle
+        for _ in range(1000):  # as many answers as win a thousand places
+            throttle.in_flight = int(throttle.allowance.limit)
+            throttle.answered()
+        throttle.in_flight = 0
+        calls = [asyncio.create_task(client.conversations.is_running("a")) for _ in range(1000)]
+        await gone(lambda: len(server.requests) < 1000)
+        assert (server.connections, server.open, throttle.in_flight) == (1000, 1000, 1000)
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(20):
+            await asyncio.wait(calls)
+        assert all(call.cancelled() for call in calls)
+        assert (throttle.in_flight, client.conversations._session.stats.in_flight) == (0, 0)
+        http = client._connection.http()
+        assert http.connector is not None
+        assert not http.connector._acquired
+        server.default = OK
         assert (await client.conversations.get("a")).title == "t"
 
 
