@@ -174,11 +174,37 @@ async def parent():
 
 asyncio.run(parent())
 """
+# A loop that is not running while it is copied goes on in the child, where nothing but the process is another.
+FORKED_BETWEEN = """
+import asyncio, os, sys
+from alli_async import AlliClient, ConfigurationError
+
+client = AlliClient("the-key", base_url=sys.argv[1])
+loop = asyncio.new_event_loop()
+
+async def use():
+    return (await client.conversations.get("a")).title
+
+assert loop.run_until_complete(use()) == "t"
+if (child := os.fork()) == 0:
+    try:
+        loop.run_until_complete(use())
+    except ConfigurationError as error:
+        print("child:", error, flush=True)
+    loop.run_until_complete(client.aclose())
+    os._exit(0)
+os.waitpid(child, 0)
+assert loop.run_until_complete(use()) == "t"
+print("parent: fine", flush=True)
+loop.run_until_complete(client.aclose())
+loop.close()
+"""
 
 
-async def test_a_client_after_a_fork_says_so_and_the_parents_connection_lives_on() -> None:
+@pytest.mark.parametrize("script", [fact("in mid-loop", FORKED), fact("between two runs", FORKED_BETWEEN)])
+async def test_a_client_after_a_fork_says_so_and_the_parents_connection_lives_on(script: str) -> None:
     async with ScriptedServer(OK) as server:
-        status, out, err = await python(FORKED, server.url)
+        status, out, err = await python(script, server.url)
         assert (status, err) == (0, "")
         assert out.splitlines() == [
             f"child: the client belongs to another process (it was made before a fork); make one for each {WHERE}",

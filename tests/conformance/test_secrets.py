@@ -86,6 +86,7 @@ ECHOED = [
     fact("a line that is no HTTP", f"SSH {CANARY}\r\n\r\n".encode()),
     fact("a header that is none", f"HTTP/1.1 200 X\r\nX: \0{CANARY}\r\n\r\n".encode()),
     fact("a line without end", f"HTTP/1.1 200 {CANARY * 400}\r\n\r\n".encode()),
+    fact("too large an answer with the key all over", answer(200, CANARY.encode() * 40_000)),
     fact("a cookie", answer(400, headers=[("Set-Cookie", f"key={CANARY}")])),
 ]
 
