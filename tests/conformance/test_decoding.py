@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,8 +13,10 @@ from alli_async._bulk.lenient import lenient, page_of
 from alli_async._bulk.shapes import RAW
 from alli_async._bulk.utf8 import is_utf8
 from alli_async._transport import wire
+from alli_async.export import export
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, conversation
+from tests.test_pages import replying
 
 from . import fuzz
 from .servers import fact
@@ -218,6 +221,27 @@ def test_bytes_that_are_no_text_are_not_passed_on_and_the_other_records_are_not_
 def test_chats_that_are_no_text_are_not_passed_on() -> None:
     with pytest.raises(DecodeError, match=r"no UTF-8 at \$\.chats"):
         RAW.chats(b'{"chats":[{"id":"x","timestamp":1,"message":"\xff"}],"totalCount":1}')
+
+
+async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
+    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
+        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
+
+    async with ScriptedServer(replying(reply)) as server:
+        report = await export(make_client(server), tmp_path / "all", compression="none")
+    assert (report.conversations, report.quarantined) == (2, 1)
+    lines = [each.read_bytes().splitlines() for each in (tmp_path / "all" / "conversations").iterdir()]
+    assert sorted(msgspec.json.decode(line)["id"] for some in lines for line in some) == ["c0", "c2"]
+    (aside,) = (tmp_path / "all" / "quarantine.jsonl").read_text("utf-8").splitlines()
+    assert "no UTF-8" in aside
+    assert "c1" in aside
 
 
 @pytest.mark.parametrize("offset", range(4))
