@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import selectors
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from alli_async import AlliClient, RateLimitError, RetryPolicy
+from alli_async._transport.allowance import Allowance
 from alli_async._transport.throttle import Throttle
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -145,6 +147,16 @@ def answered_in_full_rounds(throttle: Throttle, tickets: list[int]) -> None:
         throttle.answered()
     for _ in tickets:
         throttle.release()
+
+
+def test_a_load_says_what_is_allowed_and_how_many_were_served_in_the_last_second() -> None:
+    allowance = Allowance(64)
+    for hundredths in range(300):
+        allowance.served(100 + hundredths / 100, in_flight=0, paced=False)
+    load = allowance.load(103.0)
+    assert (load.limit, load.pace) == (8, math.inf)
+    assert 90 <= load.rate <= 110
+    assert allowance.load(110.0).rate == 0
 
 
 async def test_the_limit_never_falls_below_one() -> None:

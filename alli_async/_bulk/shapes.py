@@ -16,6 +16,7 @@ from .._transport import wire
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
 from .chats import Chats, Chatted, decode_chats
 from .pages import Listed, Row, decode_conversations
+from .utf8 import is_utf8, must_be_utf8
 
 # What bytes.join takes; a memoryview or a Raw leaves the copying to it.
 Buffer: TypeAlias = bytes | memoryview | Raw
@@ -155,6 +156,7 @@ class RawChatPage(Struct, gc=False):
     array: Raw
 
 
+_decode_raw = wire.decoder(Raw)
 _decode_head = wire.decoder(_Head)
 _decode_head_list = wire.decoder(_HeadList)
 _decode_raw_list = wire.decoder(_RawList)
@@ -171,12 +173,17 @@ def _raw_list(body: bytes) -> RawListPage:
     raws = _decode_raw_list(body).conversations
     # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
     items = [_raw_item(head, bytes(raw)) for head, raw in zip(heads.conversations, raws, strict=True)]
+    if not is_utf8(body):
+        for number, item in enumerate(items):
+            must_be_utf8(item.json, f"$.conversations[{number}]")
     return RawListPage(items, heads.cursor)
 
 
 def _raw_conversation(body: bytes) -> RawItem:
     head = _decode_head(body)
-    return _raw_item(head, body.strip())
+    must_be_utf8(body, "$")
+    # Not the body itself: a lone surrogate in it has been repaired here, or its fields could not be told apart.
+    return _raw_item(head, bytes(_decode_raw(body)))
 
 
 def _raw_item(head: _Head, json: bytes) -> RawItem:
@@ -185,6 +192,7 @@ def _raw_item(head: _Head, json: bytes) -> RawItem:
 
 def _raw_chats(body: bytes) -> RawChatPage:
     heads = _decode_chat_heads(body)
+    must_be_utf8(body, "$.chats")
     return RawChatPage(heads.chats, heads.total_count, _decode_raw_chats(body).chats)
 
 

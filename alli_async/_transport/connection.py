@@ -23,8 +23,8 @@ class Connection:
         self.throttle = Throttle(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
         self.milliseconds: bool | None = None
-        # Those of a caller's session would be replaced by ours, did we not put them before it.
-        self.middlewares = (*getattr(http, "_middlewares", ()), _once)
+        # Those of a caller's session, which would be replaced by ours, were they not put before it.
+        self.middlewares = tuple(getattr(http, "_middlewares", ()))
         self._given = http
         self._http: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,24 +69,3 @@ class Connection:
         # Another process' sockets are not ours to shut down, and another loop's cannot be from here.
         if self._http is not None and self._http is not self._given and self._pid == os.getpid():
             await self._http.close()
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """An aiohttp middleware that keeps aiohttp from sending a request a second time by itself.
-
-    On a dropped connection it resends GET, PUT and DELETE once. It knows a drop by these two types, so they
-    are renamed before it sees them. (Its own switch is a private attribute, and a caller's session is not
-    ours to change.)
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except aiohttp.ServerDisconnectedError:
-        raise _DroppedError("the server closed it") from None
-    except aiohttp.ClientOSError as error:
-        raise _DroppedError(str(error) or type(error).__name__) from None
-
-
-class _DroppedError(aiohttp.ClientError):
-    """The connection went away before the answer began."""

@@ -48,6 +48,7 @@ class Sender:
             base.raw_authority,
             base.raw_path.rstrip("/"),
         )
+        self._middlewares = (*connection.middlewares, _once(config))
         self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
         # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
         # does: then it is known that nothing was sent. (A session of our own has a place for everyone.)
@@ -93,7 +94,7 @@ class Sender:
             # Whatever a caller's session says otherwise:
             raise_for_status=False,
             auto_decompress=True,
-            middlewares=self._connection.middlewares,
+            middlewares=self._middlewares,
         ) as answer:
             body = await self._read(answer)
             logger.debug(
@@ -135,6 +136,9 @@ class Sender:
             return AlliTimeoutError("no connection could be made in time", outcome="not_sent")
         if isinstance(error, TimeoutError):
             return AlliTimeoutError(f"no whole answer within the attempt's {self._config.timeout:g} s")
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            answered = f"{error.status} {error.message}".strip()
+            return AlliConnectionError(f"no connection: the proxy answered {answered}", outcome="not_sent")
         text = _text_of(error)
         if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
             return TLSError(f"the server's certificate or handshake was not accepted: {text}")
@@ -142,8 +146,36 @@ class Sender:
             return AlliConnectionError(f"no connection: {text}", outcome="not_sent")
         if not isinstance(error, (aiohttp.ClientError, OSError)):
             return ConfigurationError(f"the request cannot be put on the wire: {text}")
-        # A ClientResponseError here is the parser's; the status 400 it carries is invented.
         return AlliConnectionError(f"the connection failed before the answer was whole: {text}")
+
+
+def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
+    """An aiohttp middleware that keeps aiohttp from sending a request a second time by itself.
+
+    On a dropped connection it resends GET, PUT and DELETE once. It knows a drop by these types, so they are
+    renamed before it sees them. (Its own switch is a private attribute, and a caller's session is not ours to
+    change.) Tracers record what is raised here, so a line that is no HTTP is told without the key.
+    """
+
+    async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):
+            raise
+        except aiohttp.ServerDisconnectedError:
+            failure = _BrokenError("the server closed it")
+        except aiohttp.ClientOSError as error:
+            failure = _BrokenError(str(error) or type(error).__name__)
+        except aiohttp.ClientResponseError as error:
+            # The parser's; the status 400 it carries is invented.
+            failure = _BrokenError(f"not HTTP: {config.redact(error.message)}")
+        raise failure
+
+    return once
+
+
+class _BrokenError(aiohttp.ClientError):
+    """The connection went away before the answer began, or what began was none."""
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
@@ -163,9 +195,6 @@ def _payload(body: bytes | None) -> bytes | BytesIO | None:
 
 def _text_of(error: Exception) -> str:
     """What happened, in one line, and without the status 400 that aiohttp's parser invents."""
-    text = str(error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        text = f"not HTTP: {error.message}"
-    elif isinstance(error.__cause__, HttpProcessingError):
-        text = error.__cause__.message
+    cause = error.__cause__
+    text = cause.message if isinstance(cause, HttpProcessingError) else str(error)
     return " ".join(text.split()).rstrip(" ^") or type(error).__name__

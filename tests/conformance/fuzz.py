@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import sys
 from datetime import UTC, datetime
@@ -13,14 +14,24 @@ from datetime import UTC, datetime
 import msgspec
 
 from alli_async import APIError, DecodeError, config
+from alli_async._bulk.chats import Chats
+from alli_async._bulk.shapes import RAW
 from alli_async._transport import wire
 from alli_async.config import ClientConfig, Secret
 
-from .test_fields import ANSWERS
+from .test_fields import ANSWERS, FULL_CHAT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "canary-+/0123456789=="
 CONFIG = ClientConfig(base_url="", headers={"API-KEY": Secret(KEY)})
+# A Retry-After and a Date, as they are in headers.
+WAITS = [
+    b"120\n",
+    b"Thu, 01 Jan 2026 10:00:07 GMT\nThu, 01 Jan 2026 10:00:00 GMT",
+    b"Thu, 01 Jan 2026 09:00:00 GMT\nThu, 01 Jan 2026 10:00:00 +0900",
+    b"Thu, 01 Jan 2026 00:00:00 -0000\n",
+]
+CHATS = msgspec.json.format(msgspec.json.encode({"chats": [FULL_CHAT, FULL_CHAT], "pageNo": 1, "totalCount": 4}))
 SEEDS = [msgspec.json.encode(document) for _, document in ANSWERS.values()]
 
 
@@ -35,6 +46,21 @@ def decode(body: bytes) -> None:
             assert error.__context__ is None
         except APIError as error:
             assert error.message
+
+
+def pass_on(body: bytes) -> None:
+    """What is passed on as bytes is refused, or is JSON on one line: as it came, turned round, or joined."""
+    try:
+        item = RAW.conversation(body)
+    except (DecodeError, APIError):
+        return
+    chats = Chats([RAW.chats(CHATS), RAW.chats(CHATS)])
+    for made in (RAW.whole(item, False), RAW.whole(item, True), RAW.join(item, chats, True)):
+        line = made.json.decode()
+        assert "\n" not in line
+        assert "\r" not in line
+        document = json.loads(line, parse_int=float)
+        assert len(document["chats"]) == made.chat_count
 
 
 def headers(data: bytes) -> None:
@@ -58,6 +84,7 @@ def main() -> None:
 
     def one(data: bytes) -> None:
         decode(data)
+        pass_on(data)
         headers(data)
         redact(data.decode("latin-1"))
 

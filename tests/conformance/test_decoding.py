@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from alli_async import APIError, DecodeError, RetryPolicy
+from alli_async._bulk.lenient import lenient, page_of
+from alli_async._bulk.shapes import RAW
+from alli_async._bulk.utf8 import is_utf8
 from alli_async._transport import wire
+from alli_async.export import export
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, conversation
+from tests.test_pages import replying
 
+from . import fuzz
 from .servers import fact
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -179,3 +186,75 @@ def test_where_no_answer_is_expected_any_will_do_but_an_error(body: bytes, fails
             wire.nothing(body)
     else:
         wire.nothing(body)
+
+
+# --- what is passed on as it came -------------------------------------------------------------------------
+
+NO_UTF8 = [
+    fact("in a text", holding("title", b'"\xff"')),
+    fact("in a field nobody knows", beside(b'"\xff"')),
+    fact("in the name of one", WHOLE[:-1] + b',"\xff":1}'),
+    fact("in a variable", holding("variables", b'{"a": {"b": "\xc3"}}')),
+    fact("in a chat", holding("chats", b'[{"id":"x","timestamp":1,"message":"\xe4\xb8"}]')),
+    fact("a surrogate", beside(b'"\xed\xa0\x80"')),
+    fact("behind 200 KB of text", holding("title", b'"%b\xff"' % ("한" * 70_000).encode())),
+]
+
+
+@pytest.mark.parametrize("body", NO_UTF8)
+def test_bytes_that_are_no_text_are_not_passed_on_and_the_other_records_are_not_lost_with_them(
+    body: bytes,
+) -> None:
+    with pytest.raises(DecodeError, match="no UTF-8 at \\$") as raised:
+        RAW.conversation(body)
+    assert (raised.value.path, raised.value.malformed) == ("$", False)
+    page = page_of([WHOLE, body, text(b"other")])
+    with pytest.raises(DecodeError, match=r"no UTF-8 at \$\.conversations\[1\]") as raised:
+        RAW.conversations(page)
+    assert raised.value.path == "$.conversations[1]"
+    left_out: list[bytes] = []
+    rest = lenient(RAW.conversations, lambda record, error: left_out.append(record))(page)
+    assert [item.json for item in rest.conversations] == [WHOLE, text(b"other")]  # type: ignore[attr-defined]
+    assert left_out == [body]
+
+
+def test_chats_that_are_no_text_are_not_passed_on() -> None:
+    with pytest.raises(DecodeError, match=r"no UTF-8 at \$\.chats"):
+        RAW.chats(b'{"chats":[{"id":"x","timestamp":1,"message":"\xff"}],"totalCount":1}')
+
+
+async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
+    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
+        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
+
+    async with ScriptedServer(replying(reply)) as server:
+        report = await export(make_client(server), tmp_path / "all", compression="none")
+    assert (report.conversations, report.quarantined) == (2, 1)
+    lines = [each.read_bytes().splitlines() for each in (tmp_path / "all" / "conversations").iterdir()]
+    assert sorted(msgspec.json.decode(line)["id"] for some in lines for line in some) == ["c0", "c2"]
+    (aside,) = (tmp_path / "all" / "quarantine.jsonl").read_text("utf-8").splitlines()
+    assert "no UTF-8" in aside
+    assert "c1" in aside
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_text_is_text_wherever_it_is_taken_apart(offset: int) -> None:
+    long = b"a" * offset + "한국어😀".encode() * 20_000
+    assert is_utf8(long)
+    assert not is_utf8(long[:-1])
+    assert not is_utf8(long + b"\xff" + long)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [*NO_JSON, *NO_UTF8, *(fact(str(row.id), row.values[0]) for row in [*ANOTHER, *ACCEPTED])],
+)
+def test_what_is_passed_on_as_bytes_is_json_on_one_line_or_refused(body: bytes) -> None:
+    fuzz.pass_on(body)

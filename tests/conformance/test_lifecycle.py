@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -53,6 +53,43 @@ async def test_a_thousand_cancelled_in_flight_leave_no_task_no_place_and_a_clien
         throttle = client._connection.throttle
         assert (throttle.in_flight, client.conversations._session.stats.in_flight) == (0, 0)
         server.answers = [OK]
+        assert (await client.conversations.get("a")).title == "t"
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Lets this process open both ends of a thousand connections."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_a_thousand_cancelled_on_the_wire_leave_no_connection_and_a_client_that_works(
+    make_client: ClientFactory,
+) -> None:
+    async with ScriptedServer(silence) as server:
+        client = make_client(server, max_concurrency=1000)
+        throttle = client._connection.throttle
+        for _ in range(1000):  # as many answers as win a thousand places
+            throttle.in_flight = int(throttle.allowance.limit)
+            throttle.answered()
+        throttle.in_flight = 0
+        calls = [asyncio.create_task(client.conversations.is_running("a")) for _ in range(1000)]
+        await gone(lambda: len(server.requests) < 1000)
+        assert (server.connections, server.open, throttle.in_flight) == (1000, 1000, 1000)
+        for call in calls:
+            call.cancel()
+        async with asyncio.timeout(20):
+            await asyncio.wait(calls)
+        assert all(call.cancelled() for call in calls)
+        assert (throttle.in_flight, client.conversations._session.stats.in_flight) == (0, 0)
+        http = client._connection.http()
+        assert http.connector is not None
+        assert not http.connector._acquired
+        server.default = OK
         assert (await client.conversations.get("a")).title == "t"
 
 
@@ -137,11 +174,37 @@ async def parent():
 
 asyncio.run(parent())
 """
+# A loop that is not running while it is copied goes on in the child, where nothing but the process is another.
+FORKED_BETWEEN = """
+import asyncio, os, sys
+from alli_async import AlliClient, ConfigurationError
+
+client = AlliClient("the-key", base_url=sys.argv[1])
+loop = asyncio.new_event_loop()
+
+async def use():
+    return (await client.conversations.get("a")).title
+
+assert loop.run_until_complete(use()) == "t"
+if (child := os.fork()) == 0:
+    try:
+        loop.run_until_complete(use())
+    except ConfigurationError as error:
+        print("child:", error, flush=True)
+    loop.run_until_complete(client.aclose())
+    os._exit(0)
+os.waitpid(child, 0)
+assert loop.run_until_complete(use()) == "t"
+print("parent: fine", flush=True)
+loop.run_until_complete(client.aclose())
+loop.close()
+"""
 
 
-async def test_a_client_after_a_fork_says_so_and_the_parents_connection_lives_on() -> None:
+@pytest.mark.parametrize("script", [fact("in mid-loop", FORKED), fact("between two runs", FORKED_BETWEEN)])
+async def test_a_client_after_a_fork_says_so_and_the_parents_connection_lives_on(script: str) -> None:
     async with ScriptedServer(OK) as server:
-        status, out, err = await python(FORKED, server.url)
+        status, out, err = await python(script, server.url)
         assert (status, err) == (0, "")
         assert out.splitlines() == [
             f"child: the client belongs to another process (it was made before a fork); make one for each {WHERE}",

@@ -84,6 +84,55 @@ async def test_a_list_ends_where_there_is_no_cursor_and_nowhere_else(
         assert len([each async for each in make_client(server).conversations.list()]) == rows
 
 
+# --- streams over them ------------------------------------------------------------------------------------
+
+STREAMS = [
+    fact("in any order", {}),
+    fact("ordered", {"ordered": True}),
+    fact("filtered by the last chat", {"started_at": 1.0}),
+    fact("as bytes", {"raw": True}),
+]
+CHATLESS = answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
+
+
+def serving_chats_too(place: Place) -> Any:
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        return CHATLESS if path.endswith("/chats") else place(int(query.get("cursor", 0)))
+
+    return replying(reply)
+
+
+def id_of(transcript: Any) -> str:
+    return str(getattr(transcript, "id", None) or transcript.conversation.id)
+
+
+@pytest.mark.parametrize("options", STREAMS)
+@pytest.mark.parametrize(("place", "requests", "why"), [row for row in ENDLESS if row.values[1] < 500])
+async def test_a_stream_over_a_list_without_end_is_an_error_that_says_so_and_repeats_nothing(
+    make_client: ClientFactory, place: Place, requests: int, why: str, options: dict[str, Any]
+) -> None:
+    async with ScriptedServer(serving_chats_too(place)) as server:
+        seen = []
+        with pytest.raises(PaginationError, match=f"the list does not end: {why}"):
+            async for each in make_client(server).conversations.transcripts(**options):
+                seen.append(id_of(each))
+        assert len(seen) == len(set(seen))
+        # What shows how the server counts, and whether its counts can be trusted, comes on top.
+        assert len(server.requests) <= requests + 5
+
+
+@pytest.mark.parametrize("options", STREAMS)
+@pytest.mark.parametrize(("place", "rows"), [row for row in ENDING if "999" not in str(row.id)])
+async def test_a_stream_ends_where_there_is_no_cursor_and_nowhere_else(
+    make_client: ClientFactory, place: Place, rows: int, options: dict[str, Any]
+) -> None:
+    async with ScriptedServer(serving_chats_too(place)) as server:
+        found = [id_of(each) async for each in make_client(server).conversations.transcripts(**options)]
+        assert len(found) == len(set(found)) == rows
+
+
+# --- cursors that expire ----------------------------------------------------------------------------------
+
 EXPIRED = [
     fact("400 and 7003", answer(400, {"type": "APIError", "code": 7003, "message": "cursor"}), BadRequestError),
     fact("404", answer(404), NotFoundError),

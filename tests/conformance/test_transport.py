@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import aiohttp
 import pytest
 
-from alli_async import AlliClient, ConfigurationError, RedirectError
+from alli_async import AlliClient, AlliConnectionError, ConfigurationError, RedirectError
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer
 
-from .servers import OK, Call, delete, get, patch, post, put
+from .servers import OK, Call, delete, fact, get, patch, post, put
 
 CANARY = "canary-0123456789"
 
@@ -193,3 +193,25 @@ async def test_a_proxy_is_used_when_the_callers_session_asks_for_it(make_client:
         async with aiohttp.ClientSession(proxy=proxy.url) as http:
             await get(make_client(server, session=http).conversations)
         assert (server.connections, proxy.requests[0].target) == (0, f"{server.url}/webapi/v2/conversations/a")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        fact("a password", answer(407), "407 X"),
+        fact("the host", answer(403, b"<html>no</html>"), "403 X"),
+        fact("load", answer(503), "503 X"),
+    ],
+)
+async def test_a_write_that_a_proxy_makes_no_tunnel_for_was_not_sent_and_is_tried_again(
+    make_client: ClientFactory, sleeps: list[float], refusal: bytes, told: str, certified: ssl.SSLContext
+) -> None:
+    async with ScriptedServer(OK, tls=certified) as server, ScriptedServer(refusal) as proxy:
+        async with aiohttp.ClientSession(proxy=proxy.url) as http:
+            client = make_client(server, session=http)
+            with pytest.raises(AlliConnectionError, match=f"no connection: the proxy answered {told} ") as raised:
+                await post(client.conversations)
+        assert (raised.value.outcome, raised.value.attempts) == ("not_sent", 4)
+        assert {each.method for each in proxy.requests} == {"CONNECT"}
+        assert (len(proxy.requests), server.connections) == (4, 0)
+        assert not any(each.header("api-key") for each in proxy.requests)
