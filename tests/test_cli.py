@@ -148,6 +148,7 @@ def test_conversations_chats_and_daily_print_one_record_a_line(sandbox: Sandbox)
         (("export", "x", "--sandbox", "5", "--incremental", "--started-at", "5"), 2, "incremental: "),
         (("export", "x", "--sandbox", "5", "--since", "5", "--first-chat-started-at", "5"), 2, "since: the same"),
         (("export", "x.jsonl", "--sandbox", "5", "--format", "parquet"), 2, "x.jsonl is a file"),
+        (("export", "x.csv", "--sandbox", "5"), 2, "x.csv is named like a file, but none that is written"),
         (("export", "x", "--format", "csv"), 2, "'jsonl', 'parquet'"),
         (("compact", "nowhere"), 2, "does not exist"),
         (("compact", "."), 1, "no complete export"),

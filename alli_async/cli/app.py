@@ -28,7 +28,9 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(f"alli-async: {error}", err=True)
         return 2
     except AlliError as error:
-        click.echo(f"alli-async: {type(error).__name__}: {error}", err=True)
+        # By the name it can be caught by.
+        kind = next(each for each in type(error).__mro__ if each.__module__ == AlliError.__module__)
+        click.echo(f"alli-async: {kind.__name__}: {error}", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

@@ -38,6 +38,8 @@ from .stores import Store
 from .threads import in_thread
 
 Time = datetime | float
+# Who names such a file does not expect a directory.
+_OTHER_FILES = {".csv", ".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
 
 
 async def export(
@@ -116,10 +118,15 @@ def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | No
     """The path of a destination that is a file, by its name; None where it is a directory or an object store.
 
     Raises:
-        ConfigurationError: It is one, and needs to be a directory.
+        ConfigurationError: It is one, and needs to be a directory; or it is named like a file of another kind.
     """
     path = local_path(dest)
     if path is None or not is_file(path):
+        if path is not None and path.suffix in _OTHER_FILES and not path.is_dir():
+            raise ConfigurationError(
+                f"dest: {path} is named like a file, but none that is written: that ends in .jsonl, .jsonl.gz or "
+                ".jsonl.zst; a directory has another name"
+            )
         return None
     if needs_directory:
         raise ConfigurationError(

@@ -160,7 +160,7 @@ class Runner:
         async with self._slots:
             again: set[str] = set()
             while True:
-                writer = await in_thread(self._open_writer, shard.name, undo=ShardWriter.discard)
+                writer = await in_thread(self._open_writer, shard.name, undo=_discard)
                 filling = Filling(writer, again)
                 try:
                     await self._fill(shard, filling)
@@ -290,6 +290,10 @@ class Runner:
             step *= 2
             at += step
         return shard, set()
+
+
+def _discard(writer: ShardWriter) -> None:
+    writer.discard()
 
 
 class _Dated(Struct, rename="camel"):

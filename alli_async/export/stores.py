@@ -175,7 +175,9 @@ class DirectoryStore:
         path = self._root / _LOCK
         with refusals("write", path):
             make_directory(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            # A link planted here is not followed: what it leads to would be overwritten.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(path, flags, 0o600)
         try:
             if not _flock(descriptor):
                 holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()

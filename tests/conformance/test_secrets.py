@@ -228,7 +228,9 @@ async def test_no_link_planted_where_an_export_writes_is_followed(tmp_path: Path
     victim.write_text("mine")
     async with Sandbox(conversations=60) as sandbox, AlliClient(sandbox.api_key, base_url=sandbox.url) as client:
         await export(client, tmp_path / "first")
-        written = [path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*.*")]
+        first = tmp_path / "first"
+        written = [path.relative_to(first) for path in first.rglob("*") if path.is_file()]
+        assert Path("_journal/lock") in written
         assert {path.parent.name for path in written} == {"", "conversations", "_journal"}
         for number, path in enumerate(written):
             for target in (victim, tmp_path / "nowhere"):
