@@ -21,9 +21,10 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError
 from .crew import Crew
-from .journal import Fate, Run
+from .journal import Run
 from .messages import Receipt, Work
 from .parts import ShardWriter
+from .records import Fate
 from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from .scheduler import Cluster, connected
 from .stores import Store

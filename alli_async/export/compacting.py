@@ -18,11 +18,12 @@ from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
 from .destination import Destination
-from .journal import Binding, Commit, Complete, Fate, Missing, Plan, Run, load_binding, next_number
+from .journal import Run, load_binding, next_number
 from .missing import missing_in
 from .objects import open_store
 from .parquet import ParquetParts, ids_of, kept_tables
 from .parts import JsonLines, read_lines
+from .records import Binding, Commit, Complete, Fate, Missing, Plan
 from .report import ExportReport
 from .stores import Store
 

@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from .._bulk.shards import Shard
 from ..errors import ConfigurationError, ExportError
-from .journal import Binding
 from .messages import Hello, Receipt, Told, Work
+from .records import Binding
 from .running import AT_FIRST, ExportProgress, add_traffic
 from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, serves, shares

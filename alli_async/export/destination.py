@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from .._version import __version__
 from ..errors import ConfigurationError, ExportError
-from .journal import Binding, Complete, Missing, Part, Run, bind, load_binding, load_runs
+from .journal import Run, bind, load_binding, load_runs
 from .missing import missing_in
+from .records import Binding, Complete, Missing, Part
 from .stores import Store
 
 FOLDERS = ("conversations", "chats")

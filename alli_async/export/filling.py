@@ -10,8 +10,8 @@ import anyio.to_thread
 
 from .._bulk.shards import Shard
 from ..models import RawTranscript
-from .journal import Bad, Part
 from .parts import ShardWriter
+from .records import Bad, Part
 from .threads import in_thread
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.

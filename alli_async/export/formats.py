@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 
 from .arrow import load
-from .journal import Binding
 from .parquet import ParquetParts
 from .parts import JsonLines, ShardWriter, compressor_of
+from .records import Binding
 from .stores import Store
 
 

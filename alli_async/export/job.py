@@ -24,11 +24,12 @@ from .cluster import ClusterRunner, gathering
 from .crew import Crew
 from .destination import Destination, as_text, is_file
 from .formats import check_installed, writer_of
-from .journal import Binding, Complete, Plan, Run, next_number
+from .journal import Run, next_number
 from .missing import missing_in
 from .objects import local_path, open_store
 from .parts import Compression, Format
 from .planning import check_project, prospect
+from .records import Binding, Complete, Plan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .scheduler import Cluster

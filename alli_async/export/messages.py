@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from .._transport.filters import Filters
 from .._version import __version__
 from ..errors import AlliError
-from .journal import Binding, Plan
+from .records import Binding, Plan
 from .running import ExportProgress, OnError
 
 

@@ -24,7 +24,8 @@ from ..errors import (
     ServerError,
 )
 from ..models import RawTranscript, Skipped
-from .journal import Missing, Run
+from .journal import Run
+from .records import Missing
 
 # What can be wrong with one conversation alone. That of all there are only those few are asked for, and each of
 # them failed before, is why a server's error is taken for the conversation's.

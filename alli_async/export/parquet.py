@@ -10,8 +10,8 @@ from .._transport.wire import decoder, repair_surrogates
 from ..errors import DecodeError
 from ..models import Conversation, RawTranscript
 from .arrow import flat_tables, load, pool, schemas
-from .journal import Bad, Part
 from .parts import Hashed, part_name
+from .records import Bad, Part
 from .stores import Store
 
 FOLDERS = ("conversations", "chats")

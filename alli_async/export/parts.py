@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from ..errors import ConfigurationError
 from ..models import RawTranscript
-from .journal import Bad, Part
+from .records import Bad, Part
 from .stores import Sink, Store, refusals
 
 Format = Literal["jsonl", "parquet"]

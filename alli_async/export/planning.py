@@ -20,7 +20,7 @@ from .._version import __version__
 from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
 from ..models import in_milliseconds
-from .journal import Kind, Plan
+from .records import Kind, Plan
 
 # Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
 ROWS = 1000

@@ -14,11 +14,12 @@ from .._transport.session import Session
 from ..client import AlliClient
 from .destination import Destination
 from .job import Time, Wanted, file_of
-from .journal import Plan, Run, next_number
+from .journal import Run, next_number
 from .missing import missing_in
 from .objects import open_store
 from .parts import Compression, Format
 from .planning import check_project, prospect
+from .records import Plan
 
 State = Literal["new", "unfinished", "incremental", "complete"]
 

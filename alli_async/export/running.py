@@ -21,10 +21,12 @@ from .._transport.session import Session
 from ..errors import DecodeError
 from ..models import RawTranscript, Skipped, StreamStats
 from .filling import Again, Filling
-from .journal import Bad, Commit, Fate, Missing, Run, split_of
+from .journal import Run
+from .ledger import split_of
 from .missing import ask_again
 from .parts import ShardWriter
 from .planning import AT_ONCE, ROWS, even_cuts
+from .records import Bad, Commit, Fate, Missing
 from .threads import in_thread
 
 # A shard with so many rows, and about as many ahead as would make a shard of their own, is split.

@@ -20,9 +20,11 @@ from .._version import __version__
 from ..client import AlliClient
 from ..errors import AlliError, ConfigurationError, ExportError
 from .formats import check_installed, writer_of
-from .journal import Fate, Ledger, Run
+from .journal import Run
+from .ledger import Ledger
 from .messages import Hello, Receipt, Told, Work
 from .planning import check_project
+from .records import Fate
 from .running import AT_FIRST, ExportProgress, Runner
 from .sharing import Share, open_shared, prove, serves
 from .stores import DirectoryStore, Store, TakenError

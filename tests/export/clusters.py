@@ -10,9 +10,10 @@ import pytest
 
 from alli_async._transport.filters import Filters
 from alli_async.export import ExportProgress, workers
-from alli_async.export.journal import Binding, Run, load_runs
+from alli_async.export.journal import Run, load_runs
 from alli_async.export.messages import Hello, Work
 from alli_async.export.planning import prospect
+from alli_async.export.records import Binding
 from alli_async.export.sharing import SESSION, open_shared
 from alli_async.export.workers import Seat
 from alli_async.sandbox import Sandbox

@@ -11,7 +11,7 @@ import pytest
 from alli_async import ExportError, RawTranscript
 from alli_async.export import filling
 from alli_async.export.filling import Filling
-from alli_async.export.journal import Bad, Part
+from alli_async.export.records import Bad, Part
 
 
 class Writer:

@@ -15,7 +15,7 @@ from alli_async import ServerError
 from alli_async._bulk.shards import Shard, Span, survey
 from alli_async._bulk.shardwalk import walk_shard
 from alli_async._transport.filters import Filters
-from alli_async.export.journal import check_cover
+from alli_async.export.ledger import check_cover
 from alli_async.export.planning import Weight, cut, even_cuts, prospect
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import QUICK, ClientFactory
