@@ -284,7 +284,8 @@ class RawTranscript(Struct, frozen=True, gc=False):
     """A transcript as the server sent it.
 
     `json` is one JSON object, the conversation, whose `chats` are all chats, oldest first; it holds no newline,
-    so that records can be written as JSON Lines as they are.
+    so that records can be written as JSON Lines as they are. What is in its texts was not looked at: where a
+    server sends bytes that are no UTF-8, they are in it. (An export puts such records aside.)
     """
 
     id: str

@@ -16,7 +16,6 @@ from .._transport import wire
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
 from .chats import Chats, Chatted, decode_chats
 from .pages import Listed, Row, decode_conversations
-from .utf8 import is_utf8, must_be_utf8
 
 # What bytes.join takes; a memoryview or a Raw leaves the copying to it.
 Buffer: TypeAlias = bytes | memoryview | Raw
@@ -162,7 +161,8 @@ _decode_head_list = wire.decoder(_HeadList)
 _decode_raw_list = wire.decoder(_RawList)
 _decode_raw_chats = wire.decoder(_RawChats)
 _decode_chat_heads = wire.decoder(_ChatHeads)
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+# Bytes that are no UTF-8 are passed on, but a field's name has to be read.
+_decode_fields = wire.decoder(dict[str, Raw])
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
 _NEWLINES = bytes.maketrans(b"\n\r", b"  ")
@@ -173,15 +173,11 @@ def _raw_list(body: bytes) -> RawListPage:
     raws = _decode_raw_list(body).conversations
     # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
     items = [_raw_item(head, bytes(raw)) for head, raw in zip(heads.conversations, raws, strict=True)]
-    if not is_utf8(body):
-        for number, item in enumerate(items):
-            must_be_utf8(item.json, f"$.conversations[{number}]")
     return RawListPage(items, heads.cursor)
 
 
 def _raw_conversation(body: bytes) -> RawItem:
     head = _decode_head(body)
-    must_be_utf8(body, "$")
     # Not the body itself: a lone surrogate in it has been repaired here, or its fields could not be told apart.
     return _raw_item(head, bytes(_decode_raw(body)))
 
@@ -192,7 +188,6 @@ def _raw_item(head: _Head, json: bytes) -> RawItem:
 
 def _raw_chats(body: bytes) -> RawChatPage:
     heads = _decode_chat_heads(body)
-    must_be_utf8(body, "$.chats")
     return RawChatPage(heads.chats, heads.total_count, _decode_raw_chats(body).chats)
 
 

@@ -14,7 +14,7 @@ from .._transport import wire
 from .._transport.filters import Filters
 from .._transport.session import Session
 from .._transport.wire import Request
-from ..errors import AlliError, ConfigurationError, IncompleteError
+from ..errors import AlliError, ConfigurationError, DecodeError, IncompleteError
 from ..models import Skipped, StreamStats
 from .channel import Channel
 from .chats import CHATS_PER_PAGE, all_chats, fetch_chats
@@ -191,7 +191,11 @@ class _Engine(Generic[ResultT]):
                 entry: Entry[ResultT] | None = proved[item.id]
             elif self._trust.holds and len(item.chats) == item.chat_count:
                 self._trust.take(item.id, item.chat_count)
-                entry = self.shape.whole(item, self._turned(item))
+                try:
+                    entry = self.shape.whole(item, self._turned(item))
+                except DecodeError as error:
+                    self._skip(item.id, error)
+                    continue
             else:
                 entry = self._place()
                 await self._jobs.put(_Job(item, entry))
@@ -244,13 +248,17 @@ class _Engine(Generic[ResultT]):
                 item.chats[::-1] if turn else item.chats,
             )
             await self._compare(item, chats.pages[0].total_count)
+            result: ResultT = self.shape.join(item, chats, turn)
         except AlliError as error:
-            if self._skipped is None:
-                raise
-            self._skipped.append(Skipped(item.id, error))
+            self._skip(item.id, error)
             return None
-        result: ResultT = self.shape.join(item, chats, turn)
         return result
+
+    def _skip(self, conversation_id: str, error: AlliError) -> None:
+        """Go on without a conversation, where that is wanted."""
+        if self._skipped is None:
+            raise error
+        self._skipped.append(Skipped(conversation_id, error))
 
     async def _compare(self, item: Summary, total: int) -> None:
         """What a conversation fetched both ways says about `chat_count`."""
@@ -294,9 +302,7 @@ class _Engine(Generic[ResultT]):
         try:
             item = await self._get(conversation_id)
         except AlliError as error:
-            if self._skipped is None:
-                raise
-            self._skipped.append(Skipped(conversation_id, error))
+            self._skip(conversation_id, error)
             return None
         return await self._result(item)
 

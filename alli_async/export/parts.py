@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..models import RawTranscript
 from .records import Bad, Part
 from .stores import Sink, Store, refusals
+from .text import NO_TEXT, is_utf8
 
 Format = Literal["jsonl", "parquet"]
 Compression = Literal["gzip", "zstd", "none"]
@@ -189,9 +190,14 @@ class JsonLines:
         return self._lines.bytes_in
 
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
-        """Add records; bytes that were sent as JSON can always be."""
-        self._lines.write([record.json for record in records])
-        return []
+        """Add records; gives those that are no text, which no reader of the lines could pass."""
+        good = [record.json for record in records if is_utf8(record.json)]
+        if good:
+            self._lines.write(good)
+        if len(good) == len(records):
+            return []
+        bad = [record for record in records if not is_utf8(record.json)]
+        return [Bad(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
 
     def finish(self) -> list[Bad]:
         """There is nothing left to write."""

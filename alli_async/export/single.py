@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..client import AlliClient
-from ..models import StreamStats
+from ..errors import DecodeError
+from ..models import Skipped, StreamStats
 from .filling import BATCH_BYTES
 from .parts import Lines
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
 from .stores import FileSink
+from .text import NO_TEXT, is_utf8
 from .threads import in_thread
 
 
@@ -32,12 +34,19 @@ async def export_file(
     # Asked before the first request: a destination that cannot be written is known at once.
     lines = await in_thread(lambda: Lines(FileSink(path, path.parent), compression), undo=Lines.discard)
     batch: list[bytes] = []
-    size = 0
+    size = lost = 0
     told = started
     stats: StreamStats = stream.stats
     try:
         async with stream:
             async for transcript in stream:
+                if not is_utf8(transcript.json):
+                    error = DecodeError(NO_TEXT, path="$")
+                    if on_error == "raise":
+                        raise error
+                    stream.skipped.append(Skipped(transcript.id, error))
+                    lost += transcript.chat_count
+                    continue
                 batch.append(transcript.json)
                 size += len(transcript.json)
                 if size >= BATCH_BYTES:
@@ -55,8 +64,8 @@ async def export_file(
         on_progress(stats)
     return ExportReport(
         path=str(path),
-        conversations=stats.conversations,
-        chats=stats.chats,
+        conversations=lines.rows,
+        chats=stats.chats - lost,
         bytes=part.bytes,
         uncompressed_bytes=lines.bytes_in,
         seconds=time.monotonic() - started,

@@ -18,6 +18,7 @@ from alli_async._bulk.chats import Chats
 from alli_async._bulk.shapes import RAW
 from alli_async._transport import wire
 from alli_async.config import ClientConfig, Secret
+from alli_async.export.text import is_utf8
 
 from .test_fields import ANSWERS, FULL_CHAT
 
@@ -49,18 +50,19 @@ def decode(body: bytes) -> None:
 
 
 def pass_on(body: bytes) -> None:
-    """What is passed on as bytes is refused, or is JSON on one line: as it came, turned round, or joined."""
-    try:
-        item = RAW.conversation(body)
-    except (DecodeError, APIError):
-        return
+    """What is passed on as bytes, turned round or joined, is refused or on one line; and JSON, if it is text."""
     chats = Chats([RAW.chats(CHATS), RAW.chats(CHATS)])
-    for made in (RAW.whole(item, False), RAW.whole(item, True), RAW.join(item, chats, True)):
-        line = made.json.decode()
-        assert "\n" not in line
-        assert "\r" not in line
-        document = json.loads(line, parse_int=float)
-        assert len(document["chats"]) == made.chat_count
+    for make in (RAW.whole, lambda item, turn: RAW.join(item, chats, turn)):
+        for turn in (False, True):
+            try:
+                made = make(RAW.conversation(body), turn)
+            except (DecodeError, APIError):
+                continue
+            assert b"\n" not in made.json
+            assert b"\r" not in made.json
+            if is_utf8(made.json):
+                document = json.loads(made.json, parse_int=float)
+                assert len(document["chats"]) == made.chat_count
 
 
 def headers(data: bytes) -> None:

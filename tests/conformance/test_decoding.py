@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from alli_async import APIError, DecodeError, RetryPolicy
-from alli_async._bulk.lenient import lenient, page_of
+from alli_async._bulk.lenient import page_of
 from alli_async._bulk.shapes import RAW
-from alli_async._bulk.utf8 import is_utf8
 from alli_async._transport import wire
 from alli_async.export import export
+from alli_async.export.text import is_utf8
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
+from tests.support import ScriptedServer, answer, chat, conversation
 from tests.test_pages import replying
 
 from . import fuzz
@@ -202,25 +202,39 @@ NO_UTF8 = [
 
 
 @pytest.mark.parametrize("body", NO_UTF8)
-def test_bytes_that_are_no_text_are_not_passed_on_and_the_other_records_are_not_lost_with_them(
-    body: bytes,
+@pytest.mark.parametrize("turn", [False, True])
+def test_bytes_that_are_no_text_are_passed_on_as_they_came_where_no_name_is_read(body: bytes, turn: bool) -> None:
+    items = RAW.conversations(page_of([WHOLE, body])).conversations
+    assert [item.json for item in items] == [WHOLE, body]  # type: ignore[attr-defined]
+    if b'"\xff":1' in body and turn:
+        with pytest.raises(DecodeError, match="the answer is no JSON"):
+            RAW.whole(items[1], turn)
+    else:
+        assert not is_utf8(RAW.whole(items[1], turn).json)
+
+
+@pytest.mark.parametrize("chats", [0, 2])
+async def test_a_stream_goes_on_past_a_name_that_is_no_text_and_says_so(
+    make_client: ClientFactory, chats: int
 ) -> None:
-    with pytest.raises(DecodeError, match="no UTF-8 at \\$") as raised:
-        RAW.conversation(body)
-    assert (raised.value.path, raised.value.malformed) == ("$", False)
-    page = page_of([WHOLE, body, text(b"other")])
-    with pytest.raises(DecodeError, match=r"no UTF-8 at \$\.conversations\[1\]") as raised:
-        RAW.conversations(page)
-    assert raised.value.path == "$.conversations[1]"
-    left_out: list[bytes] = []
-    rest = lenient(RAW.conversations, lambda record, error: left_out.append(record))(page)
-    assert [item.json for item in rest.conversations] == [WHOLE, text(b"other")]  # type: ignore[attr-defined]
-    assert left_out == [body]
+    """It is read where chats are turned round, or joined."""
+    heads = [chat(3 - n) for n in range(chats)]
+    rows = [msgspec.json.encode(conversation(id=f"c{n}", chats=heads, chatCount=chats or 3)) for n in range(9)]
+    rows[5] = rows[5][:-1] + b',"\xff":1}'
 
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            found = [chat(4 - (chats or 3) + n) for n in range(chats or 3)]
+            return answer(200, {"chats": found, "pageNo": 1, "totalCount": len(found)})
+        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
 
-def test_chats_that_are_no_text_are_not_passed_on() -> None:
-    with pytest.raises(DecodeError, match=r"no UTF-8 at \$\.chats"):
-        RAW.chats(b'{"chats":[{"id":"x","timestamp":1,"message":"\xff"}],"totalCount":1}')
+    async with ScriptedServer(replying(reply)) as server:
+        stream = make_client(server).conversations.transcripts(raw=True, on_error="skip")
+        found = [each.id async for each in stream]
+        assert sorted(found) == [f"c{n}" for n in range(9) if n != 5]
+        assert [(each.id, type(each.error)) for each in stream.skipped] == [("c5", DecodeError)]
+        with pytest.raises(DecodeError):
+            [each async for each in make_client(server).conversations.transcripts(raw=True)]
 
 
 async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
@@ -242,6 +256,26 @@ async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
     (aside,) = (tmp_path / "all" / "quarantine.jsonl").read_text("utf-8").splitlines()
     assert "no UTF-8" in aside
     assert "c1" in aside
+
+
+async def test_an_export_into_a_file_skips_what_is_no_text_or_ends_there(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
+    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if path.endswith("/chats"):
+            return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
+        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
+
+    async with ScriptedServer(replying(reply)) as server:
+        report = await export(make_client(server), tmp_path / "all.jsonl", on_error="skip")
+        assert (report.conversations, [each.id for each in report.skipped]) == (2, ["c1"])
+        assert len((tmp_path / "all.jsonl").read_text("utf-8").splitlines()) == 2
+        with pytest.raises(DecodeError, match="no UTF-8"):
+            await export(make_client(server), tmp_path / "none.jsonl")
+        assert not (tmp_path / "none.jsonl").exists()
 
 
 @pytest.mark.parametrize("offset", range(4))

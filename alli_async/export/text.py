@@ -1,13 +1,13 @@
-"""Whether bytes that are passed on as they came are text: in what msgspec skips, it does not look."""
+"""Whether bytes that were passed on as they came are text: in what msgspec skips, it does not look."""
 
 from __future__ import annotations
 
 import codecs
 
-from ..errors import DecodeError
-
-# The text of a whole page would be memory that the system has to find and takes back again, each time.
+# The text of a long conversation would be memory that the system has to find and takes back again, each time.
 _PIECE = 1 << 16
+
+NO_TEXT = "the answer is not what the contract says: bytes that are no UTF-8 at $"
 
 
 def is_utf8(data: bytes) -> bool:
@@ -22,15 +22,3 @@ def is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def must_be_utf8(data: bytes, path: str) -> None:
-    """Refuse what is no UTF-8.
-
-    Raises:
-        DecodeError: With this path.
-    """
-    if not is_utf8(data):
-        raise DecodeError(
-            f"the answer is not what the contract says: bytes that are no UTF-8 at {path}", path=path
-        )
