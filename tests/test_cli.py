@@ -226,6 +226,28 @@ def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_the_pace_of_an_export_that_goes_on_counts_what_it_did_itself(tmp_path: Path) -> None:
+    with Sandbox(conversations=5000, latency=0.05) as sandbox:
+        process = subprocess.Popen(
+            [*COMMAND, "export", str(tmp_path)],
+            env=environment(sandbox),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(lambda: len(list((tmp_path / "_journal").glob("run-*-shard-*"))) >= 4)
+        process.kill()
+        process.wait()
+        done = run("export", str(tmp_path), sandbox=sandbox)
+    assert done.returncode == 0, done.stderr
+    first = r"Exported 5,000 .* in ([\d.]+) s \(([\d,]+)/s\)\. ([\d,]+) of them were there already\.\n"
+    seconds, pace, there = (
+        float(each.replace(",", ""))
+        for each in re.match(first, done.stdout).groups()  # type: ignore[union-attr]
+    )
+    assert there > 1000
+    assert (5000 - there) / (seconds + 0.06) - 1 <= pace <= (5000 - there) / (seconds - 0.06) + 1
+
+
 SIGNALLED_AT_AN_IMPORT = """
 import os, signal, sys
 from alli_async.cli import main

@@ -95,7 +95,7 @@ async def compact_command(dest: str, as_json: bool) -> None:
 
 
 def _summary(report: ExportReport) -> str:
-    pace = report.conversations / report.seconds if report.seconds else 0.0
+    pace = (report.conversations - report.resumed) / report.seconds if report.seconds else 0.0
     done = {"compact": "Compacted to"}.get(report.kind, "Exported")
     written = f"{done} {report.conversations:,} conversations with {report.chats:,} chats"
     first = f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s)."
