@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
+
+import anyio
 
 T = TypeVar("T")
 
@@ -19,6 +21,40 @@ async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     else:
         return [task.result() for task in tasks]
     raise error
+
+
+async def unbroken(call: Coroutine[Any, Any, T], *, undo: Callable[[T], object] | None = None) -> T:
+    """What a call gives, which goes on to its end even when its caller is cancelled; the caller leaves then.
+
+    Args:
+        call: To be made.
+        undo: Called with the result that nobody is there any more to take.
+    """
+    work = asyncio.ensure_future(call)
+    try:
+        await settled(work)
+    except asyncio.CancelledError:
+        if not work.cancelled() and work.exception() is None and undo is not None:
+            undo(work.result())
+        raise
+    return work.result()
+
+
+async def settled(work: asyncio.Future[Any]) -> None:
+    """Wait until a task has ended, however; what came of it is not looked at.
+
+    One who is cancelled meanwhile, in whichever way, waits on, and is cancelled then.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    # The scope keeps anyio's own cancellations out. Those of asyncio get through: each is told once.
+    with anyio.CancelScope(shield=True):
+        while not work.done():
+            try:
+                await asyncio.wait([work])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def first_error(failures: BaseExceptionGroup) -> BaseException:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar
 
-import anyio
-
 from .._transport import wire
 from .._transport.filters import Filters
 from .._transport.session import Session
@@ -20,7 +18,7 @@ from .channel import Channel
 from .chats import CHATS_PER_PAGE, all_chats, fetch_chats
 from .listing import Listing
 from .shapes import ResultT, Shape, Summary, newest_first
-from .tasks import concurrently, first_error
+from .tasks import concurrently, first_error, settled
 from .trust import CountTrust
 from .walks import Walks
 
@@ -90,8 +88,7 @@ class TranscriptStream(Generic[ResultT]):
         """End the work; what is under way is cancelled. Twice is fine."""
         if self._task is not None:
             self._task.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([self._task])
+            await settled(self._task)
 
     def __aiter__(self) -> AsyncIterator[ResultT]:
         if self._task is not None:

@@ -13,9 +13,8 @@ from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import Any
 
-import anyio.to_thread
-
 from .._bulk.shards import Shard
+from .._bulk.tasks import unbroken
 from .._transport.filters import Filters
 from .._transport.session import Session
 from ..client import AlliClient
@@ -28,6 +27,7 @@ from .records import Fate
 from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from .scheduler import Cluster, connected
 from .stores import Store
+from .threads import in_thread
 
 # Seconds between two looks at the workers. The first comes as soon as they know how much they can do at a time.
 _FIRST_LOOK, _LOOK = 0.2, 0.5
@@ -50,8 +50,7 @@ async def gathering(cluster: Cluster, client: AlliClient, store: Store) -> Async
         try:
             yield crew
         finally:
-            with anyio.CancelScope(shield=True):
-                await crew.close()
+            await unbroken(crew.close())
 
 
 def _options(client: AlliClient) -> dict[str, Any]:
@@ -103,8 +102,7 @@ class ClusterRunner(Runner):
             try:
                 await self._hand_out(windows)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await self._crew.dismiss()
+                await unbroken(self._crew.dismiss())
         return await super().run()
 
     def progress(self) -> ExportProgress:
@@ -168,7 +166,7 @@ class ClusterRunner(Runner):
 
     async def _fate_of(self, name: str) -> Fate:
         for _ in range(_LOOKS_FOR_RECORD):
-            fate = await anyio.to_thread.run_sync(self._run.fate_of, name)
+            fate = await in_thread(self._run.fate_of, name)
             if fate is not None:
                 return fate
             await asyncio.sleep(_LOOK)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
@@ -26,6 +25,7 @@ from .parts import JsonLines, read_lines
 from .records import Binding, Commit, Complete, Fate, Missing, Plan
 from .report import ExportReport
 from .stores import Store
+from .threads import in_thread
 
 _BATCH = 256
 
@@ -42,7 +42,7 @@ async def compact(dest: str | os.PathLike[str]) -> ExportReport:
     Raises:
         ExportError: There is no complete export, or the file system or the store refuses.
     """
-    return await anyio.to_thread.run_sync(_compact, dest)
+    return await in_thread(_compact, dest)
 
 
 class _Source(NamedTuple):

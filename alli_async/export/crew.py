@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from .._bulk.shards import Shard
 from ..errors import ConfigurationError, ExportError
@@ -20,6 +19,7 @@ from .running import AT_FIRST, ExportProgress, add_traffic
 from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, serves, shares
 from .stores import Store
+from .threads import in_thread
 from .workers import begin, change, join, leave, poll, write_shard
 
 logger = logging.getLogger("alli_async")
@@ -93,7 +93,7 @@ class Crew:
         """
         self._hello = Hello(session=self._session, place=str(self._store), binding=binding, options=self._options)
         written = self._session.encode() + b"\n"
-        await anyio.to_thread.run_sync(lambda: self._store.put_record(SESSION, written, replace=True))
+        await in_thread(lambda: self._store.put_record(SESSION, written, replace=True))
         with anyio.move_on_after(_PATIENCE):
             while not self._members:
                 await self._arrivals(await self._scheduler.present(), strict=True)
@@ -125,8 +125,8 @@ class Crew:
         """End all work, and let the destination go, if it was not taken over."""
         await self.dismiss()
         with contextlib.suppress(ExportError):  # the next export removes it
-            if await anyio.to_thread.run_sync(serves, self._store, self._session):
-                await anyio.to_thread.run_sync(self._store.remove, SESSION)
+            if await in_thread(serves, self._store, self._session):
+                await in_thread(self._store.remove, SESSION)
 
     # --- work ---------------------------------------------------------------------------------------------
 

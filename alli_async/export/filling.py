@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import anyio
-import anyio.to_thread
-
 from .._bulk.shards import Shard
+from .._bulk.tasks import settled
 from ..models import RawTranscript
 from .parts import ShardWriter
 from .records import Bad, Part
@@ -94,10 +92,12 @@ class Filling:
 
     async def discard(self) -> None:
         """Leave nothing behind. After `end` it does nothing."""
-        with anyio.CancelScope(shield=True):
+        try:
             if self._writing is not None:
                 # What became of it is for nobody, but the writer is not to be pulled away from it.
-                await asyncio.wait([self._writing])
+                await settled(self._writing)
+        finally:
+            if self._writing is not None and not self._writing.cancelled():
                 self._writing.exception()
             self.writer.discard()
 
@@ -105,7 +105,7 @@ class Filling:
         await self._written()
         if self._batch:
             batch, self._batch, self._size = self._batch, [], 0
-            self._writing = asyncio.create_task(anyio.to_thread.run_sync(self.writer.write, batch))
+            self._writing = asyncio.create_task(in_thread(self.writer.write, batch))
 
     async def _written(self) -> None:
         """Wait for the batch that is being written."""

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack, get_args
 
-import anyio
-import anyio.to_thread
 from msgspec import Struct
 
 from .._transport import wire
@@ -110,9 +108,8 @@ async def export(
         async with gathering(cluster, client, store) as job.crew:
             return await job.run()
     finally:
-        # Letting go of an object store takes a request.
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lock.__exit__, None, None, None)
+        # In a thread: letting go of an object store takes a request.
+        await in_thread(lock.__exit__, None, None, None)
 
 
 def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | None:
@@ -219,20 +216,20 @@ class _Job:
         """Go on with what is there, or begin."""
         destination = self._destination
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
-        await anyio.to_thread.run_sync(self._store.remove, SESSION)
-        await anyio.to_thread.run_sync(destination.open, self._wanted.binding)
+        await in_thread(self._store.remove, SESSION)
+        await in_thread(destination.open, self._wanted.binding)
         if self.crew is not None:
             await self.crew.call(self._wanted.binding)
         run = destination.unfinished
         if run is not None and run.plan.kind == "compact":
             # Nothing of it is needed: what it was made of is all still there.
-            await anyio.to_thread.run_sync(destination.drop, run)
+            await in_thread(destination.drop, run)
             run = destination.unfinished
         latest = destination.runs[-1].plan if destination.runs else None
         if latest is not None:
             await check_project(self._session, latest.ids, self._store)
         if run is None and latest is not None and not self._wanted.incremental:
-            await anyio.to_thread.run_sync(destination.write_manifest)
+            await in_thread(destination.write_manifest)
             return self._report(destination.runs[-1], None)
         if run is None:
             run = await self._begin(latest)
@@ -240,11 +237,11 @@ class _Job:
 
     async def _begin(self, latest: Plan | None) -> Run:
         before = self._own.requests, self._own.retries
-        number = await anyio.to_thread.run_sync(next_number, self._store)
+        number = await in_thread(next_number, self._store)
         plan = (await prospect(self._session, self._wanted.filters, run=number, after=latest)).plan
         plan.again = [each.id for each in missing_in(self._destination.runs)]
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
-        return await anyio.to_thread.run_sync(self._plan, plan)
+        return await in_thread(self._plan, plan)
 
     def _plan(self, plan: Plan) -> Run:
         self._destination.begin(self._wanted.binding)
@@ -271,7 +268,7 @@ class _Job:
             seconds=round(time.monotonic() - self._began, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        await anyio.to_thread.run_sync(self._destination.finish, run, complete)
+        await in_thread(self._destination.finish, run, complete)
         return self._report(run, progress)
 
     def _report(self, run: Run, progress: ExportProgress | None) -> ExportReport:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Literal, Unpack
 
-import anyio.to_thread
 from msgspec import Struct
 
 from .._bulk.shards import Shard
@@ -20,6 +19,7 @@ from .objects import open_store
 from .parts import Compression, Format
 from .planning import check_project, prospect
 from .records import Plan
+from .threads import in_thread
 
 State = Literal["new", "unfinished", "incremental", "complete"]
 
@@ -79,7 +79,7 @@ async def plan_export(
     if dest is None or file_of(dest, needs_directory=incremental or format != "jsonl") is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))
-    await anyio.to_thread.run_sync(destination.look, wanted.binding)
+    await in_thread(destination.look, wanted.binding)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
@@ -94,7 +94,7 @@ async def plan_export(
         )
     if not incremental:
         return Outlook(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
-    number = await anyio.to_thread.run_sync(next_number, destination.store)
+    number = await in_thread(next_number, destination.store)
     plan = (await prospect(session, wanted.filters, run=number, after=latest.plan)).plan
     plan.again = [each.id for each in missing_in(runs)]
     return Outlook(state="incremental", plan=plan, shards=plan.shards, written=written)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
+
+from .._bulk.tasks import unbroken
 
 T = TypeVar("T")
 
@@ -24,14 +23,4 @@ async def in_thread(function: Callable[..., T], *arguments: Any, undo: Callable[
         *arguments: With what.
         undo: Called, in this thread, with the result that nobody is there any more to take.
     """
-    work = asyncio.ensure_future(anyio.to_thread.run_sync(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            while not work.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([work])
-        if not work.cancelled() and work.exception() is None and undo is not None:
-            undo(work.result())
-        raise
+    return await unbroken(anyio.to_thread.run_sync(function, *arguments), undo=undo)

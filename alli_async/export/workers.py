@@ -13,8 +13,6 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-import anyio.to_thread
-
 from .._bulk.shards import Shard
 from .._version import __version__
 from ..client import AlliClient
@@ -28,6 +26,7 @@ from .records import Fate
 from .running import AT_FIRST, ExportProgress, Runner
 from .sharing import Share, open_shared, prove, serves
 from .stores import DirectoryStore, Store, TakenError
+from .threads import in_thread
 
 # A worker that nobody has asked for so long is no more at work: the export's process is gone.
 _FORGOTTEN = 60.0
@@ -70,7 +69,7 @@ class ShardRunner(Runner):
         self.widening = self.widening or asyncio.create_task(self._widen())
         told: list[str] = []
         while True:
-            fate = await anyio.to_thread.run_sync(self._run.fate_of, shard.name)
+            fate = await in_thread(self._run.fate_of, shard.name)
             if fate is None:
                 with contextlib.suppress(TakenError):  # the journal tells by whom
                     await self._do(shard)
@@ -81,7 +80,7 @@ class ShardRunner(Runner):
             shard = fate.split[0]
 
     async def _note(self, fate: Fate) -> None:
-        await anyio.to_thread.run_sync(self._write, fate)
+        await in_thread(self._write, fate)
         if fate.split:
             self.splits.append(fate.shard)
 
@@ -172,7 +171,7 @@ async def join(hello: Hello, dask_worker: Any) -> str | None:
             raise ConfigurationError(f"it has alli_async {__version__}, not {hello.sdk_version}; install the same")
         check_installed(hello.binding.format, hello.binding.compression)
         client = _client(hello)
-        store = await anyio.to_thread.run_sync(_open, hello)
+        store = await in_thread(_open, hello)
     except AlliError as error:
         return error.message
     if (before := _SEATS.get((hello.session, dask_worker.address))) is not None:

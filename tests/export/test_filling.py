@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Sequence
 
@@ -107,3 +108,24 @@ async def test_an_error_of_a_batch_is_raised_by_what_comes_next(at: str) -> None
             await some.end("0")
     await some.discard()
     assert writer.told == ["discarded"]
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_one_who_is_cancelled_while_leaving_nothing_behind_leaves_nothing_behind(written: bool) -> None:
+    writer = Writer()
+    some = Filling(writer, set())
+    await some.add(record("a"))
+    await some.add(record("b"))
+    if written:
+        writer.may.set()
+        while not writer.told:
+            await asyncio.sleep(0.001)
+    leaving = asyncio.create_task(some.discard())
+    # When many shards fail at once, each is on its way out by itself as the group is told to end.
+    for _ in range(3):
+        await asyncio.sleep(0)
+        leaving.cancel()
+    writer.may.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait_for(leaving, 20)
+    assert writer.told == ["wrote a b", "discarded"]

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
+from alli_async import ExportError
+from alli_async.export import export
+from alli_async.export.stores import DirectoryStore
 from alli_async.export.threads import in_thread
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
 
 
 async def test_one_who_is_cancelled_leaves_when_the_thread_has_ended_and_what_it_made_is_undone() -> None:
@@ -47,3 +53,30 @@ async def test_what_fails_after_its_caller_was_cancelled_is_nobodys() -> None:
     assert begun.is_set()
     with pytest.raises(OSError, match="too late"):
         await in_thread(fail)
+
+
+async def test_an_export_that_is_cancelled_keeps_others_out_until_what_it_was_writing_is_written(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, may = threading.Event(), threading.Event()
+    put_record = DirectoryStore.put_record
+
+    def slow(self: DirectoryStore, name: str, data: bytes, *, replace: bool = False) -> None:
+        if name.endswith("-plan.json"):
+            writing.set()
+            assert may.wait(20)
+        put_record(self, name, data, replace=replace)
+
+    async with Sandbox(conversations=20) as sandbox:
+        client = make_client(sandbox)
+        monkeypatch.setattr(DirectoryStore, "put_record", slow)
+        first = asyncio.create_task(export(client, tmp_path))
+        while not writing.is_set():
+            await asyncio.sleep(0.001)
+        first.cancel()
+        with pytest.raises(ExportError, match="being written by another export"):
+            await export(client, tmp_path)
+        may.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(first, 20)
+        assert (await export(client, tmp_path)).conversations == 20
