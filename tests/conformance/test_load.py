@@ -26,7 +26,7 @@ def test_nothing_grows_and_every_conversation_is_accounted_for(tmp_path: Path) -
 
 
 def sample(value: float) -> Sample:
-    return Sample(value, 50 + value, 1, 8, 16, 100, 5)
+    return Sample(value, 50 + value, 20, 400_000, 1, 8, 16, 100, 5)
 
 
 def test_growth_is_what_the_last_third_holds_over_the_first() -> None:
