@@ -14,10 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alli_async import BadRequestError, Response
+from alli_async import BadRequestError, Order, Response
 from alli_async._bulk import windowed
+from alli_async._bulk.ends import near_the_end
 from alli_async._bulk.offsets import cursor_at
+from alli_async._bulk.shards import listing_of
 from alli_async._bulk.windows import Plan, Window
+from alli_async._transport.filters import Filters
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.support import Exchange, ScriptedServer, answer, conversation
@@ -528,3 +531,36 @@ async def test_an_error_that_is_no_refusal_of_the_order_is_raised(make_client: C
         with pytest.raises(BadRequestError, match="no"):
             async for _ in client.conversations.transcripts():
                 pass
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["beyond the end is an error", "beyond the end is nothing"])
+async def test_the_end_is_found_by_a_few_requests_however_wrong_the_number_of_rows_is(
+    make_client: ClientFactory, refuses: bool
+) -> None:
+    async def refuse(request: Any, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        if refuses and int(request.query.partition("cursor=offset%3A")[2].partition("&")[0] or 0) > 5120:
+            response.status, response.body = 400, b'{"code": 7003, "message": "cursor"}'
+        return response
+
+    rows = Rows([START + number * 1000.0 for number in range(5000)], chatless=120, cursor="offset:%d")
+    async with ScriptedServer(rows) as server:
+        listing = listing_of(make_client(server, middlewares=[refuse]).conversations._session, Filters(()))
+        first = await listing.page(order=Order.FIRST_CHAT_TIME_ASC)
+        pages = [first, await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=first.cursor)]
+        asked = {}
+        for guess in (0, 50, 700, 4000, 4900, 5000, 5010, 5120, 6000, 50_000):
+            rows.asked.clear()
+            near = await near_the_end(listing, pages, guess)
+            assert near is not None
+            cursor, page = near
+            at = int(cursor.partition(":")[2])
+            assert [row.id for row in page.conversations][:1] == [f"c{at}"]
+            # The page that shows where those without chats begin, or the one before it.
+            assert 4900 <= at < 5000
+            asked[guess] = len(rows.asked)
+        assert asked[5000] == 1
+        assert max(asked.values()) <= 20
+        # Where the first pages hold all that have chats, there is nothing near the end to go to.
+        rows.times = rows.times[:80]
+        assert await near_the_end(listing, pages, 80) is None

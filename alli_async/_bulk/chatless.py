@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from ..models import Order
 from .ends import near_the_end, walk_head
 from .lenient import Note
 from .listing import Listing
-from .pages import after, walk
+from .pages import after
 from .shards import Row, Shard, Span, listing_of, window
 
 _ASC, _DESC = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
@@ -47,13 +47,13 @@ class Chatless:
     async def find(self) -> dict[str, Row]:
         """Those there are, by id. One that gets its first chat meanwhile may be among them or not."""
         listing = listing_of(self.session, self.filters, self._keep)
-        for order in (_ASC, _DESC):
-            first = await listing.page(order=order)
-            if first.conversations and first.conversations[0].last_chat_time is None:
-                await walk_head(listing.fetch(order), [first], self._give)
-                break
+        first = await listing.page(order=_ASC)
+        if _begins_without(first):
+            await walk_head(listing.fetch(_ASC), [first], self._give)
+        elif _begins_without(last := await listing.page(order=_DESC)):
+            await walk_head(listing.fetch(_DESC), [last], self._give)
         else:
-            await self._far_end(listing)
+            await self._far_end(listing, first)
         self._tell()
         return self._found
 
@@ -73,19 +73,17 @@ class Chatless:
         self._found.update((row.id, row) for row in new)
         return len(new)
 
-    async def _far_end(self, listing: Listing) -> None:
+    async def _far_end(self, listing: Listing, first: Any) -> None:
         """Where neither end begins with them, they stand at the end of both orders, if there are any."""
-        near = await self._by_offset(listing) or await self._by_trail(listing)
-        fetch = listing.fetch(_ASC)
-        pages: AsyncIterator[Any] = after(near, fetch) if near is not None else walk(fetch)
-        async with aclosing(pages) as more:  # type: ignore[type-var]  # an async generator, both
+        near = await self._by_offset(listing, first) or await self._by_trail(listing) or first
+        async with aclosing(after(near, listing.fetch(_ASC))) as more:
             async for page in more:
                 await self._give(page.conversations)
 
-    async def _by_offset(self, listing: Listing) -> Any | None:
+    async def _by_offset(self, listing: Listing, first: Any) -> Any | None:
         """A page near the end, where cursors are offsets; its first row has chats, so all without come after."""
         pages = []
-        async with aclosing(walk(listing.fetch(_ASC))) as more:
+        async with aclosing(after(first, listing.fetch(_ASC))) as more:
             async for page in more:
                 pages.append(page)
                 if len(pages) == 2 or not page.cursor:
@@ -111,3 +109,7 @@ class Chatless:
             ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))
             return there if ids and ids == all_ids[: len(ids)] else None
         return None
+
+
+def _begins_without(page: Any) -> bool:
+    return bool(page.conversations) and page.conversations[0].last_chat_time is None

@@ -126,19 +126,41 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tup
     Args:
         listing: The list.
         pages: Its first ones, whose cursors show what they count.
-        rows: About how many of it have chats.
+        rows: About how many of it have chats; to be far off costs a few requests.
     """
     if any(len(page.conversations) != MAX_PAGE_SIZE or not page.cursor for page in pages):
         return None
     counts = [MAX_PAGE_SIZE * number for number in range(1, len(pages) + 1)]
     cursor_of = cursor_at([page.cursor for page in pages], counts)
-    back = MAX_PAGE_SIZE
-    while cursor_of is not None and (at := rows - back) > counts[-1]:
-        page = await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
-        if page.conversations and page.conversations[0].last_chat_time is not None:
-            return cursor_of(at), page
-        back *= 4
-    return None
+    if cursor_of is None:
+        return None
+
+    async def with_chats(at: int) -> Any | None:
+        """The page behind so many rows, if it begins with one that has chats."""
+        try:
+            page = await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
+        except BadRequestError:
+            return None  # beyond the end
+        return page if page.conversations and page.conversations[0].last_chat_time is not None else None
+
+    # Half a page before where those without begin, if the number is right: this page shows it.
+    step, page = MAX_PAGE_SIZE // 2, None
+    while page is None:
+        at = max(rows - step, counts[-1])
+        page = await with_chats(at)
+        if page is None and at == counts[-1]:
+            return None
+        step *= 4
+    # Where there are more: by ever longer steps as long as rows have chats, then by ever shorter ones.
+    step, factor = MAX_PAGE_SIZE, 2.0
+    while step >= MAX_PAGE_SIZE and page.cursor and page.conversations[-1].last_chat_time is not None:
+        further = await with_chats(at + step)
+        if further is None:
+            factor = 0.5
+        else:
+            at, page = at + step, further
+        step = int(step * factor)
+    return cursor_of(at), page
 
 
 def _bounds(filters: Filters, second: float) -> tuple[float, float]:

@@ -8,7 +8,7 @@ is remembered from one shard to the next, so they can be walked in any order, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,10 +23,8 @@ from .chats import CHATS_PER_PAGE
 from .ends import LONG_AGO, density_of, ends_of, keeps_to_windows, other_end
 from .lenient import lenient, raw_records
 from .listing import Listing
-from .pages import MAX_PAGE_SIZE, after, walk
-
-# A list of no more pages is one shard: to cut it would cost more than to take it.
-_SMALL = 3
+from .pages import MAX_PAGE_SIZE, walk
+from .tasks import both
 
 
 class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,7 +122,7 @@ def listing_of(
 
 
 async def survey(session: Session, filters: Filters) -> Survey:
-    """Look at both ends of a list, and whether its windows can be relied on. Eight requests at most."""
+    """Look at both ends of a list, and whether its windows can be relied on: six requests, in three turns."""
     if filters.on_last_chat:
         return Survey(span=None, ids=[])
     listing = listing_of(session, filters)
@@ -134,20 +132,31 @@ async def survey(session: Session, filters: Filters) -> Survey:
         if error.code not in (7003, None):
             raise
         return Survey(span=None, ids=[])
-    pages = []
-    async with aclosing(after(first, listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as more:
-        async for page in more:
-            pages.append(page)
-            if len(pages) == _SMALL:
-                break
-    rows = [row for page in pages for row in page.conversations]
+    pages: list[_Rows] = [first]
+    span: Span | None = None
+    if first.cursor:
+        second, tail = await both(_next(listing, first), other_end(listing))
+        pages.append(second)
+        if second.cursor:
+            third, span = await both(_next(listing, second), _span(listing, _rows_of(pages), tail))
+            pages.append(third)
+    rows = _rows_of(pages)
+    # What ends here is one shard: to cut it would cost more than to take it.
     more_to_come = bool(pages[-1].cursor)
     return Survey(
-        span=await _span(listing, rows) if more_to_come else None,
+        span=span if more_to_come else None,
         ids=[row.id for row in rows[:3]],
         rows=None if more_to_come else len(rows),
         chat_requests=sum(map(_chat_requests, rows)) / max(len(rows), 1),
     )
+
+
+async def _next(listing: Listing, page: _Rows) -> Any:
+    return await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=page.cursor)
+
+
+def _rows_of(pages: Sequence[_Rows]) -> list[Row]:
+    return [row for page in pages for row in page.conversations]
 
 
 def _chat_requests(row: Row) -> int:
@@ -172,9 +181,8 @@ async def high_water(session: Session, filters: Filters) -> float | None:
     return page.conversations[0].last_chat_time if page.conversations else None
 
 
-async def _span(listing: Listing, rows: list[Row]) -> Span | None:
-    """The span of a list that begins with these rows; None when its windows cannot be relied on."""
-    tail = await other_end(listing)
+async def _span(listing: Listing, rows: list[Row], tail: _Rows | None) -> Span | None:
+    """The span of a list that begins and ends with these rows; None when its windows cannot be relied on."""
     ends = ends_of(listing.filters, rows, tail.conversations) if tail is not None else None
     if ends is None or tail is None or not await keeps_to_windows(listing, ends.second):
         return None

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 
 T = TypeVar("T")
+OtherT = TypeVar("OtherT")
 
 
 async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -21,6 +22,13 @@ async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     else:
         return [task.result() for task in tasks]
     raise error
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, OtherT]) -> tuple[T, OtherT]:
+    """The same of two calls that give different things."""
+    calls: Sequence[Coroutine[Any, Any, Any]] = one, other
+    first, second = await concurrently(calls)
+    return first, second
 
 
 async def unbroken(call: Coroutine[Any, Any, T], *, undo: Callable[[T], object] | None = None) -> T:

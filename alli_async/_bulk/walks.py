@@ -12,7 +12,7 @@ from ..models import Order
 from .ends import other_end
 from .listing import Listing
 from .pages import Row, after, epoch_number, walk
-from .tasks import concurrently
+from .tasks import both
 from .windowed import Send, Windows
 
 # A list of no more pages is simply walked.
@@ -85,7 +85,7 @@ class Walks:
             following = self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=pages[-1].cursor)
             page: Any
             if len(pages) == 1:
-                page, tail = await concurrently([following, other_end(self._listing)])
+                page, tail = await both(following, other_end(self._listing))
             else:
                 page = await following
             pages.append(page)

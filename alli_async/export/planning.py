@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .._bulk.pages import MAX_PAGE_SIZE
 from .._bulk.profile import daily_profile
 from .._bulk.shards import Shard, Span, Survey, high_water, survey
+from .._bulk.tasks import both
 from .._transport.filters import Filters
 from .._transport.session import Session
 from .._transport.wire import Request, Response
@@ -76,9 +77,8 @@ async def prospect(session: Session, filters: Filters, *, run: int = 1, after: P
     """
     clock = ServerClock()
     session = clock.watch(session)
-    mark = await high_water(session, filters)
     kind: Kind = "full" if after is None else "incremental"
-    found = Survey(span=None, ids=after.ids) if after is not None else await survey(session, filters)
+    mark, found = await both(high_water(session, filters), _seen(session, filters, after))
     expected, shards = found.rows, [Shard(name="00000", expected=found.rows)]
     if found.span is not None:
         weights = await _weights(session, filters, found.span)
@@ -97,6 +97,10 @@ async def prospect(session: Session, filters: Filters, *, run: int = 1, after: P
         sdk_version=__version__,
     )
     return Prospect(plan, _requests(plan, found))
+
+
+async def _seen(session: Session, filters: Filters, after: Plan | None) -> Survey:
+    return await survey(session, filters) if after is None else Survey(span=None, ids=after.ids)
 
 
 async def check_project(session: Session, ids: Sequence[str], place: object) -> None:

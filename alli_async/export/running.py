@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Literal
 
@@ -99,7 +99,7 @@ class Runner:
         self._group: asyncio.TaskGroup
 
     async def run(self) -> ExportProgress:
-        """Do all that is pending; the open end is last.
+        """Do all that is pending; the open end is among the last.
 
         Raises:
             AlliError: The first error, once all other work has ended. What was committed stays.
@@ -120,18 +120,20 @@ class Runner:
                 self.at_once += 1
 
     async def _do_all(self) -> ExportProgress:
-        pending = self._run.ledger.pending
-        tail = [shard for shard in pending if shard.end is None]
-        for shards in ([shard for shard in pending if shard.end is not None], tail):
-            error: BaseException | None = None
-            try:
-                async with asyncio.TaskGroup() as self._group:
-                    for shard in shards:
-                        self._group.create_task(self._do(shard))
-            except BaseExceptionGroup as failures:
-                error = first_error(failures)
-            if error is not None:
-                raise error
+        windows = [shard for shard in self._run.ledger.pending if shard.end is not None]
+        ends = [shard for shard in self._run.ledger.pending if shard.end is None]
+        begun = [asyncio.Event() for _ in windows]
+        error: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for shard, event in zip(windows, begun, strict=True):
+                    self._group.create_task(self._do(shard, event))
+                for shard in ends:
+                    self._group.create_task(self._do_end(shard, begun))
+        except BaseExceptionGroup as failures:
+            error = first_error(failures)
+        if error is not None:
+            raise error
         self._tell(always=True)
         return self.progress()
 
@@ -157,29 +159,45 @@ class Runner:
 
     # --- a shard ------------------------------------------------------------------------------------------
 
-    async def _do(self, shard: Shard) -> None:
-        """Write a shard, or what is left of it once it was split, and note it."""
+    async def _do(self, shard: Shard, begun: asyncio.Event | None = None) -> None:
+        """Write a window when it is its turn."""
         async with self._slots:
-            again: set[str] = set()
-            while True:
-                writer = await in_thread(self._open_writer, shard.name, undo=_discard)
-                filling = Filling(writer, again)
-                try:
-                    await self._fill(shard, filling)
-                except Again as repeated:
-                    again |= repeated.ids
-                    shard = filling.shard or shard
-                else:
-                    return
-                finally:
-                    await filling.discard()
+            if begun is not None:
+                begun.set()
+            await self._write_shard(shard)
+
+    async def _do_end(self, shard: Shard, begun: Sequence[asyncio.Event]) -> None:
+        """Write the open end when about the last windows are next.
+
+        As late as that, for what comes meanwhile; but not after them, and without waiting for a slot: most of its
+        requests wait for each other, and everybody would wait for it.
+        """
+        for event in begun[:-AT_ONCE]:
+            await event.wait()
+        await self._write_shard(shard)
+
+    async def _write_shard(self, shard: Shard) -> None:
+        """Write a shard, or what is left of it once it was split, and note it."""
+        again: set[str] = set()
+        while True:
+            writer = await in_thread(self._open_writer, shard.name, undo=_discard)
+            filling = Filling(writer, again)
+            try:
+                await self._fill(shard, filling)
+            except Again as repeated:
+                again |= repeated.ids
+                shard = filling.shard or shard
+            else:
+                return
+            finally:
+                await filling.discard()
 
     async def _fill(self, shard: Shard, filling: Filling) -> None:
         began = time.monotonic()
         session, plan = self._session, self._run.plan
-        timed = sum(each.conversations for each in self._run.ledger.commits.values())
         at_once = max(_LEAST_CONCURRENCY, session.config.max_concurrency // max(1, len(plan.shards)))
         concurrency = min(session.config.max_concurrency, at_once)
+        timed = self._rows() if shard.end is None else 0
         walk = walk_shard(session, self._filters, shard, plan.span, concurrency=concurrency, timed=timed)
         self._walks[shard.name], self._fillings[shard.name] = walk, filling
         try:
@@ -190,6 +208,13 @@ class Runner:
             del self._walks[shard.name], self._fillings[shard.name]
             add_traffic(self._ended, walk.stats)
         self._tell()
+
+    def _rows(self) -> int:
+        """About how many conversations all shards hold."""
+        ledger = self._run.ledger
+        done = sum(each.conversations for each in ledger.commits.values())
+        counted = {name: filling.conversations for name, filling in self._fillings.items()}
+        return done + sum(max(each.expected or 0, counted.get(each.name, 0)) for each in ledger.pending)
 
     async def _take(self, shard: Shard, walk: ShardWalk, filling: Filling) -> Shard:
         """Walk a shard; gives what of it was walked, should it have been split."""

@@ -16,6 +16,9 @@ def is_utf8(data: bytes) -> bool:
         return True
     view, place = memoryview(data), 0
     try:
+        if len(data) <= _PIECE:
+            codecs.utf_8_decode(data)  # a tenth of what most cost is the loop below
+            return True
         while place < len(view):
             piece = view[place : place + _PIECE]
             place += codecs.utf_8_decode(piece, "strict", place + len(piece) == len(view))[1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +18,7 @@ from alli_async import ServerError
 from alli_async._bulk.shards import Shard, Span, survey
 from alli_async._bulk.shardwalk import walk_shard
 from alli_async._transport.filters import Filters
+from alli_async.export import export, running
 from alli_async.export.ledger import check_cover
 from alli_async.export.planning import Weight, cut, even_cuts, prospect
 from alli_async.sandbox import Churn, Sandbox
@@ -66,14 +70,17 @@ async def test_whatever_the_cuts_each_conversation_is_in_one_shard(
         assert set(found) == set(sandbox.conversation_ids())
 
 
-async def test_who_gets_a_first_chat_meanwhile_is_in_the_last_shard_once(make_client: ClientFactory) -> None:
+@pytest.mark.parametrize("first_to_last", [True, False])
+async def test_who_gets_a_first_chat_meanwhile_is_in_the_last_shard_once_whenever_that_is_walked(
+    make_client: ClientFactory, first_to_last: bool
+) -> None:
     for way in ({"nulls": "last"}, {"nulls": "first"}, {"cursor": "keyset"}):
         async with Sandbox(conversations=900, churn=Churn(new_chats=8, new_conversations=1), **way) as sandbox:
             before = set(sandbox.conversation_ids())
             alli = make_client(sandbox)
             plan = (await prospect(alli.conversations._session, Filters(()))).plan
             found: list[str] = []
-            for shard in plan.shards:
+            for shard in plan.shards if first_to_last else plan.shards[::-1]:
                 found += await walked(alli, shard, plan.span, timed=len(found))
             assert len(found) == len(set(found))
             assert before <= set(found)
@@ -189,6 +196,45 @@ async def test_a_plan_tells_about_how_much_there_is_and_how_many_requests_it_tak
         check_cover(plan.shards, None, None)
         # They are a help, and asked for once.
         assert sandbox.count("getDailyConversationCount") == 2
+
+
+async def test_a_plan_takes_the_time_of_four_requests(make_client: ClientFactory) -> None:
+    done = [0]
+
+    async def counting(request: Any, call_next: Any) -> Any:
+        turn = 1 + max(done)
+        response = await call_next(request)
+        done.append(turn)
+        return response
+
+    async with Sandbox(conversations=4000, latency=0.01) as sandbox:
+        alli = make_client(sandbox, middlewares=[counting])
+        assert len((await prospect(alli.conversations._session, Filters(()))).plan.shards) > 4
+        assert max(done) == 4
+
+
+async def test_the_open_end_does_not_wait_for_the_last_windows_nor_for_their_turns(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "AT_FIRST", 1)
+    monkeypatch.setattr(running, "_JOINS_AFTER", 60.0)
+    earliest, written = "", list[Path]()
+
+    async def holding(request: Any, call_next: Any) -> Any:
+        # The first window does not end, and no other begins, before the open end is written.
+        if unquote(request.path).split("/")[-2] == earliest:
+            async with asyncio.timeout(20):
+                while not written:
+                    await asyncio.sleep(0.01)
+                    written.extend(tmp_path.glob("_journal/run-00001-shard-*"))
+        return await call_next(request)
+
+    async with Sandbox(conversations=2500, embed=0) as sandbox:
+        alli = make_client(sandbox, middlewares=[holding])
+        earliest = (await alli.conversations.list(order="FIRST_CHAT_TIME_ASC")).conversations[0].id
+        report = await export(alli, tmp_path)
+        assert report.conversations == 2500
+        assert len(written) == 1
 
 
 async def test_counts_of_days_in_any_order_make_the_same_plan(make_client: ClientFactory) -> None:
