@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import compact, export, lease
+from alli_async.export import compact, export, lease, running
 from alli_async.export import objects as module
 from alli_async.export.destination import Destination
 from alli_async.export.lease import Holder, Lease, is_dead, life
@@ -397,8 +397,11 @@ async def test_a_bucket_that_is_not_there_is_one_line_before_anything_is_asked(
 
 
 async def test_a_store_that_refuses_in_the_middle_is_one_line_and_the_next_run_goes_on(
-    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path
+    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One window after the other, so that there is a middle.
+    monkeypatch.setattr(running, "AT_FIRST", 1)
+    monkeypatch.setattr(running, "_JOINS_AFTER", 60.0)
     async with Sandbox(conversations=1500) as sandbox:
         client = make_client(sandbox)
         told: list[str] = []
