@@ -28,7 +28,8 @@ from .report import Options, Result, Table, bars, median
 _SECONDS, _QUICK_SECONDS = 600.0, 20.0
 _CONVERSATIONS = 1000
 _CONCURRENCY = 64
-_LEAST_SAMPLES = 6
+# More would themselves be what grows.
+_LEAST_SAMPLES, _MOST_SAMPLES = 6, 100
 # One in twenty. Silence is rare, since each costs a timeout.
 _FAULTS = {
     "429": 0.006,
@@ -88,7 +89,7 @@ class Soak(msgspec.Struct):
         conversations: Given in all of them.
         unaccounted: Conversations missing, repeated, or without one of their chats.
         left_open: File descriptors after the client was closed, beyond those before it was made.
-        samples: One after each round, but for the first few, in which caches fill.
+        samples: One after each round, at most a hundred, but for the first few rounds, in which caches fill.
     """
 
     rounds: int = 0
@@ -165,6 +166,7 @@ async def _soak(url: str, seconds: float) -> Soak:
     expected = {each: len(whole.chat_ids(each)) for each in whole.conversation_ids()}
     soak, began, opened = Soak(), time.monotonic(), _descriptors()
     requests = retries = 0
+    sampled = 0.0
     retry = RetryPolicy(max_attempts=10, base=0.01, cap=0.5)
     async with AlliClient(
         whole.api_key, base_url=url, timeout=5, retry=retry, max_concurrency=_CONCURRENCY
@@ -178,7 +180,8 @@ async def _soak(url: str, seconds: float) -> Soak:
             requests += stream.stats.requests
             retries += stream.stats.retries
             del stream, found
-            if now > seconds / 10:
+            if now > seconds / 10 and now - sampled >= seconds / _MOST_SAMPLES:
+                sampled = now
                 files, sockets = _descriptors()
                 held = _rss_mb(), *_in_use(), len(asyncio.all_tasks()), sockets - opened[1], files
                 soak.samples.append(Sample(time.monotonic() - began, *held, requests, retries))
