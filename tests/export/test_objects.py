@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,14 @@ def test_the_lock_of_another_machine_holds_until_it_was_not_renewed_for_two_minu
     assert json.loads(objects(dest)["_journal/lock"])["held"] is False
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread does by itself."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
     dest: str, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,14 +273,29 @@ def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
     store = open_store(dest)
     with store.lock():
         first = objects(dest)["_journal/lock"]
-        time.sleep(0.3)
-        assert objects(dest)["_journal/lock"] != first
-        front.rule = lambda method, path: "lost" if method == "PUT" and path.endswith("lock") else None
-        time.sleep(0.3)
+        until(lambda: objects(dest)["_journal/lock"] != first)
+        lost: list[str] = []
+
+        def lose_renewals(method: str, path: str) -> str | None:
+            if method == "PUT" and path.endswith("lock"):
+                lost.append(path)
+                return "lost"
+            return None
+
+        front.rule = lose_renewals
+        until(lambda: len(lost) >= 2)
         front.rule = lambda *_: None
         store.put_record("one.json", b"1")
         put(dest, "_journal/lock", msgspec.json.encode(holder()))
-        time.sleep(0.3)
+
+        def noticed() -> bool:
+            try:
+                store.put_record("one.json", b"1", replace=True)
+            except ExportError:
+                return True
+            return False
+
+        until(noticed)
         for change in (
             lambda: store.put_record("two.json", b"2"),
             lambda: store.remove("one.json"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -116,21 +117,29 @@ def test_a_directory_that_may_not_be_written_is_one_line(sandbox: dict[str, str]
 
 def test_two_exports_do_not_write_to_one_destination(tmp_path: Path) -> None:
     dest = tmp_path / "all"
-    with serving("--conversations", "1500", "--latency", "0.05") as slow:
+    with serving("--conversations", "500") as server:
         first = subprocess.Popen(
-            [*COMMAND, "export", str(dest)], env=environment(slow), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*COMMAND, "export", str(dest)],
+            env=environment(server),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         lock = dest / "_journal" / "lock"
         until = time.monotonic() + 30
         while not (lock.exists() and lock.read_bytes()):
             assert time.monotonic() < until
-            time.sleep(0.01)
-        second = run(slow, "export", str(dest))
+            time.sleep(0.001)
+        # It stands still, however fast it is.
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = run(server, "export", str(dest))
+        finally:
+            first.send_signal(signal.SIGCONT)
         assert (second.returncode, second.stderr.count("\n")) == (1, 1), second.stderr
         assert f"is being written by another export (process {first.pid})" in second.stderr
         first.communicate(timeout=50)
     assert first.returncode == 0
-    assert len(chats_by_id(dest)) == 1500
+    assert len(chats_by_id(dest)) == 500
 
 
 async def test_another_filter_or_span_or_format_is_refused_and_both_are_shown(
