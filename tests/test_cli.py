@@ -21,6 +21,7 @@ import pytest
 from alli_async import __version__
 from alli_async.cli import exporting
 from alli_async.sandbox import Sandbox
+from tests.export.support import wait_for
 
 COMMAND = [sys.executable, "-m", "alli_async"]
 
@@ -322,13 +323,6 @@ def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     done = run("--version", env=environment(None, PYTHONPATH=str(tmp_path)))
     assert done.returncode == 1
     assert done.stderr == "alli-async: the command needs click: pip install 'alli-async[cli]'\n"
-
-
-def wait_for(condition: Any) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def terminal(

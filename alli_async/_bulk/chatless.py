@@ -13,7 +13,7 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order
-from .ends import near_the_end, walk_head
+from .ends import begins_without_chats, near_the_end, walk_head
 from .lenient import Note
 from .listing import Listing
 from .pages import after
@@ -48,9 +48,9 @@ class Chatless:
         """Those there are, by id. One that gets its first chat meanwhile may be among them or not."""
         listing = listing_of(self.session, self.filters, self._keep)
         first = await listing.page(order=_ASC)
-        if _begins_without(first):
+        if begins_without_chats(first):
             await walk_head(listing.fetch(_ASC), [first], self._give)
-        elif _begins_without(last := await listing.page(order=_DESC)):
+        elif begins_without_chats(last := await listing.page(order=_DESC)):
             await walk_head(listing.fetch(_DESC), [last], self._give)
         else:
             await self._far_end(listing, first)
@@ -109,7 +109,3 @@ class Chatless:
             ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))
             return there if ids and ids == all_ids[: len(ids)] else None
         return None
-
-
-def _begins_without(page: Any) -> bool:
-    return bool(page.conversations) and page.conversations[0].last_chat_time is None

@@ -89,6 +89,11 @@ async def other_end(listing: Listing) -> Any | None:
         return None
 
 
+def begins_without_chats(page: Any) -> bool:
+    """Whether the first conversation of a page has no chats."""
+    return bool(page.conversations) and page.conversations[0].last_chat_time is None
+
+
 async def walk_head(
     fetch: Callable[[str | None], Awaitable[Any]],
     pages: Sequence[Any],
@@ -141,7 +146,7 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tup
             page = await listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor_of(at))
         except BadRequestError:
             return None  # beyond the end
-        return page if page.conversations and page.conversations[0].last_chat_time is not None else None
+        return page if page.conversations and not begins_without_chats(page) else None
 
     # Half a page before where those without begin, if the number is right: this page shows it.
     step, page = MAX_PAGE_SIZE // 2, None

@@ -20,7 +20,7 @@ from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order, in_milliseconds
 from .chats import CHATS_PER_PAGE
-from .ends import LONG_AGO, density_of, ends_of, keeps_to_windows, other_end
+from .ends import LONG_AGO, begins_without_chats, density_of, ends_of, keeps_to_windows, other_end
 from .lenient import lenient, raw_records
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, walk
@@ -171,7 +171,7 @@ async def high_water(session: Session, filters: Filters) -> float | None:
     order = Order.LAST_CHAT_TIME_DESC
     try:
         page = await listing.page(order=order, page_size=1)
-        if page.conversations and page.conversations[0].last_chat_time is None:
+        if begins_without_chats(page):
             # Those without chats stand first; any bound leaves them out.
             second = 1000.0 if in_milliseconds(page.conversations[0].created_at) else 1.0
             ever = Filters((*listing.filters.pairs, ("startedAt", f"{LONG_AGO * second:.0f}")))

@@ -10,7 +10,16 @@ from typing import Any
 
 from ..errors import BadRequestError
 from ..models import Order
-from .ends import LONG_AGO, Ends, density_of, ends_of, keeps_to_windows, near_the_end, walk_head
+from .ends import (
+    LONG_AGO,
+    Ends,
+    begins_without_chats,
+    density_of,
+    ends_of,
+    keeps_to_windows,
+    near_the_end,
+    walk_head,
+)
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
@@ -129,7 +138,7 @@ class Windows:
         if not usable:
             return False
         heads = (self._pages[0], self._tail)
-        at_a_head = any(page.conversations[0].last_chat_time is None for page in heads)
+        at_a_head = any(map(begins_without_chats, heads))
         if not at_a_head and not self._listing.filters.on_first_chat:
             await self._find_the_end()
         return True
@@ -229,7 +238,7 @@ class Windows:
     async def _head(self, pages: list[Any], order: Order) -> None:
         """Those of an end that begins with them."""
         await self._sure.wait()
-        if pages[0].conversations[0].last_chat_time is None:
+        if begins_without_chats(pages[0]):
             await walk_head(self._listing.fetch(order), pages, self._give_chatless)
 
     async def _give_chatless(self, rows: Sequence[Row]) -> int:

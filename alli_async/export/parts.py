@@ -191,12 +191,15 @@ class JsonLines:
 
     def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
         """Add records; gives those that are no text, which no reader of the lines could pass."""
-        good = [record.json for record in records if is_utf8(record.json)]
+        good: list[bytes] = []
+        bad: list[RawTranscript] = []
+        for record in records:
+            if is_utf8(record.json):
+                good.append(record.json)
+            else:
+                bad.append(record)
         if good:
             self._lines.write(good)
-        if len(good) == len(records):
-            return []
-        bad = [record for record in records if not is_utf8(record.json)]
         return [Bad(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
 
     def finish(self) -> list[Bad]:

@@ -120,8 +120,9 @@ class Runner:
                 self.at_once += 1
 
     async def _do_all(self) -> ExportProgress:
-        windows = [shard for shard in self._run.ledger.pending if shard.end is not None]
-        ends = [shard for shard in self._run.ledger.pending if shard.end is None]
+        pending = self._run.ledger.pending
+        windows = [shard for shard in pending if shard.end is not None]
+        ends = [shard for shard in pending if shard.end is None]
         begun = [asyncio.Event() for _ in windows]
         error: BaseException | None = None
         try:

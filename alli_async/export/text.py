@@ -14,11 +14,11 @@ def is_utf8(data: bytes) -> bool:
     """Whether bytes are UTF-8. Up to 1 ms a megabyte; next to nothing where they are ASCII, as escaped JSON is."""
     if data.isascii():
         return True
-    view, place = memoryview(data), 0
     try:
         if len(data) <= _PIECE:
             codecs.utf_8_decode(data)  # a tenth of what most cost is the loop below
             return True
+        view, place = memoryview(data), 0
         while place < len(view):
             piece = view[place : place + _PIECE]
             place += codecs.utf_8_decode(piece, "strict", place + len(piece) == len(view))[1]

@@ -237,18 +237,18 @@ async def test_a_stream_goes_on_past_a_name_that_is_no_text_and_says_so(
             [each async for each in make_client(server).conversations.transcripts(raw=True)]
 
 
+def one_of_three_is_no_text(path: str, query: dict[str, str]) -> bytes:
+    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
+    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
+    if path.endswith("/chats"):
+        return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
+    return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
+
+
 async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
-    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
-
-    def reply(path: str, query: dict[str, str]) -> bytes:
-        if path.endswith("/chats"):
-            return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
-        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
-
-    async with ScriptedServer(replying(reply)) as server:
+    async with ScriptedServer(replying(one_of_three_is_no_text)) as server:
         report = await export(make_client(server), tmp_path / "all", compression="none")
     assert (report.conversations, report.quarantined) == (2, 1)
     lines = [each.read_bytes().splitlines() for each in (tmp_path / "all" / "conversations").iterdir()]
@@ -261,15 +261,7 @@ async def test_an_export_puts_what_is_no_text_aside_and_writes_the_rest(
 async def test_an_export_into_a_file_skips_what_is_no_text_or_ends_there(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    rows = [msgspec.json.encode(conversation(id=f"c{n}", title=HERE)) for n in range(3)]
-    rows[1] = rows[1].replace(b'"@@"', b'"\xff"')
-
-    def reply(path: str, query: dict[str, str]) -> bytes:
-        if path.endswith("/chats"):
-            return answer(200, {"chats": [], "pageNo": 1, "totalCount": 0})
-        return answer(200, page_of(rows)) if path.endswith("/conversations") else answer(404)
-
-    async with ScriptedServer(replying(reply)) as server:
+    async with ScriptedServer(replying(one_of_three_is_no_text)) as server:
         report = await export(make_client(server), tmp_path / "all.jsonl", on_error="skip")
         assert (report.conversations, [each.id for each in report.skipped]) == (2, ["c1"])
         assert len((tmp_path / "all.jsonl").read_text("utf-8").splitlines()) == 2

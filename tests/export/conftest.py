@@ -74,5 +74,5 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that walk one shard after the other, so that there is something left for who comes later."""
+    """Exports and workers that walk one window after the other, so that there is something left in the middle."""
     monkeypatch.setattr(running, "AT_ONCE", 1)

@@ -8,13 +8,22 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "alli_async"]
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Wait for what a thread or a process does by itself, for half a minute at most."""
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def records(dest: Path) -> list[dict[str, Any]]:

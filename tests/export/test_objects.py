@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import compact, export, lease, running
+from alli_async.export import compact, export, lease
 from alli_async.export import objects as module
 from alli_async.export.destination import Destination
 from alli_async.export.lease import Holder, Lease, is_dead, life
@@ -32,7 +32,7 @@ from alli_async.export.stores import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put, uploads
-from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run
+from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +183,7 @@ async def test_killed_before_or_after_a_request_of_a_commit_it_ends_whole(
 def test_a_second_export_into_the_same_prefix_is_refused_while_the_first_runs(dest: str, tmp_path: Path) -> None:
     with Sandbox(conversations=400, latency=0.05) as slow:
         first = begin(slow, dest)
-        until = time.monotonic() + 30
-        while "_journal/lock" not in objects(dest):
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(lambda: "_journal/lock" in objects(dest))
         first.send_signal(signal.SIGSTOP)
         second = run(exports(slow), "export", dest)
         first.send_signal(signal.SIGCONT)
@@ -258,14 +255,6 @@ def test_the_lock_of_another_machine_holds_until_it_was_not_renewed_for_two_minu
     assert json.loads(objects(dest)["_journal/lock"])["held"] is False
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what a thread does by itself."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
     dest: str, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +262,7 @@ def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
     store = open_store(dest)
     with store.lock():
         first = objects(dest)["_journal/lock"]
-        until(lambda: objects(dest)["_journal/lock"] != first)
+        wait_for(lambda: objects(dest)["_journal/lock"] != first)
         lost: list[str] = []
 
         def lose_renewals(method: str, path: str) -> str | None:
@@ -283,7 +272,7 @@ def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
             return None
 
         front.rule = lose_renewals
-        until(lambda: len(lost) >= 2)
+        wait_for(lambda: len(lost) >= 2)
         front.rule = lambda *_: None
         store.put_record("one.json", b"1")
         put(dest, "_journal/lock", msgspec.json.encode(holder()))
@@ -295,7 +284,7 @@ def test_the_lock_is_renewed_and_who_finds_it_taken_over_writes_no_more(
                 return True
             return False
 
-        until(noticed)
+        wait_for(noticed)
         for change in (
             lambda: store.put_record("two.json", b"2"),
             lambda: store.remove("one.json"),
@@ -419,12 +408,10 @@ async def test_a_bucket_that_is_not_there_is_one_line_before_anything_is_asked(
         await compact("s3://nowhere/x")
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 async def test_a_store_that_refuses_in_the_middle_is_one_line_and_the_next_run_goes_on(
-    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path
 ) -> None:
-    # One window after the other, so that there is a middle.
-    monkeypatch.setattr(running, "AT_FIRST", 1)
-    monkeypatch.setattr(running, "_JOINS_AFTER", 60.0)
     async with Sandbox(conversations=1500) as sandbox:
         client = make_client(sandbox)
         told: list[str] = []

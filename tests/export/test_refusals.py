@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from alli_async import ConfigurationError, ExportError
 from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import COMMAND, chats_by_id, environment, manifest, run, serving
+from tests.export.support import COMMAND, chats_by_id, environment, manifest, run, serving, wait_for
 
 COUNT = 900
 
@@ -125,10 +124,7 @@ def test_two_exports_do_not_write_to_one_destination(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
         )
         lock = dest / "_journal" / "lock"
-        until = time.monotonic() + 30
-        while not (lock.exists() and lock.read_bytes()):
-            assert time.monotonic() < until
-            time.sleep(0.001)
+        wait_for(lambda: lock.exists() and lock.read_bytes())
         # It stands still, however fast it is.
         first.send_signal(signal.SIGSTOP)
         try:
