@@ -67,7 +67,7 @@ def _options(client: AlliClient) -> dict[str, Any]:
 
 
 class ClusterRunner(Runner):
-    """A run whose windows are done by workers, and whose open end by this process.
+    """A run that is done by workers, if it has more than an open end.
 
     Args:
         crew: The workers.
@@ -90,17 +90,17 @@ class ClusterRunner(Runner):
         self._lost: Counter[str] = Counter()
 
     async def run(self) -> ExportProgress:
-        """Do all that is pending; the open end is last.
+        """Do all that is pending; the open end is the last to be begun, for what comes meanwhile.
 
         Raises:
             AlliError: The first error. What was committed stays.
         """
-        windows = [shard for shard in self._run.ledger.pending if shard.end is not None]
-        if windows:
+        pending = self._run.ledger.pending
+        if pending and pending[0].end is not None:
             work = Work(plan=self._run.plan, filters=self._filters, on_error=self._on_error)
             await self._crew.begin(work)
             try:
-                await self._hand_out(windows)
+                await self._hand_out(pending)
             finally:
                 await unbroken(self._crew.dismiss())
         return await super().run()

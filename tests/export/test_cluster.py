@@ -75,6 +75,28 @@ async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_expor
     manifest(tmp_path)
 
 
+async def test_the_open_end_is_a_workers_too_and_is_written_beside_the_last_windows(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, end_written = running.Runner._write_shard, asyncio.Event()
+
+    async def write_shard(runner: running.Runner, shard: Shard) -> None:
+        assert isinstance(runner, workers.ShardRunner)
+        *_, last, end = runner._run.plan.shards
+        if shard == last:
+            await end_written.wait()
+        await write(runner, shard)
+        if shard == end:
+            end_written.set()
+
+    monkeypatch.setattr(running.Runner, "_write_shard", write_shard)
+    async with served(monkeypatch, conversations=400) as sandbox, local() as made:
+        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+    assert end_written.is_set()
+    manifest(tmp_path)
+
+
 async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_as_lines(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
