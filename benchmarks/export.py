@@ -1,8 +1,9 @@
 """What writing costs: exports in every format beside the engine alone.
 
 Each run is a process of its own, on one core, the server on another; runs are interleaved. The destination is a
-directory for temporary files, whatever disk that is on. After each run, outside of its time, the parts are read
-back: every conversation must be there once, and every chat.
+directory for temporary files, whatever disk that is on. With --full there are a hundred thousand conversations,
+and what a job costs once, its plan, weighs as little as in a real one. After each run, outside of its time, the
+parts are read back: every conversation must be there once, and every chat.
 """
 
 from __future__ import annotations
@@ -58,16 +59,17 @@ def run(options: Options) -> Result:
     lacking = [package for package in ("pyarrow", "backports.zstd", "uvloop") if not _is_there(package)]
     if lacking:
         sys.exit(f"benchmarks: not installed: {', '.join(lacking)}; pip install '.[speed,zstd,parquet]'")
-    conversations = 1000 if options.quick else 10_000
+    conversations = 1000 if options.quick else 100_000 if options.full else 10_000
     times = options.runs or (1 if options.quick else 5)
-    with tempfile.TemporaryDirectory() as folder, Backend(conversations) as backend:
+    with Backend(conversations) as backend:
         runs: Runs = {latency: {name: [] for name in names} for latency in (0.0, 0.02)}
         for number in range(times):
             for latency, ways in runs.items():
                 backend.set_latency(latency)
                 for name in names[number % len(names) :] + names[: number % len(names)]:
-                    dest = f"{folder}/{name}-{number}-{latency}"
-                    measured = msgspec.convert(backend.child("export", name, backend.url, dest), Run)
+                    with tempfile.TemporaryDirectory() as folder:
+                        printed = backend.child("export", name, backend.url, f"{folder}/all", timeout=600.0)
+                    measured = msgspec.convert(printed, Run)
                     ways[name].append(measured)
                     note = f"{number + 1}/{times}  {latency * 1000:3.0f} ms  {name:8} {measured.seconds:7.2f} s"
                     print(note, file=sys.stderr, flush=True)
