@@ -104,9 +104,10 @@ def test_a_key_comes_from_a_prompt_on_a_terminal_and_is_not_echoed(sandbox: Sand
     assert sandbox.api_key.encode() not in output
 
 
-def test_a_prompt_that_is_left_ends_the_command(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("key", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
+def test_a_prompt_that_is_left_ends_the_command(sandbox: Sandbox, key: bytes) -> None:
     shown = terminal(
-        [*COMMAND, "conversations", "--base-url", sandbox.url], environment(), send={b"API key": b"\x04"}, code=130
+        [*COMMAND, "conversations", "--base-url", sandbox.url], environment(), send={b"API key": key}, code=130
     )
     assert b"interrupted" in shown
     assert sandbox.count() == 0
@@ -225,6 +226,59 @@ def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_
     # What was committed is there; nothing half is.
     assert not list((tmp_path / "out").rglob("*.partial"))
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_twice_ends_an_export_as_cleanly(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    with Sandbox(conversations=5000, latency=0.05) as sandbox:
+        process = subprocess.Popen(
+            [*COMMAND, "export", str(tmp_path / "out")],
+            env=environment(sandbox),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: list((tmp_path / "out").rglob("*.partial")))  # threads are there, then
+        process.send_signal(number)
+        time.sleep(0.001)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (code, "")
+    assert errors in ("alli-async: interrupted\n", "alli-async: terminated\n")
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+CLEANS_UP_FOR_LONG = """
+import asyncio, sys
+from alli_async.cli.runtime import asynchronous
+
+@asynchronous
+async def command():
+    try:
+        print("begun", flush=True)
+        await asyncio.sleep(60)
+    finally:
+        print("cleaning up", flush=True)
+        await asyncio.sleep(60)
+
+command()
+"""
+
+
+def test_a_signal_that_comes_again_later_ends_what_takes_too_long() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLEANS_UP_FOR_LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "cleaning up\n"
+        time.sleep(1.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "alli-async: interrupted\n")
 
 
 def test_the_pace_of_an_export_that_goes_on_counts_what_it_did_itself(tmp_path: Path) -> None:

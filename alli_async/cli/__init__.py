@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -20,7 +21,11 @@ def main() -> None:
     try:
         from .app import run
 
-        sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        if code == 130:
+            # Whoever was in a hurry may press it again while Python shuts down.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(code)
     except KeyboardInterrupt:
         # While modules are loaded, or where nothing else has taken it.
         sys.stderr.write("alli-async: interrupted\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -130,7 +131,16 @@ def make_client(*, api_key_file: Path | None, **connection: Any) -> AlliClient:
         return AlliClient(**connection)
     if not sys.stdin.isatty():
         raise click.UsageError("no key: set ALLI_API_KEY (or ALLI_TOKEN), or give --api-key-file")
-    return AlliClient(Secret(click.prompt("API key", hide_input=True, err=True)), **connection)
+    return AlliClient(_asked_key(), **connection)
+
+
+def _asked_key() -> Secret:
+    # The command's own handler would only note a Ctrl-C: nothing else goes on while this waits.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return Secret(click.prompt("API key", hide_input=True, err=True))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _key_in(path: Path) -> Secret:

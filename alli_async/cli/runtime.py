@@ -17,7 +17,9 @@ from ..client import AlliClient
 from .options import make_client
 
 INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
+_ENDINGS = {signal.SIGINT: "alli-async: interrupted", signal.SIGTERM: "alli-async: terminated"}
+# Seconds in which a signal that comes again is the same one.
+_AGAIN = 1.0
 
 
 def asynchronous(command: Any) -> Any:
@@ -27,10 +29,7 @@ def asynchronous(command: Any) -> Any:
     def sync(*args: Any, **kwargs: Any) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
-                return runner.run(_until_terminated(command(*args, **kwargs)))
-            except KeyboardInterrupt:
-                click.echo("alli-async: interrupted", err=True)
-                return INTERRUPTED
+                return runner.run(_until_ended(command(*args, **kwargs)))
             except BrokenPipeError:
                 # The reader went away (`| head`), which is no failure; what is still buffered goes nowhere.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -39,23 +38,36 @@ def asynchronous(command: Any) -> Any:
     return sync
 
 
-async def _until_terminated(command: Coroutine[Any, Any, int | None]) -> int:
-    task = asyncio.create_task(command)
-    terminated = False
+async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:
+    """Run it to its end, or to that which the first signal makes: it is cancelled, and cleans up.
 
-    def terminate() -> None:
-        nonlocal terminated
-        terminated = True
-        task.cancel()
+    Not so asyncio's runner, whose second SIGINT raises wherever the loop stands, and leaves threads behind for
+    which the process then waits. A signal that comes again at once is the same one (many send it to a whole group
+    of processes, and to each); later it means that the cleaning up takes too long, and ends the process there.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.create_task(command)
+    came: signal.Signals | None = None
+    since = 0.0
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    def end(number: signal.Signals) -> None:
+        nonlocal came, since
+        if came is None:
+            came, since = number, loop.time()
+            task.cancel()
+        elif loop.time() - since > _AGAIN:
+            # What is committed stays, as after any kill. The bar has hidden the cursor.
+            click.echo(("\x1b[?25h" if sys.stderr.isatty() else "") + _ENDINGS[number], err=True)
+            os._exit(128 + number)
+
+    for each in _ENDINGS:
+        loop.add_signal_handler(each, end, each)
     try:
         return await task or 0
     except asyncio.CancelledError:
-        if not terminated:
+        if came is None:
             raise
-        click.echo("alli-async: terminated", err=True)
-        return TERMINATED
+        click.echo(_ENDINGS[came], err=True)
+        return 128 + came
 
 
 def _loop_factory() -> Any:
