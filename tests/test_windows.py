@@ -261,6 +261,23 @@ async def test_filters_on_the_last_chat_are_walked_from_the_top_and_swept(
         assert {each for each in expected if each in set(sandbox.conversation_ids())} <= set(found)
 
 
+@pytest.mark.parametrize("unit", ["ms", "s"])
+@pytest.mark.timeout(30)
+async def test_a_walk_from_the_top_ends_although_something_is_new_each_time_it_looks(
+    make_client: ClientFactory, unit: Any
+) -> None:
+    churn = Churn(new_chats=5, new_conversations=1)
+    async with Sandbox(conversations=1500, unit=unit, churn=churn) as sandbox:
+        before = {each: set(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()}
+        found: dict[str, set[str]] = {}
+        async for each in make_client(sandbox).conversations.transcripts(raw=True, started_at=1.0):
+            assert each.id not in found
+            found[each.id] = {one["id"] for one in json.loads(each.json)["chats"]}
+        assert {each for each, chats in before.items() if chats} <= found.keys()
+        assert all(before[each] <= chats for each, chats in found.items() if each in before)
+        assert sandbox.count("listConversations") < 50
+
+
 async def test_filters_on_the_first_chat_are_kept_by_the_outermost_windows(make_client: ClientFactory) -> None:
     async with Sandbox(conversations=2000) as sandbox:
         api = make_client(sandbox).conversations

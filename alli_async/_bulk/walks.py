@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from ..errors import BadRequestError, IncompleteError
-from ..models import Order
+from ..models import Order, in_milliseconds
 from .ends import other_end
 from .listing import Listing
 from .pages import Row, after, epoch_number, walk
@@ -127,16 +127,24 @@ class Walks:
 
         A conversation that gets a chat jumps to the front, behind the walker. It does not leave the list, since
         no bound is set above; what lies beyond the one that was asked for is dropped here.
+
+        So what a pass missed stands, in the next one, before all that its own first page began with. Where one
+        page reaches from the top to there, it shows all of that at one moment, and is the end, however many get
+        chats meanwhile.
         """
         filters, end = self._listing.filters.without_end()
         last = None if end is None else await epoch_number(self._listing.session, end)
         seen: dict[str, float | None] = {}
+        began: float | None = None
         sweeping = False
         while True:
             unseen = 0
+            top: list[float] | None = None
             async with aclosing(walk(self._listing.fetch(Order.LAST_CHAT_TIME_DESC, filters))) as pages:
                 async for page in pages:
                     rows = page.conversations
+                    if top is None:
+                        top = [row.last_chat_time for row in rows if row.last_chat_time is not None]
                     fresh = [row for row in rows if row.id not in seen]
                     settled = not fresh and all(seen[row.id] == row.last_chat_time for row in rows)
                     seen.update((row.id, row.last_chat_time) for row in rows)
@@ -146,8 +154,10 @@ class Walks:
                     await self._hand_on(fresh)
                     if sweeping and settled and rows:
                         break
-            if not unseen:
+            if not unseen or (top and began is not None and top[-1] < began):
                 return
+            # A little earlier: the clocks of those who write chats need not be one.
+            began = max(top) - (1000.0 if in_milliseconds(max(top)) else 1.0) if top else None
             sweeping = True
 
 
