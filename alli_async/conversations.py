@@ -169,6 +169,7 @@ class ConversationsAPI:
 
         Chats are fetched only where those that come with the list are not already all of them. Until the
         server's `chat_count` has been seen to count what the pages of chats hold, they are fetched all the same.
+        Should it prove wrong later, those that were short are given again at the end, and noted in `.again`.
 
         Args:
             raw: Give `RawTranscript`, the bytes the server sent, in place of `Transcript`.

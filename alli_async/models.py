@@ -313,8 +313,8 @@ class StreamStats(Struct, kw_only=True):
     """What a stream has done so far; plain numbers, cheap enough to draw a progress bar from.
 
     Attributes:
-        conversations: Given to the consumer, or ready for it.
-        chats: In them.
+        conversations: Given to the consumer, or ready for it; one that is given again counts once.
+        chats: In them, as they were given last.
         requests: On the wire, retries included.
         retries: Of these, second and further tries.
         refused: Answers 429 and 503.

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 
 from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
-from alli_async.export import ExportReport, export, stores
-from alli_async.export.parts import Lines
-from alli_async.export.stores import FileSink
+from alli_async.export import ExportReport, export, single, stores
+from alli_async.export.parts import Lines, read_lines
+from alli_async.export.records import Part
+from alli_async.export.stores import DirectoryStore, FileSink
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
+from tests.support import ScriptedServer
+from tests.test_transcripts import embedded, listing
 
 
 def lines(path: str | Path) -> list[dict[str, Any]]:
@@ -110,17 +113,67 @@ async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
         assert len(lines(report.path)) == 305
 
 
+LATE_LIE = {f"c{n}": 5 for n in range(150)} | {"c3": 9, "c149": 8}
+
+
+def lying_late() -> Any:
+    """A server whose last conversation of a hundred and fifty shows that its counts cannot be believed."""
+    conversations = [*(embedded(n, 5) for n in range(149)), embedded(149, 3, count=5)]
+    return listing(conversations, LATE_LIE, dict.fromkeys(LATE_LIE, 5))
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz", "all.jsonl.zst"])
+async def test_a_file_holds_each_conversation_once_and_whole_whenever_its_count_proves_wrong(
+    make_client: ClientFactory, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "_BATCH", 7)
+    async with ScriptedServer(lying_late()) as served:
+        report = await export(make_client(served), tmp_path / name)
+    store = DirectoryStore(tmp_path)
+    written = list(read_lines(store, Part(name=name, rows=150, bytes=report.bytes, sha256="")))
+    found = [(each["id"], len(each["chats"])) for each in map(json.loads, written)]
+    assert len(found) == 150
+    assert dict(found) == LATE_LIE
+    assert (report.conversations, report.chats) == (150, sum(LATE_LIE.values()))
+    assert report.bytes == (tmp_path / name).stat().st_size
+    assert report.uncompressed_bytes == sum(len(line) + 1 for line in written)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("call", range(4))
+async def test_a_disk_that_fails_while_a_file_is_written_once_more_leaves_nothing(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    left = [None] * call
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if not left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        left.pop()
+        fsync(descriptor)
+
+    monkeypatch.setattr(stores.os, "fsync", failing)
+    async with ScriptedServer(lying_late()) as served:
+        with pytest.raises(ExportError, match="Input/output error"):
+            await export(make_client(served), tmp_path / "all.jsonl")
+    # The last of them is asked for once the file is there, under its name and whole.
+    assert [each.name for each in tmp_path.iterdir()] == (["all.jsonl"] if call == 3 else [])
+
+
 async def test_a_leftover_is_replaced_and_a_planted_link_is_not_followed(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / ".all.jsonl.partial").symlink_to(victim)
+    (tmp_path / ".first-all.jsonl").symlink_to(victim)
     async with Sandbox(conversations=10) as sandbox:
         report = await export(make_client(sandbox), tmp_path / "all.jsonl")
         assert len(lines(report.path)) == 10
     assert victim.read_text() == "mine"
     assert not Path(report.path).is_symlink()
+    assert {each.name for each in tmp_path.iterdir()} == {"victim", "all.jsonl"}
 
 
 async def test_a_destination_that_cannot_be_written_is_known_before_anything_is_asked(

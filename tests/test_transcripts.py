@@ -241,11 +241,46 @@ async def test_what_was_taken_on_a_word_that_is_broken_later_is_given_again_whol
     fresh = {f"c{n}": 5 for n in range(150)}
     async with ScriptedServer(listing(conversations, totals, fresh)) as served:
         found: dict[str, list[int]] = {}
-        async for each in make_client(served).conversations.transcripts():
+        stream = make_client(served).conversations.transcripts()
+        async for each in stream:
             found.setdefault(each.id, []).append(len(each.chats))
+            assert (each.id in stream.again) == (len(found[each.id]) > 1)
         assert {each: sizes[-1] for each, sizes in found.items()} == totals
         assert found["c3"] == [5, 9]
         assert sum(map(len, found.values())) == 151
+        assert (stream.stats.conversations, stream.stats.chats) == (150, sum(totals.values()))
+
+
+async def test_a_count_that_moves_while_it_is_asked_for_proves_nothing(make_client: ClientFactory) -> None:
+    conversations = [embedded(n, 5) for n in range(150)]
+    conversations[149] = embedded(149, 3, count=5)
+    inner = listing(conversations, {f"c{n}": 5 for n in range(150)}, {})
+    chats = itertools.count(8)
+
+    async def one_more_at_each_look(exchange: Any) -> None:
+        target = exchange.request.target
+        if target.endswith("/c149"):
+            await exchange.send(answer(200, conversation(id="c149", chatCount=next(chats))))
+        elif "/c149/" in target:
+            some = [chat(n) for n in range(next(chats))]
+            await exchange.send(answer(200, {"chats": some, "pageNo": 1, "totalCount": len(some)}))
+        else:
+            await inner(exchange)
+
+    async with ScriptedServer(one_more_at_each_look) as served:
+        stream = make_client(served).conversations.transcripts()
+        found = [(each.id, len(each.chats)) async for each in stream]
+        assert sorted(found) == sorted([*((f"c{n}", 5) for n in range(149)), ("c149", 8)])
+        assert not stream.again
+        assert len(served.requests) < 20
+
+
+async def test_on_a_busy_account_every_conversation_still_comes_once(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=1000, churn=Churn(new_chats=40)) as sandbox:
+        before = {each: set(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()}
+        found = [(each.id, set(ids_of(each))) async for each in make_client(sandbox).conversations.transcripts()]
+        assert len(found) == 1000
+        assert all(before[each] <= chats for each, chats in found)
 
 
 async def test_more_embedded_chats_than_the_count_break_its_word_at_once(make_client: ClientFactory) -> None:

@@ -27,8 +27,19 @@ from .walks import Walks
 _PAGES_AHEAD, _JOBS_AHEAD = 4, 1000
 
 EntryT = TypeVar("EntryT")
+
+
+@dataclass(frozen=True, slots=True)
+class _Again(Generic[EntryT]):
+    """A transcript that was given before, and was not whole then."""
+
+    id: str
+    result: EntryT
+    chats_before: int
+
+
 # A transcript, or in an ordered stream the place of one whose chats are still to come.
-Entry: TypeAlias = EntryT | asyncio.Future[EntryT | None]
+Entry: TypeAlias = EntryT | asyncio.Future[EntryT | None] | _Again[EntryT]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +59,8 @@ class TranscriptStream(Generic[ResultT]):
     Attributes:
         stats: What it has done so far.
         skipped: With `on_error="skip"`: the conversations that could not be made whole, and why.
+        again: The ids of those that were given a second time, which is at the end: `chat_count` proved wrong
+            after they had been taken on its word, and they were not whole the first time.
     """
 
     def __init__(
@@ -66,6 +79,7 @@ class TranscriptStream(Generic[ResultT]):
             raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
         self.stats = StreamStats()
         self.skipped: list[Skipped] = []
+        self.again: set[str] = set()
         self._engine: _Engine[ResultT] = _Engine(
             session.counting(self.stats),
             shape,
@@ -103,6 +117,11 @@ class TranscriptStream(Generic[ResultT]):
         try:
             async for batch in out:
                 for entry in batch:
+                    if isinstance(entry, _Again):
+                        self.again.add(entry.id)
+                        self.stats.chats += size(entry.result) - entry.chats_before
+                        yield entry.result
+                        continue
                     result = await entry if isinstance(entry, asyncio.Future) else entry
                     if result is not None:
                         self.stats.conversations += 1
@@ -258,11 +277,20 @@ class _Engine(Generic[ResultT]):
         self._skipped.append(Skipped(conversation_id, error))
 
     async def _compare(self, item: Summary, total: int) -> None:
-        """What a conversation fetched both ways says about `chat_count`."""
-        if not self._trust.broken and total != item.chat_count:
-            # A chat may have come or gone since the list was asked for; then the count has moved along.
-            item = await self._get(item.id)
-        if total == item.chat_count:
+        """What a conversation fetched both ways says about `chat_count`.
+
+        A chat may have come or gone since the list was asked for; then the count has moved along. And another,
+        while the count is asked for: so only a count between two equal totals that is not theirs is a lie.
+        """
+        count = item.chat_count
+        if not self._trust.broken and total != count:
+            count = (await self._get(item.id)).chat_count
+        if not self._trust.broken and total != count:
+            before = total
+            total = (await fetch_chats(self._session, item.id, self.shape.chats, 1)).total_count
+            if before != total != count:
+                return
+        if total == count:
             self._trust.prove()
         else:
             self._trust.break_()
@@ -288,8 +316,8 @@ class _Engine(Generic[ResultT]):
             some = taken[start : start + self._workers]
             results = await concurrently([self._again(each) for each, _ in some])
             short = [
-                result
-                for result, (_, count) in zip(results, some, strict=True)
+                _Again(each, result, count)
+                for result, (each, count) in zip(results, some, strict=True)
                 if result is not None and self.shape.size(result) != count
             ]
             if short:

@@ -7,16 +7,78 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..client import AlliClient
 from ..errors import DecodeError
 from ..models import Skipped, StreamStats
 from .filling import BATCH_BYTES
-from .parts import Lines
+from .parts import Lines, read_lines
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
-from .stores import FileSink
+from .stores import DirectoryStore
 from .text import NO_TEXT, is_utf8
 from .threads import in_thread
+
+
+class _Head(msgspec.Struct):
+    id: str
+
+
+_head_of = msgspec.json.Decoder(_Head).decode
+
+# Lines that are written at a time when a file is written once more.
+_BATCH = 256
+
+
+class _File:
+    """The lines of the file. The methods block and are meant for a worker thread, one at a time.
+
+    Attributes:
+        lines: What they are written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        # What it is called while it is written once more. Where that was killed, the next export removes it.
+        self._first = f".first-{path.name}"
+        self._compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
+        self._store = DirectoryStore(path.parent)
+        self.lines = self._begin()
+        self._store.remove(self._first)
+
+    def write(self, lines: list[bytes]) -> None:
+        """Add lines."""
+        if lines:
+            self.lines.write(lines)
+
+    def drop(self, ids: set[str], before: int) -> None:
+        """Write it once more, without these conversations where they stand before a line."""
+        try:
+            first = self.lines.commit(self._first)
+            self.lines = self._begin()
+            batch: list[bytes] = []
+            for number, line in enumerate(read_lines(self._store, first)):
+                if number < before and _head_of(line).id in ids:
+                    continue
+                batch.append(line)
+                if len(batch) >= _BATCH:
+                    self.lines.write(batch)
+                    batch = []
+            self.write(batch)
+        finally:
+            self._store.remove(self._first)
+
+    def commit(self) -> int:
+        """Make it the file; gives how many bytes it has."""
+        return self.lines.commit(self._name).bytes
+
+    def discard(self) -> None:
+        """Leave nothing behind. After `commit` it does nothing."""
+        self.lines.discard()
+
+    def _begin(self) -> Lines:
+        return Lines(self._store.sink(self._name), self._compression)
 
 
 async def export_file(
@@ -27,19 +89,22 @@ async def export_file(
     on_progress: Callable[[Any], None] | None,
     filters: Any,
 ) -> ExportReport:
-    """Write every conversation to a file, compressed as its name says."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
+    """Write every conversation to a file, once, compressed as its name says."""
     started = time.monotonic()
     stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
     # Asked before the first request: a destination that cannot be written is known at once.
-    lines = await in_thread(lambda: Lines(FileSink(path, path.parent), compression), undo=Lines.discard)
+    file = await in_thread(_File, path, undo=_File.discard)
     batch: list[bytes] = []
-    size = lost = 0
+    size = lines = lost = 0
+    # How many lines there were when the first conversation came again: those after it are the whole ones.
+    once: int | None = None
     told = started
     stats: StreamStats = stream.stats
     try:
         async with stream:
             async for transcript in stream:
+                if once is None and stream.again:
+                    once = lines
                 if not is_utf8(transcript.json):
                     error = DecodeError(NO_TEXT, path="$")
                     if on_error == "raise":
@@ -49,25 +114,27 @@ async def export_file(
                     continue
                 batch.append(transcript.json)
                 size += len(transcript.json)
+                lines += 1
                 if size >= BATCH_BYTES:
-                    await in_thread(lines.write, batch)
+                    await in_thread(file.write, batch)
                     batch, size = [], 0
                 if on_progress is not None and (now := time.monotonic()) - told >= PROGRESS_SECONDS:
                     told = now
                     on_progress(stats)
-        if batch:
-            await in_thread(lines.write, batch)
-        part = await in_thread(lines.commit, path.name)
+        await in_thread(file.write, batch)
+        if once is not None:
+            await in_thread(file.drop, stream.again, once)
+        written = await in_thread(file.commit)
     finally:
-        lines.discard()
+        file.discard()
     if on_progress is not None:
         on_progress(stats)
     return ExportReport(
         path=str(path),
-        conversations=lines.rows,
+        conversations=file.lines.rows,
         chats=stats.chats - lost,
-        bytes=part.bytes,
-        uncompressed_bytes=lines.bytes_in,
+        bytes=written,
+        uncompressed_bytes=file.lines.bytes_in,
         seconds=time.monotonic() - started,
         requests=stats.requests,
         retries=stats.retries,
