@@ -65,6 +65,11 @@ def test_export_from_the_embedded_sandbox_ends_in_a_summary(tmp_path: Path) -> N
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("Complete already: 300 conversations")
     assert "--incremental" in again.stdout
+    snapshot = json.loads((tmp_path / "backup/manifest.json").read_text())["snapshot"]
+    as_of = f"  as of     {snapshot[:19].replace('T', ' ')} UTC\n"
+    assert snapshot.endswith("+00:00")
+    assert as_of in done.stdout
+    assert as_of in again.stdout
 
 
 def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -300,6 +305,8 @@ def test_the_pace_of_an_export_that_goes_on_counts_what_it_did_itself(tmp_path: 
         for each in re.match(first, done.stdout).groups()  # type: ignore[union-attr]
     )
     assert there > 1000
+    # Not all of it is as new as the command: it says since when more can have come.
+    assert re.search(r"\n  as of     .* UTC\n  what is new since then comes with --incremental\n$", done.stdout)
     assert (5000 - there) / (seconds + 0.06) - 1 <= pace <= (5000 - there) / (seconds - 0.06) + 1
 
 

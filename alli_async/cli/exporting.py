@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import Any
 
 import click
@@ -110,7 +111,9 @@ def _summary(report: ExportReport) -> str:
         f"  size      {size_text(report.bytes)} ({size_text(report.uncompressed_bytes)} uncompressed)",
         f"  requests  {report.requests:,} ({report.retries:,} retried)",
     ]
-    if report.finished_before:
+    if report.snapshot:
+        lines.append(f"  as of     {datetime.fromisoformat(report.snapshot):%Y-%m-%d %H:%M:%S} UTC")
+    if report.finished_before or report.resumed:
         lines.append("  what is new since then comes with --incremental")
     if report.quarantined:
         lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")

@@ -92,6 +92,7 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
             retries=0,
             run=latest.plan.run,
             kind=latest.plan.kind,
+            snapshot=latest.plan.snapshot,
             parts=len(latest.parts),
             finished_before=len(runs) == 1,
         )

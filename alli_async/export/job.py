@@ -288,6 +288,7 @@ class _Job:
             quarantined=sum(len(each.quarantined) for each in commits),
             run=run.plan.run,
             kind=run.plan.kind,
+            snapshot=run.plan.snapshot,
             parts=len(run.parts),
             resumed=progress.resumed if progress else 0,
             finished_before=progress is None,

@@ -23,6 +23,8 @@ class ExportReport(Struct, kw_only=True):
         quarantined: Records that could not be decoded: lines of `quarantine.jsonl`.
         run: The number of the run; 0 for a single file.
         kind: `"full"`, `"incremental"` or `"compact"`.
+        snapshot: When the run began, by the server's clock, as ISO 8601: what was there then is here. Empty for a
+            single file.
         parts: Files that were written.
         resumed: Conversations that were found written already.
         finished_before: Everything was there already, and nothing was done.
@@ -40,6 +42,7 @@ class ExportReport(Struct, kw_only=True):
     quarantined: int = 0
     run: int = 0
     kind: str = "full"
+    snapshot: str = ""
     parts: int = 1
     resumed: int = 0
     finished_before: bool = False
