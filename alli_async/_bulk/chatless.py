@@ -41,19 +41,23 @@ class Chatless:
     timed: int
     last: Shard
     note: Note
+    _listing: Listing = field(init=False)
     _bad: list[tuple[bytes, DecodeError]] = field(default_factory=list)
     _found: dict[str, Row] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._listing = listing_of(self.session, self.filters, self._keep)
+
     async def find(self) -> dict[str, Row]:
         """Those there are, by id. One that gets its first chat meanwhile may be among them or not."""
-        listing = listing_of(self.session, self.filters, self._keep)
+        listing = self._listing
         first = await listing.page(order=_ASC)
         if begins_without_chats(first):
             await walk_head(listing.fetch(_ASC), [first], self._give)
         elif begins_without_chats(last := await listing.page(order=_DESC)):
             await walk_head(listing.fetch(_DESC), [last], self._give)
         else:
-            await self._far_end(listing, first)
+            await self._far_end(first)
         self._tell()
         return self._found
 
@@ -67,31 +71,33 @@ class Chatless:
             if not isinstance(record, dict) or record.get("lastChatTime") is None:
                 self.note(raw, error)
 
-    async def _give(self, rows: Sequence[Row]) -> int:
-        """Keep the new ones of a page; gives how many were new."""
+    async def _give(self, rows: Sequence[Row]) -> list[Row]:
+        """Keep the new ones of a page, and give them back."""
         new = [row for row in rows if row.last_chat_time is None and row.id not in self._found]
         self._found.update((row.id, row) for row in new)
-        return len(new)
+        return new
 
-    async def _far_end(self, listing: Listing, first: Any) -> None:
-        """Where neither end begins with them, they stand at the end of both orders, if there are any."""
-        near = await self._by_offset(listing, first) or await self._by_trail(listing) or first
-        async with aclosing(after(near, listing.fetch(_ASC))) as more:
+    async def _far_end(self, first: Any) -> None:
+        """Where neither end begins with them, they stand at the end of both orders, if there are any.
+
+        One that gets its first chat meanwhile moves up, and those before it move down: none is passed over.
+        """
+        near = await self._by_offset(first) or await self._by_trail() or first
+        async with aclosing(after(near, self._listing.fetch(_ASC))) as more:
             async for page in more:
                 await self._give(page.conversations)
 
-    async def _by_offset(self, listing: Listing, first: Any) -> Any | None:
+    async def _by_offset(self, first: Any) -> Any | None:
         """A page near the end, where cursors are offsets; its first row has chats, so all without come after."""
         pages = []
-        async with aclosing(after(first, listing.fetch(_ASC))) as more:
+        async with aclosing(after(first, self._listing.fetch(_ASC))) as more:
             async for page in more:
                 pages.append(page)
                 if len(pages) == 2 or not page.cursor:
                     break
-        near = await near_the_end(listing, pages, self.timed)
-        return None if near is None else near[1]
+        return await near_the_end(self._listing, pages, self.timed)
 
-    async def _by_trail(self, listing: Listing) -> Any | None:
+    async def _by_trail(self) -> Any | None:
         """A page near the end, where a cursor of a window also serves without the window."""
         reach = self.span.high - self.last.start if self.last.start is not None else 0.0
         for widening in (1.0, 64.0, 4096.0):
@@ -103,7 +109,7 @@ class Chatless:
                 continue
             try:
                 here = await within.page(order=_ASC, cursor=first.cursor)
-                there = await listing.page(order=_ASC, cursor=first.cursor)
+                there = await self._listing.page(order=_ASC, cursor=first.cursor)
             except BadRequestError:
                 return None
             ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -97,34 +98,39 @@ def begins_without_chats(page: Any) -> bool:
 async def walk_head(
     fetch: Callable[[str | None], Awaitable[Any]],
     pages: Sequence[Any],
-    give: Callable[[Sequence[Any]], Awaitable[int]],
+    give: Callable[[Sequence[Any]], Awaitable[Sequence[Row]]],
 ) -> None:
     """From an end that begins with conversations without chats, up to the first that has some.
 
     One that gets its first chat meanwhile leaves the row, and those behind it move up, past a cursor that is an
-    offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.)
+    offset; so the row is walked until nothing new is met. (Itself, it will stand in the last window.) What is
+    newer than all that was met at first is no reason to walk once more: of that there may be no end.
 
     Args:
         fetch: Gives a cursor's page.
         pages: The first ones from that end.
-        give: Takes the rows of a page from the last of these on, and tells how many of them were new.
+        give: Takes the rows of a page from the last of these on, and gives back those that were new.
     """
-    page, unseen = pages[-1], 1
-    while unseen:
-        unseen = walked = 0
+    page, lost = pages[-1], True
+    newest, known = 0.0, math.inf
+    while lost:
+        walked, lost = 0, False
         async with aclosing(after(page, fetch)) as more:
             async for each in more:
                 walked += 1
-                unseen += await give(each.conversations)
+                fresh = await give(each.conversations)
+                newest = max([newest, *(row.created_at for row in each.conversations)])
+                lost = lost or any(row.created_at <= known for row in fresh)
                 if each.conversations and each.conversations[-1].last_chat_time is not None:
                     break
         if walked == 1 and page is pages[0]:
             return
+        known = newest if known == math.inf else known
         page = await fetch(None)
 
 
-async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tuple[str, Any] | None:
-    """A cursor near the list's end and its page, where cursors are offsets; else None.
+async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> Any | None:
+    """A page near the list's end, where cursors are offsets; else None.
 
     The page's first row has chats, so where those without stand last, all of them come after.
 
@@ -165,7 +171,7 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> tup
         else:
             at, page = at + step, further
         step = int(step * factor)
-    return cursor_of(at), page
+    return page
 
 
 def _bounds(filters: Filters, second: float) -> tuple[float, float]:

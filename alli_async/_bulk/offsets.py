@@ -6,6 +6,8 @@ import binascii
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
 
 _Codec = Callable[[str], str]
 _CODECS: tuple[tuple[_Codec, _Codec], ...] = (
@@ -46,3 +48,12 @@ def cursor_at(cursors: Sequence[str], rows: Sequence[int]) -> Callable[[int], st
             if len(cursors) > 1 and [make(count) for count in rows] == list(cursors):
                 return make
     return None
+
+
+def are_offsets(pages: Sequence[Any]) -> bool:
+    """Whether the cursors of a list's first pages are offsets, as far as can be said; one alone does not tell."""
+    counts = accumulate(len(page.conversations) for page in pages)
+    known = [(page.cursor, count) for page, count in zip(pages, counts, strict=True) if page.cursor]
+    if len(known) < 2:
+        return False
+    return cursor_at([cursor for cursor, _ in known], [count for _, count in known]) is not None

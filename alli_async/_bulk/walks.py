@@ -9,8 +9,9 @@ from typing import Any
 
 from ..errors import BadRequestError, IncompleteError
 from ..models import Order, in_milliseconds
-from .ends import other_end
+from .ends import LONG_AGO, begins_without_chats, keeps_to_windows, other_end
 from .listing import Listing
+from .offsets import are_offsets
 from .pages import Row, after, epoch_number, walk
 from .tasks import both
 from .windowed import Send, Windows
@@ -59,6 +60,7 @@ class Walks:
         """Send on, and give back, those of a walk's rows that it has not met before."""
         fresh = []
         for row in rows:
+            self._newest = max(self._newest, row.created_at)
             if row.id in self._recent:
                 self._moved = True
             else:
@@ -94,20 +96,52 @@ class Walks:
                 windows = await Windows.over(self._listing, pages, tail, self._hand_on, may_wait=len(pages) < _FEW)
                 if windows is not None and await windows.walk():
                     return
-        async with aclosing(after(pages[-1], self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
+        page = given = pages[-1]
+        newest = _newest_with_chats(pages)
+        async with aclosing(after(given, self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as plain:
             async for page in plain:
-                self._newest = max(self._newest, *(row.created_at for row in page.conversations), 0.0)
-                if page is not pages[-1]:
-                    await self._give(page.conversations)
-        await self._sweep()
+                if page is given:
+                    continue
+                newest = max(newest, _newest_with_chats([page]))
+                await self._give(page.conversations)
+                if len(pages) < _FEW:
+                    pages.append(page)
+        # Behind a cursor that is an offset no row moves without another one coming twice.
+        moved = self._moved or not are_offsets(pages)
+        if not (moved and page is not first and begins_without_chats(page)):
+            await self._sweep(lost=self._moved)
+        elif not await self._look_at_the_last(newest, first.conversations[0]):
+            await self._sweep(lost=self._moved or not self._forgotten)
 
-    async def _sweep(self) -> None:
+    async def _look_at_the_last(self, newest: float, any_row: Row) -> bool:
+        """Where those without chats stand last: those that got their first chat before they were met there.
+
+        Such a one moves up, behind the walk, to where the latest first chats are. Those before it move down; so
+        no other is passed over, and there is no reason to walk all of it once more.
+
+        Args:
+            newest: When the last of those with chats was created, before there were only such without.
+            any_row: Tells the server's unit.
+
+        Returns:
+            Whether the server lets it be looked for.
+        """
+        second = 1000.0 if in_milliseconds(any_row.created_at) else 1.0
+        if not await keeps_to_windows(self._listing, second):
+            return False
+        latest = self._listing.filters.within(max(newest - second, LONG_AGO * second), None)
+        async with aclosing(walk(self._listing.fetch(Order.FIRST_CHAT_TIME_ASC, latest))) as pages:
+            async for page in pages:
+                await self._give(page.conversations)
+        return True
+
+    async def _sweep(self, *, lost: bool) -> None:
         """Where rows came twice, they moved: walk again, until none is met that a cursor passed over.
 
         One that stood first since it had no chats, and got its first, leaves its row; those behind it move up,
         past a cursor that is an offset. What is newer than all that was met is no reason to walk once more.
         """
-        lost = self._moved
+        newest = self._newest
         while lost:
             if self._forgotten:
                 raise IncompleteError(
@@ -118,7 +152,7 @@ class Walks:
             async with aclosing(walk(self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as pages:
                 async for page in pages:
                     fresh = await self._give(page.conversations)
-                    lost = lost or any(row.created_at <= self._newest for row in fresh)
+                    lost = lost or any(row.created_at <= newest for row in fresh)
 
     # --- by last chat time --------------------------------------------------------------------------------
 
@@ -159,6 +193,12 @@ class Walks:
             # A little earlier: the clocks of those who write chats need not be one.
             began = max(top) - (1000.0 if in_milliseconds(max(top)) else 1.0) if top else None
             sweeping = True
+
+
+def _newest_with_chats(pages: Sequence[Any]) -> float:
+    """When the latest of those with chats was created; 0 where there is none."""
+    rows = [row for page in pages for row in page.conversations]
+    return max((row.created_at for row in rows if row.last_chat_time is not None), default=0.0)
 
 
 def _up_to(row: Row, end: float) -> bool:

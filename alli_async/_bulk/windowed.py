@@ -78,7 +78,9 @@ class Windows:
         self._send = send
         self._pages = pages
         self._tail = tail
-        self._second = ends.second
+        self._second, self._resolution = ends.second, ends.resolution
+        # When the latest was created that a window held; no first chat that comes later is before that.
+        self._newest = LONG_AGO * ends.second
         # The first window begins where nothing is found before: without any bound it would not be one.
         start = None if listing.filters.on_first_chat else LONG_AGO * ends.second
         self._plan = Plan(
@@ -139,8 +141,10 @@ class Windows:
             return False
         heads = (self._pages[0], self._tail)
         at_a_head = any(map(begins_without_chats, heads))
-        if not at_a_head and not self._listing.filters.on_first_chat:
-            await self._find_the_end()
+        if not self._listing.filters.on_first_chat:
+            if not at_a_head:
+                await self._find_the_end()
+            await self._look_at_the_last()
         return True
 
     async def _try_out(self) -> None:
@@ -188,6 +192,8 @@ class Windows:
                 fresh = window.family.fresh(row.id for row in rows) - self._before
                 self._timed += len(fresh)
                 position = max((row.created_at for row in rows), default=window.position)
+                if rows:
+                    self._newest = max(self._newest, position)
                 self._plan.walked(window, len(rows), position, narrowed=asked == window.end)
                 self._wake()
                 await self._send([row for row in rows if row.id in fresh])
@@ -241,48 +247,40 @@ class Windows:
         if begins_without_chats(pages[0]):
             await walk_head(self._listing.fetch(order), pages, self._give_chatless)
 
-    async def _give_chatless(self, rows: Sequence[Row]) -> int:
+    async def _give_chatless(self, rows: Sequence[Row]) -> list[Row]:
+        """Send the new ones of a page, and give them back."""
         chatless = [row for row in rows if row.last_chat_time is None and row.id not in self._before]
         self._before.update(row.id for row in chatless)
         await self._send(chatless)
-        return len(chatless)
+        return chatless
 
     async def _find_the_end(self) -> None:
         """Where neither end begins with them, they stand at the end of both orders, if there are any.
 
-        One that gets its first chat meanwhile moves up to the last of those with chats, maybe behind the walk;
-        those between move down, and one comes twice. Then the end is walked again.
+        One that gets its first chat meanwhile moves up, and those before it move down: none is passed over.
         """
         near = await near_the_end(self._listing, self._pages, self._timed) or await self._by_trail()
-        if near is _NOTHING:
-            return
-        cursor, page = near or (self._pages[-2].cursor, self._pages[-1])
-        while await self._walk_the_end(page):
-            page = await self._listing.page(order=Order.FIRST_CHAT_TIME_ASC, cursor=cursor)
+        page = self._pages[-1] if near is None else near
+        if page is not _NOTHING:
+            async with aclosing(after(page, self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as more:
+                async for each in more:
+                    await self._give_chatless(each.conversations)
 
-    async def _walk_the_end(self, page: Any) -> bool:
-        """From a page on to the end; whether rows came twice, and so some may have been passed over."""
-        last = self._plan.last
-        known = last.ids if last is not None else set()
-        seen: set[str] = set()
-        met = moved = False
-        async with aclosing(after(page, self._listing.fetch(Order.FIRST_CHAT_TIME_ASC))) as more:
-            async for each in more:
-                await self._give_chatless(each.conversations)
-                for row in each.conversations:
-                    moved = moved or row.id in seen
-                    if row.last_chat_time is None:
-                        seen.add(row.id)
-                    if row.id in known:
-                        met = True
-                    elif met and row.last_chat_time is not None and row.id not in self._before:
-                        # It got its first chat after its window was walked, and before it was met here.
-                        self._before.add(row.id)
-                        await self._send([row])
-        return moved
+    async def _look_at_the_last(self) -> None:
+        """Those that got their first chat after the last window was walked, and before they were met without.
+
+        They come after all that was in the windows, and nothing moves there: what comes, comes at the end.
+        """
+        known = self._before | self._plan.last
+        filters = self._listing.filters.within(self._newest - self._resolution, None)
+        async with aclosing(walk(self._listing.fetch(Order.FIRST_CHAT_TIME_ASC, filters))) as pages:
+            async for page in pages:
+                fresh = [row for row in page.conversations if row.id not in known]
+                known.update(row.id for row in fresh)
+                await self._send(fresh)
 
     async def _by_trail(self) -> Any | None:
-        """A cursor near the end and its page, where a cursor of a window also serves without the window."""
+        """A page near the end, where a cursor of a window also serves without the window."""
         ended = False
         for trail in reversed(self._trails):
             try:
@@ -294,6 +292,6 @@ class Windows:
                 return None
             if len(ids) > len(trail.ids) or page.cursor:
                 # It goes on beyond its window; so where an earlier one ended, the list did.
-                return _NOTHING if ended else (trail.cursor, page)
+                return _NOTHING if ended else page
             ended = True
         return None

@@ -131,12 +131,9 @@ class Plan:
         return len(self._met)
 
     @property
-    def last(self) -> Family | None:
+    def last(self) -> set[str]:
         """The ids of the rightmost windows, which are kept to the end; without a gap."""
-        tail = self._tail()
-        if not tail:
-            return None
-        return Family(tail[-1].start, math.inf, set(), set().union(*(each.ids for each in tail)))
+        return set().union(*(each.ids for each in self._tail()))
 
     def _end(self, window: Window) -> float:
         return self._high if window.end is None else window.end
