@@ -120,7 +120,9 @@ async def all_chats(
     """All chats of a conversation, its pages fetched concurrently, and proved to belong together.
 
     Every page must give the same `total_count`, no chat may come twice, and together they must be as many;
-    else a chat was added or deleted between two pages, and they are fetched again.
+    else a chat was added or deleted between two pages, and they are fetched again. Where that only showed what
+    was there before, and behind it more, none was deleted: then they need only be as many as the last page says,
+    however fast others are added.
 
     Args:
         fetch: Gives the page of a number, from 1.
@@ -133,6 +135,7 @@ async def all_chats(
         IncompleteError: They did not add up in several rounds.
     """
     started = time.monotonic()
+    before: list[str] | None = None
     for _ in range(_MAX_ROUNDS):
         pages = await _pages(fetch, 1, -(-(expected - len(embedded)) // CHATS_PER_PAGE))
         for rest in (len(embedded), 0):
@@ -141,9 +144,10 @@ async def all_chats(
             tail = _tail(pages, embedded)
             totals = {page.total_count for page in pages}
             ids = [chat.id for page in pages for chat in page.chats]
-            if totals == {len(ids) + tail} and len(set(ids)) == len(ids):
+            grown = before is not None and ids[: len(before)] == before and pages[-1].total_count == len(ids)
+            if (grown or totals == {len(ids) + tail}) and len(set(ids)) == len(ids):
                 return Chats(pages, tail)
-        expected, embedded = 0, ()
+        before, expected, embedded = ids, 0, ()
     error = IncompleteError(
         f"the chats of conversation {conversation_id!a} do not add up: totalCount {sorted(totals)}, "
         f"{len(ids)} received, {len(set(ids))} of them distinct"

@@ -243,6 +243,42 @@ async def test_chats_that_never_add_up_are_refused_and_not_given_for_the_whole(
         assert raised.value.outcome == "unknown"
 
 
+def busy(added: int, deleted: int) -> Any:
+    """A conversation of 250 chats, to which so many are added at each look at it, and so many old ones deleted."""
+    numbers = list(range(250))
+
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        if not path.endswith("/chats"):
+            return answer(200, conversation(chatCount=len(numbers)))
+        start = 100 * (int(query["pageNo"]) - 1)
+        page = {"chats": [chat(n) for n in numbers[start : start + 100]], "pageNo": 1, "totalCount": len(numbers)}
+        numbers.extend(range(numbers[-1] + 1, numbers[-1] + 1 + added))
+        del numbers[:deleted]
+        return answer(200, page)
+
+    return replying(reply)
+
+
+@pytest.mark.parametrize("added", [1, 3, 10])
+async def test_a_transcript_is_whole_although_a_chat_is_added_at_each_look(
+    make_client: ClientFactory, added: int
+) -> None:
+    async with ScriptedServer(busy(added, 0)) as server:
+        found = await make_client(server).conversations.transcript("c")
+        assert len(found.chats) > 250
+        assert [each.id for each in found.chats] == [f"chat-{n}" for n in range(len(found.chats))]
+        assert len(server.requests) <= 1 + 3 + 4
+
+
+@pytest.mark.parametrize(("added", "deleted"), [(0, 1), (2, 1), (3, 1), (3, 2)])
+async def test_no_transcript_with_a_gap_is_given_while_chats_are_added_and_deleted(
+    make_client: ClientFactory, added: int, deleted: int
+) -> None:
+    async with ScriptedServer(busy(added, deleted)) as server:
+        with pytest.raises(IncompleteError, match="'c' do not add up"):
+            await make_client(server).conversations.transcript("c")
+
+
 @pytest.mark.parametrize(("sizes", "totals", "requests"), [row for row in WHOLE if len(row.values[1]) == 1])
 async def test_chats_are_listed_in_order_whatever_the_size_of_a_page(
     make_client: ClientFactory, sizes: list[int], totals: list[int], requests: int
