@@ -182,7 +182,7 @@ def test_the_ids_of_a_crowd_are_forgotten_while_it_is_walked() -> None:
     assert server.most < 80_000
     assert plan.last is not None
     # Without a gap: whoever meets one of them knows all that come after.
-    tail = sorted(map(int, plan.last.ids))
+    tail = sorted(map(int, plan.last))
     assert tail == list(range(tail[0], len(times)))
     assert len(tail) >= 1_000
     assert plan.remembered < 10_000

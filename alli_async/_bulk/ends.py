@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -42,22 +41,28 @@ def ends_of(filters: Filters, early: Sequence[Row], late: Sequence[Row]) -> Ends
     """The ends of a list that begins and ends with these rows; None where there is nothing between to cut.
 
     Nor is there where the numbers are no dates, by which the server's unit is known.
+
+    Args:
+        filters: What the list holds.
+        early: The first rows that have chats.
+        late: The last.
     """
-    dates = [row.created_at for row in early if row.created_at > 1e8]
-    if not dates:
+    second = _second(early)
+    if second is None or not late:
         return None
-    second = 1000.0 if in_milliseconds(dates[0]) else 1.0
-    times = [row.created_at for row in late if row.last_chat_time is not None]
-    if not times and late:
-        # Those without chats stand first here as well, and hide the end; until now, then.
-        times = [time.time() * second]
     least, most = _bounds(filters, second)
     # A conversation can be older than its first chat, and so than the bound that was set on that.
-    low, high = max(min(row.created_at for row in early), least), min(max(times, default=0.0), most)
+    low, high = max(min(row.created_at for row in early), least), min(max(row.created_at for row in late), most)
     if high <= low:
         return None
     # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
     return Ends(low, high, second, min(second, max(second / 1000, (high - low) / 1e6)))
+
+
+def _second(rows: Sequence[Row]) -> float | None:
+    """The server's second, by when conversations were created; None where the numbers are no dates."""
+    dates = [row.created_at for row in rows if row.created_at > 1e8]
+    return (1000.0 if in_milliseconds(dates[0]) else 1.0) if dates else None
 
 
 def density_of(rows: Sequence[Row]) -> float:
@@ -88,6 +93,29 @@ async def other_end(listing: Listing) -> Any | None:
         return await listing.page(order=Order.FIRST_CHAT_TIME_DESC)
     except BadRequestError:
         return None
+
+
+async def with_chats(listing: Listing, order: Order, pages: Sequence[Any]) -> list[Row]:
+    """The rows of an end of a list that have chats.
+
+    Where those without stand first, and hide them, they are asked for: any bound leaves those without out. (This
+    machine's clock would not do for the end: no first chat that comes later must lie before it.)
+
+    Args:
+        listing: The list.
+        order: That begins at this end.
+        pages: Its first ones.
+    """
+    rows = [row for page in pages for row in page.conversations]
+    timed = [row for row in rows if row.last_chat_time is not None]
+    second = _second(rows)
+    if timed or second is None:
+        return timed
+    try:
+        page = await listing.page(order=order, filters=listing.filters.within(LONG_AGO * second, None))
+    except BadRequestError:
+        return []
+    return [row for row in page.conversations if row.last_chat_time is not None]
 
 
 def begins_without_chats(page: Any) -> bool:

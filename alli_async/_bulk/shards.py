@@ -20,7 +20,7 @@ from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
 from ..models import Order, in_milliseconds
 from .chats import CHATS_PER_PAGE
-from .ends import LONG_AGO, begins_without_chats, density_of, ends_of, keeps_to_windows, other_end
+from .ends import LONG_AGO, begins_without_chats, density_of, ends_of, keeps_to_windows, other_end, with_chats
 from .lenient import lenient, raw_records
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, walk
@@ -138,7 +138,7 @@ async def survey(session: Session, filters: Filters) -> Survey:
         second, tail = await both(_next(listing, first), other_end(listing))
         pages.append(second)
         if second.cursor:
-            third, span = await both(_next(listing, second), _span(listing, _rows_of(pages), tail))
+            third, span = await both(_next(listing, second), _span(listing, pages[:], tail))
             pages.append(third)
     rows = _rows_of(pages)
     # What ends here is one shard: to cut it would cost more than to take it.
@@ -181,17 +181,21 @@ async def high_water(session: Session, filters: Filters) -> float | None:
     return page.conversations[0].last_chat_time if page.conversations else None
 
 
-async def _span(listing: Listing, rows: list[Row], tail: _Rows | None) -> Span | None:
-    """The span of a list that begins and ends with these rows; None when its windows cannot be relied on."""
-    ends = ends_of(listing.filters, rows, tail.conversations) if tail is not None else None
-    if ends is None or tail is None or not await keeps_to_windows(listing, ends.second):
+async def _span(listing: Listing, pages: list[_Rows], tail: _Rows | None) -> Span | None:
+    """The span of a list that begins and ends with these; None when its windows cannot be relied on."""
+    if tail is None:
+        return None
+    asc, desc = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
+    early, late = await both(with_chats(listing, asc, pages), with_chats(listing, desc, [tail]))
+    ends = ends_of(listing.filters, early, late)
+    if ends is None or not await keeps_to_windows(listing, ends.second):
         return None
     return Span(
         low=ends.low,
         high=ends.high,
         second=ends.second,
         resolution=ends.resolution,
-        density=max((density_of(rows) + density_of(tail.conversations)) / 2, 1 / (ends.high - ends.low)),
+        density=max((density_of(early) + density_of(late)) / 2, 1 / (ends.high - ends.low)),
         bounded=listing.filters.on_first_chat,
     )
 

@@ -19,10 +19,12 @@ from .ends import (
     keeps_to_windows,
     near_the_end,
     walk_head,
+    with_chats,
 )
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
+from .tasks import both
 from .windows import Plan, Window
 
 # Takes conversations, each once.
@@ -109,15 +111,13 @@ class Windows:
         None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
         can be said, so only if it `may_wait` for another page) within a few; or where an end is an empty page.
         """
-        if not pages[0].conversations or not tail.conversations:
-            return None
-        early = [row for page in pages for row in page.conversations]
-        late = [row for row in tail.conversations if row.last_chat_time is not None]
-        ends = ends_of(listing.filters, early, tail.conversations)
+        asc, desc = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
+        early, late = await both(with_chats(listing, asc, pages), with_chats(listing, desc, [tail]))
+        ends = ends_of(listing.filters, early, late)
         if ends is None or not {row.id for row in early}.isdisjoint(row.id for row in late):
             return None
         density = density_of(early)
-        between = min((row.created_at for row in late), default=ends.high) - max(row.created_at for row in early)
+        between = min(row.created_at for row in late) - max(row.created_at for row in early)
         if may_wait and between * density < 2 * MAX_PAGE_SIZE:
             return None
         profile: list[tuple[float, float]] = []

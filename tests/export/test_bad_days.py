@@ -47,8 +47,8 @@ async def test_one_request_in_ten_fails_in_some_way_and_nothing_is_lost(
 async def test_what_stood_at_the_snapshot_is_there_with_at_least_its_chats_of_then(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
 ) -> None:
-    churn = Churn(new_chats=5, new_conversations=2)
-    async with Sandbox(conversations=1500, churn=churn, **way) as sandbox:
+    churn = Churn(new_chats=40, new_conversations=2)
+    async with Sandbox(conversations=2500, churn=churn, **way) as sandbox:
         before = {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
         client = make_client(sandbox)
         await export(client, tmp_path)

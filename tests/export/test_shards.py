@@ -257,6 +257,20 @@ async def test_counts_of_days_in_any_order_make_the_same_plan(make_client: Clien
 
 
 @pytest.mark.parametrize("nulls", ["first", "last"])
+@pytest.mark.parametrize("unit", ["ms", "s"])
+async def test_a_span_is_that_of_the_conversations_with_chats_whatever_the_time_is_here(
+    make_client: ClientFactory, nulls: Any, unit: Any
+) -> None:
+    async with Sandbox(conversations=8000, nulls=nulls, unit=unit) as sandbox:
+        alli = make_client(sandbox)
+        times = [each.created_at async for each in alli.conversations.list() if each.last_chat_time is not None]
+        span = (await survey(alli.conversations._session, Filters(()))).span
+        assert span is not None
+        assert (span.low, span.high) == (min(times), max(times))
+        assert span.density > 0
+
+
+@pytest.mark.parametrize("nulls", ["first", "last"])
 async def test_those_that_only_seem_to_have_no_chats_are_given_with_them(
     make_client: ClientFactory, nulls: Any
 ) -> None:
