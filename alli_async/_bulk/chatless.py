@@ -108,8 +108,8 @@ class Chatless:
             if not first.cursor:
                 continue
             try:
-                here = await within.page(order=_ASC, cursor=first.cursor)
-                there = await self._listing.page(order=_ASC, cursor=first.cursor)
+                here = await within.page(order=_ASC, cursor=str(first.cursor))
+                there = await self._listing.page(order=_ASC, cursor=str(first.cursor))
             except BadRequestError:
                 return None
             ids, all_ids = ([row.id for row in page.conversations] for page in (here, there))

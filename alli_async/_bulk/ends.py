@@ -6,6 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from .._transport import wire
@@ -167,9 +168,9 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> Any
         pages: Its first ones, whose cursors show what they count.
         rows: About how many of it have chats; to be far off costs a few requests.
     """
-    if any(len(page.conversations) != MAX_PAGE_SIZE or not page.cursor for page in pages):
+    if not all(page.cursor for page in pages):
         return None
-    counts = [MAX_PAGE_SIZE * number for number in range(1, len(pages) + 1)]
+    counts = list(accumulate(len(page.conversations) for page in pages))
     cursor_of = cursor_at([page.cursor for page in pages], counts)
     if cursor_of is None:
         return None

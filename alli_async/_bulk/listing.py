@@ -9,6 +9,7 @@ from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import ResponseTooLargeError
 from ..models import Order
+from .overlap import overlapping
 from .pages import MAX_PAGE_SIZE, Listed, fetch_conversations
 
 
@@ -35,17 +36,22 @@ class Listing:
         filters: Filters | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> Any:
-        """One page of the list, or of a part of it; a smaller one where pages are too large to be taken."""
+        """One page of the list, or of a part of it; a smaller one where pages are too large to be taken.
+
+        Where conversations can leave the list, those that this moved before a page come with it.
+        """
+
+        async def fetch(at: str | None) -> Any:
+            return await self._fetch(order, at, filters or self.filters, page_size)
+
+        return await (overlapping(fetch, cursor) if self.filters.on_what_changes else fetch(cursor))
+
+    async def _fetch(self, order: Order, cursor: str | None, filters: Filters, page_size: int) -> Any:
         while True:
             size = min(page_size, self._page_size)
             try:
                 return await fetch_conversations(
-                    self.session,
-                    filters or self.filters,
-                    self._decode,
-                    cursor=cursor,
-                    page_size=size,
-                    order=order,
+                    self.session, filters, self._decode, cursor=cursor, page_size=size, order=order
                 )
             except ResponseTooLargeError:
                 if size == 1:

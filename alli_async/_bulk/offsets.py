@@ -50,6 +50,35 @@ def cursor_at(cursors: Sequence[str], rows: Sequence[int]) -> Callable[[int], st
     return None
 
 
+def earlier_by(at: str | None, cursor: str, rows: int) -> Callable[[int], str | None] | None:
+    """A function from a number of rows to the cursor so many before one; None when it looks like no offset.
+
+    A single page proves nothing: what such a cursor brings is to be held against it.
+
+    Args:
+        at: The cursor of a page; None for the list's first.
+        cursor: The one the server gave with it.
+        rows: How many the page held.
+    """
+    for decode, encode in _CODECS:
+        try:
+            text, before = decode(cursor), None if at is None else decode(at)
+        except (binascii.Error, ValueError):
+            continue
+        for found in re.finditer(r"\d+", text):
+            head, number, tail = text[: found.start()], int(found[0]), text[found.end() :]
+            if number != rows if before is None else before != f"{head}{number - rows}{tail}":
+                continue
+
+            def earlier(
+                count: int, head: str = head, number: int = number, tail: str = tail, encode: _Codec = encode
+            ) -> str | None:
+                return encode(f"{head}{number - count}{tail}") if count < number else None
+
+            return earlier
+    return None
+
+
 def are_offsets(pages: Sequence[Any]) -> bool:
     """Whether the cursors of a list's first pages are offsets, as far as can be said; one alone does not tell."""
     counts = accumulate(len(page.conversations) for page in pages)

@@ -198,7 +198,7 @@ class Windows:
                 self._wake()
                 await self._send([row for row in rows if row.id in fresh])
                 if not page.cursor and cursor is not None and rows:
-                    self._remember(_Trail(window.position, cursor, [row.id for row in rows]))
+                    self._remember(_Trail(window.position, str(cursor), [row.id for row in rows]))
                 cursor = page.cursor
 
     async def _page(self, window: Window, cursor: str | None, end: float | None) -> Any:

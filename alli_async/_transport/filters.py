@@ -47,6 +47,7 @@ class ConversationFilters(TypedDict, total=False):
 
 
 _FIRST_CHAT = ("firstChatStartedAt", "firstChatEndAt")
+_CHANGING = ("activeOnly", "backgroundRunning", "categoryId", "searchTerm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Filters:
     def on_first_chat(self) -> bool:
         """Whether the first chat's time selects."""
         return any(name in _FIRST_CHAT for name, _ in self.pairs)
+
+    @property
+    def on_what_changes(self) -> bool:
+        """Whether a conversation can leave the list while it is walked."""
+        return any(name in _CHANGING for name, _ in self.pairs)
 
     def within(self, start: float | None, end: float | None, *, keep: bool = True) -> Filters:
         """The same filters, of first chat times from `start` to `end`.
