@@ -166,6 +166,8 @@ class ConversationsAPI:
         A list of more than a few pages is cut into windows of first chat times, and many cursors walk at once.
         Where the server does not let that be, or a filter is on the last chat's time, one cursor walks, and goes
         on until nothing is met that was not seen.
+        Conversations that begin, get chats or leave the list meanwhile (where only active ones are asked for, say)
+        hide no others.
 
         Chats are fetched only where those that come with the list are not already all of them. Until the
         server's `chat_count` has been seen to count what the pages of chats hold, they are fetched all the same.
