@@ -51,6 +51,11 @@ def in_milliseconds(value: float) -> bool:
     return abs(value) >= _SECONDS_END
 
 
+def second_of(value: float) -> float:
+    """A second in the unit of an epoch number of the wire: 1000 or 1."""
+    return 1000.0 if in_milliseconds(value) else 1.0
+
+
 def to_datetime(value: float) -> datetime:
     """The moment that an epoch number of the wire names, in UTC.
 

@@ -39,6 +39,16 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     return clean | more
 
 
+def begun(*arguments: str, sandbox: Sandbox | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(sandbox),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def run(*arguments: str, sandbox: Sandbox | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
     more.setdefault("env", environment(sandbox))
     return subprocess.run(
@@ -215,13 +225,7 @@ def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_an_export_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
     with Sandbox(conversations=5000, latency=0.05) as sandbox:
-        process = subprocess.Popen(
-            [*COMMAND, "export", str(tmp_path / "out")],
-            env=environment(sandbox),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = begun("export", str(tmp_path / "out"), sandbox=sandbox)
         wait_for(lambda: sandbox.count() > 5)
         process.send_signal(number)
         output, errors = process.communicate(timeout=30)
@@ -238,13 +242,7 @@ def test_a_signal_that_comes_twice_ends_an_export_as_cleanly(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     with Sandbox(conversations=5000, latency=0.05) as sandbox:
-        process = subprocess.Popen(
-            [*COMMAND, "export", str(tmp_path / "out")],
-            env=environment(sandbox),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = begun("export", str(tmp_path / "out"), sandbox=sandbox)
         wait_for(lambda: list((tmp_path / "out").rglob("*.partial")))  # threads are there, then
         process.send_signal(number)
         time.sleep(0.001)
@@ -344,13 +342,7 @@ def test_other_commands_do_not_load_the_sandbox() -> None:
 
 
 def test_the_sandbox_command_serves_what_it_says_until_it_is_interrupted() -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "sandbox", "--conversations", "7", "--churn", "1", "--embed", "all", "--unit", "s"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun("sandbox", "--conversations", "7", "--churn", "1", "--embed", "all", "--unit", "s")
     assert process.stdout is not None
     printed = [process.stdout.readline() for _ in range(2)]
     exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in printed)

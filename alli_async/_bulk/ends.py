@@ -6,17 +6,16 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 from .._transport import wire
 from .._transport.filters import Filters
 from ..errors import BadRequestError
-from ..models import Order, in_milliseconds
+from ..models import Order, second_of
 from .listing import Listing
-from .offsets import cursor_at
+from .offsets import cursor_behind
 from .pages import MAX_PAGE_SIZE, Row, after
-from .tasks import concurrently
+from .tasks import both, concurrently
 
 # In seconds: a day that no conversation began before, and one that none begins after.
 LONG_AGO, _FAR_AHEAD = 86_400.0, 16_725_225_600.0
@@ -38,32 +37,59 @@ class Ends(NamedTuple):
     resolution: float
 
 
-def ends_of(filters: Filters, early: Sequence[Row], late: Sequence[Row]) -> Ends | None:
-    """The ends of a list that begins and ends with these rows; None where there is nothing between to cut.
+async def ends_of(listing: Listing, pages: Sequence[Any], tail: Any) -> tuple[Ends | None, list[Row], list[Row]]:
+    """The ends of a list, and the first and the last rows that have chats, by which they are known.
 
-    Nor is there where the numbers are no dates, by which the server's unit is known.
+    There are none where there is nothing between to cut, nor where the numbers are no dates, by which the server's
+    unit is known.
 
     Args:
-        filters: What the list holds.
-        early: The first rows that have chats.
-        late: The last.
+        listing: The list.
+        pages: Its first ones.
+        tail: Its other end.
     """
+    early, late = await both(
+        _chatted(listing, Order.FIRST_CHAT_TIME_ASC, pages), _chatted(listing, Order.FIRST_CHAT_TIME_DESC, [tail])
+    )
     second = _second(early)
     if second is None or not late:
-        return None
-    least, most = _bounds(filters, second)
+        return None, early, late
+    least, most = _bounds(listing.filters, second)
     # A conversation can be older than its first chat, and so than the bound that was set on that.
     low, high = max(min(row.created_at for row in early), least), min(max(row.created_at for row in late), most)
     if high <= low:
-        return None
+        return None, early, late
     # A second either way costs nothing where rows are far apart; where they are not, a millisecond does.
-    return Ends(low, high, second, min(second, max(second / 1000, (high - low) / 1e6)))
+    resolution = min(second, max(second / 1000, (high - low) / 1e6))
+    return Ends(low, high, second, resolution), early, late
+
+
+async def _chatted(listing: Listing, order: Order, pages: Sequence[Any]) -> list[Row]:
+    """The rows of an end of a list that have chats.
+
+    Where those without stand first, and hide them, they are asked for: any bound leaves those without out. (This
+    machine's clock would not do for the end: no first chat that comes later must lie before it.)
+
+    Args:
+        listing: The list.
+        order: That begins at this end.
+        pages: Its first ones.
+    """
+    rows = [row for page in pages for row in page.conversations]
+    timed = [row for row in rows if row.last_chat_time is not None]
+    second = _second(rows)
+    if timed or second is None:
+        return timed
+    try:
+        page = await listing.page(order=order, filters=listing.filters.within(LONG_AGO * second, None))
+    except BadRequestError:
+        return []
+    return [row for row in page.conversations if row.last_chat_time is not None]
 
 
 def _second(rows: Sequence[Row]) -> float | None:
     """The server's second, by when conversations were created; None where the numbers are no dates."""
-    dates = [row.created_at for row in rows if row.created_at > 1e8]
-    return (1000.0 if in_milliseconds(dates[0]) else 1.0) if dates else None
+    return next((second_of(row.created_at) for row in rows if row.created_at > 1e8), None)
 
 
 def density_of(rows: Sequence[Row]) -> float:
@@ -94,29 +120,6 @@ async def other_end(listing: Listing) -> Any | None:
         return await listing.page(order=Order.FIRST_CHAT_TIME_DESC)
     except BadRequestError:
         return None
-
-
-async def with_chats(listing: Listing, order: Order, pages: Sequence[Any]) -> list[Row]:
-    """The rows of an end of a list that have chats.
-
-    Where those without stand first, and hide them, they are asked for: any bound leaves those without out. (This
-    machine's clock would not do for the end: no first chat that comes later must lie before it.)
-
-    Args:
-        listing: The list.
-        order: That begins at this end.
-        pages: Its first ones.
-    """
-    rows = [row for page in pages for row in page.conversations]
-    timed = [row for row in rows if row.last_chat_time is not None]
-    second = _second(rows)
-    if timed or second is None:
-        return timed
-    try:
-        page = await listing.page(order=order, filters=listing.filters.within(LONG_AGO * second, None))
-    except BadRequestError:
-        return []
-    return [row for row in page.conversations if row.last_chat_time is not None]
 
 
 def begins_without_chats(page: Any) -> bool:
@@ -154,7 +157,7 @@ async def walk_head(
                     break
         if walked == 1 and page is pages[0]:
             return
-        known = newest if known == math.inf else known
+        known = min(known, newest)
         page = await fetch(None)
 
 
@@ -170,10 +173,10 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> Any
     """
     if not all(page.cursor for page in pages):
         return None
-    counts = list(accumulate(len(page.conversations) for page in pages))
-    cursor_of = cursor_at([page.cursor for page in pages], counts)
+    cursor_of = cursor_behind(pages)
     if cursor_of is None:
         return None
+    shown = sum(len(page.conversations) for page in pages)
 
     async def with_chats(at: int) -> Any | None:
         """The page behind so many rows, if it begins with one that has chats."""
@@ -186,9 +189,9 @@ async def near_the_end(listing: Listing, pages: Sequence[Any], rows: int) -> Any
     # Half a page before where those without begin, if the number is right: this page shows it.
     step, page = MAX_PAGE_SIZE // 2, None
     while page is None:
-        at = max(rows - step, counts[-1])
+        at = max(rows - step, shown)
         page = await with_chats(at)
-        if page is None and at == counts[-1]:
+        if page is None and at == shown:
             return None
         step *= 4
     # Where there are more: by ever longer steps as long as rows have chats, then by ever shorter ones.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -30,24 +30,22 @@ def cursor_at(cursors: Sequence[str], rows: Sequence[int]) -> Callable[[int], st
         cursors: What the server gave, at least two.
         rows: How many rows of the list lie before each.
     """
-    for decode, encode in _CODECS:
-        try:
-            texts = [decode(cursor) for cursor in cursors]
-        except (binascii.Error, ValueError):
-            continue
-        for found in re.finditer(r"\d+", texts[0]):
-            head, tail = texts[0][: found.start()], texts[0][found.end() :]
-            shift = int(found[0]) - rows[0]
+    for number, written in _numbers(cursors[0]):
 
-            def make(
-                count: int, head: str = head, tail: str = tail, shift: int = shift, encode: _Codec = encode
-            ) -> str:
-                return encode(f"{head}{count + shift}{tail}")
+        def make(count: int, shift: int = number - rows[0], written: Callable[[int], str] = written) -> str:
+            return written(count + shift)
 
-            # Only what gives every one of the server's own cursors back is believed.
-            if len(cursors) > 1 and [make(count) for count in rows] == list(cursors):
-                return make
+        # Only what gives every one of the server's own cursors back is believed.
+        if len(cursors) > 1 and [make(count) for count in rows] == list(cursors):
+            return make
     return None
+
+
+def cursor_behind(pages: Sequence[Any]) -> Callable[[int], str] | None:
+    """As `cursor_at`, by a list's first pages; one cursor alone does not tell."""
+    counts = accumulate(len(page.conversations) for page in pages)
+    known = [(page.cursor, count) for page, count in zip(pages, counts, strict=True) if page.cursor]
+    return cursor_at([cursor for cursor, _ in known], [count for _, count in known]) if known else None
 
 
 def earlier_by(at: str | None, cursor: str, rows: int) -> Callable[[int], str | None] | None:
@@ -60,29 +58,31 @@ def earlier_by(at: str | None, cursor: str, rows: int) -> Callable[[int], str | 
         cursor: The one the server gave with it.
         rows: How many the page held.
     """
-    for decode, encode in _CODECS:
-        try:
-            text, before = decode(cursor), None if at is None else decode(at)
-        except (binascii.Error, ValueError):
-            continue
-        for found in re.finditer(r"\d+", text):
-            head, number, tail = text[: found.start()], int(found[0]), text[found.end() :]
-            if number != rows if before is None else before != f"{head}{number - rows}{tail}":
-                continue
+    for number, written in _numbers(cursor):
+        if number == rows if at is None else written(number - rows) == at:
 
-            def earlier(
-                count: int, head: str = head, number: int = number, tail: str = tail, encode: _Codec = encode
-            ) -> str | None:
-                return encode(f"{head}{number - count}{tail}") if count < number else None
+            def earlier(count: int, number: int = number, written: Callable[[int], str] = written) -> str | None:
+                return written(number - count) if count < number else None
 
             return earlier
     return None
 
 
-def are_offsets(pages: Sequence[Any]) -> bool:
-    """Whether the cursors of a list's first pages are offsets, as far as can be said; one alone does not tell."""
-    counts = accumulate(len(page.conversations) for page in pages)
-    known = [(page.cursor, count) for page, count in zip(pages, counts, strict=True) if page.cursor]
-    if len(known) < 2:
-        return False
-    return cursor_at([cursor for cursor, _ in known], [count for _, count in known]) is not None
+def _numbers(cursor: str) -> Iterator[tuple[int, Callable[[int], str]]]:
+    """Each number in a cursor, however that can be read; and what writes another in its place."""
+    for decode, encode in _CODECS:
+        try:
+            text = decode(cursor)
+        except (binascii.Error, ValueError):
+            continue
+        for found in re.finditer(r"\d+", text):
+
+            def written(
+                number: int,
+                head: str = text[: found.start()],
+                tail: str = text[found.end() :],
+                encode: _Codec = encode,
+            ) -> str:
+                return encode(f"{head}{number}{tail}")
+
+            yield int(found[0]), written

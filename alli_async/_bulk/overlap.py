@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 from ..errors import BadRequestError
 from .offsets import earlier_by
+from .pages import MAX_PAGE_SIZE
 
 # So many rows are asked for again: a page costs that much more, and as many may leave before it costs requests.
 _ROWS = 3
-# A step back that shows nothing of the page before is twice as long the next time.
-_STEP = 50
 # A list that changes more in a row than that is walked as the server has it.
 _MAX_ROUNDS = 8
 
@@ -71,7 +70,7 @@ async def overlapping(fetch: Fetch, cursor: str | None) -> Part:
 
     for number in range(_MAX_ROUNDS):
         # Where more leave than that, the next ones may be as many.
-        at, page = await _before(fetch, cursor, min(_ROWS << number, _STEP - 1))
+        at, page = await _before(fetch, cursor, min(_ROWS << number, MAX_PAGE_SIZE - 1))
         if page is None:
             # It does not take what it did not give, or the list ends before.
             with contextlib.suppress(BadRequestError):
@@ -80,7 +79,7 @@ async def overlapping(fetch: Fetch, cursor: str | None) -> Part:
         elif page.conversations and page.conversations[0].id in known:
             new(page)
             return Part(list(rows.values()), _marked(at, page))
-        step = _STEP
+        step = MAX_PAGE_SIZE
         while page is None or not touches(page):
             at, page = await _before(fetch, cursor, step)
             if at is None:

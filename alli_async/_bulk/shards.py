@@ -18,9 +18,9 @@ from .._transport import wire
 from .._transport.filters import Filters
 from .._transport.session import Session
 from ..errors import BadRequestError, DecodeError
-from ..models import Order, in_milliseconds
+from ..models import Order, second_of
 from .chats import CHATS_PER_PAGE
-from .ends import LONG_AGO, begins_without_chats, density_of, ends_of, keeps_to_windows, other_end, with_chats
+from .ends import LONG_AGO, begins_without_chats, density_of, ends_of, keeps_to_windows, other_end
 from .lenient import lenient, raw_records
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, walk
@@ -173,7 +173,7 @@ async def high_water(session: Session, filters: Filters) -> float | None:
         page = await listing.page(order=order, page_size=1)
         if begins_without_chats(page):
             # Those without chats stand first; any bound leaves them out.
-            second = 1000.0 if in_milliseconds(page.conversations[0].created_at) else 1.0
+            second = second_of(page.conversations[0].created_at)
             ever = Filters((*listing.filters.pairs, ("startedAt", f"{LONG_AGO * second:.0f}")))
             page = await listing.page(order=order, filters=ever, page_size=1)
     except BadRequestError:
@@ -185,9 +185,7 @@ async def _span(listing: Listing, pages: list[_Rows], tail: _Rows | None) -> Spa
     """The span of a list that begins and ends with these; None when its windows cannot be relied on."""
     if tail is None:
         return None
-    asc, desc = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
-    early, late = await both(with_chats(listing, asc, pages), with_chats(listing, desc, [tail]))
-    ends = ends_of(listing.filters, early, late)
+    ends, early, late = await ends_of(listing, pages, tail)
     if ends is None or not await keeps_to_windows(listing, ends.second):
         return None
     return Span(

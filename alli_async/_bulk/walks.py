@@ -8,10 +8,10 @@ from contextlib import aclosing
 from typing import Any
 
 from ..errors import BadRequestError, IncompleteError
-from ..models import Order, in_milliseconds
+from ..models import Order, second_of
 from .ends import LONG_AGO, begins_without_chats, keeps_to_windows, other_end
 from .listing import Listing
-from .offsets import are_offsets
+from .offsets import cursor_behind
 from .pages import Row, after, epoch_number, walk
 from .tasks import both
 from .windowed import Send, Windows
@@ -107,7 +107,7 @@ class Walks:
                 if len(pages) < _FEW:
                     pages.append(page)
         # Behind a cursor that is an offset no row moves without another one coming twice.
-        moved = self._moved or not are_offsets(pages)
+        moved = self._moved or cursor_behind(pages) is None
         if not (moved and page is not first and begins_without_chats(page)):
             await self._sweep(lost=self._moved)
         elif not await self._look_at_the_last(newest, first.conversations[0]):
@@ -126,7 +126,7 @@ class Walks:
         Returns:
             Whether the server lets it be looked for.
         """
-        second = 1000.0 if in_milliseconds(any_row.created_at) else 1.0
+        second = second_of(any_row.created_at)
         if not await keeps_to_windows(self._listing, second):
             return False
         latest = self._listing.filters.within(max(newest - second, LONG_AGO * second), None)
@@ -191,7 +191,7 @@ class Walks:
             if not unseen or (top and began is not None and top[-1] < began):
                 return
             # A little earlier: the clocks of those who write chats need not be one.
-            began = max(top) - (1000.0 if in_milliseconds(max(top)) else 1.0) if top else None
+            began = max(top) - second_of(max(top)) if top else None
             sweeping = True
 
 

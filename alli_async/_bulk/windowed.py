@@ -19,12 +19,10 @@ from .ends import (
     keeps_to_windows,
     near_the_end,
     walk_head,
-    with_chats,
 )
 from .listing import Listing
 from .pages import MAX_PAGE_SIZE, Row, after, walk
 from .profile import daily_profile
-from .tasks import both
 from .windows import Plan, Window
 
 # Takes conversations, each once.
@@ -111,9 +109,7 @@ class Windows:
         None where they are of no use: in a list of one instant, one that ends within a page or so, or (as far as
         can be said, so only if it `may_wait` for another page) within a few; or where an end is an empty page.
         """
-        asc, desc = Order.FIRST_CHAT_TIME_ASC, Order.FIRST_CHAT_TIME_DESC
-        early, late = await both(with_chats(listing, asc, pages), with_chats(listing, desc, [tail]))
-        ends = ends_of(listing.filters, early, late)
+        ends, early, late = await ends_of(listing, pages, tail)
         if ends is None or not {row.id for row in early}.isdisjoint(row.id for row in late):
             return None
         density = density_of(early)

@@ -20,7 +20,7 @@ from .._transport.wire import Request, Response
 from .._version import __version__
 from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
-from ..models import in_milliseconds
+from ..models import second_of
 from .records import Kind, Plan
 
 # Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
@@ -136,7 +136,7 @@ def since(before: Plan) -> float:
     if before.high_water is None:
         # Nothing told the unit; milliseconds, as far as seen.
         return (datetime.fromisoformat(before.snapshot).timestamp() - _OVERLAP) * 1000
-    return before.high_water - _OVERLAP * (1000 if in_milliseconds(before.high_water) else 1)
+    return before.high_water - _OVERLAP * second_of(before.high_water)
 
 
 async def _weights(session: Session, filters: Filters, span: Span) -> list[Weight]:
