@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 from typing import Any, get_args
 
 import click
@@ -10,27 +11,39 @@ import click
 from ..sandbox.options import (
     Bounds,
     ChatCount,
+    ChatTimes,
+    Churn,
     Cursor,
     EmbedOrder,
+    FilterNumbers,
     FirstChatFilters,
     FirstChatOrders,
     Nulls,
+    Order,
+    PageNo,
     RetryAfter,
+    Ties,
     Unit,
 )
 from .runtime import asynchronous
 
 _SWITCHES = {
-    "cursor": (Cursor, "What a cursor is: an offset, or the last row's place."),
+    "cursor": (Cursor, "Kind of cursors."),
+    "ties": (Ties, "Whether rows with equal sort keys keep their order."),
+    "order": (Order, "Whether the order asked for is used."),
     "bounds": (Bounds, "Whether time filters include their bounds."),
+    "filter-numbers": (FilterNumbers, "Numbers in time filters: any, whole ones only, or cut to seconds."),
     "nulls": (Nulls, "Where conversations without chats stand."),
-    "unit": (Unit, "The unit of times."),
-    "embed-order": (EmbedOrder, "The order of embedded chats."),
-    "retry-after": (RetryAfter, "The form of Retry-After."),
-    "chat-count": (ChatCount, "What chatCount counts."),
-    "first-chat-filters": (FirstChatFilters, "Filters on first chat times."),
-    "first-chat-orders": (FirstChatOrders, "Orders by first chat time."),
+    "unit": (Unit, "Unit of times."),
+    "embed-order": (EmbedOrder, "Order of embedded chats."),
+    "page-no": (PageNo, "Whether the page number of chat pages is used."),
+    "chat-times": (ChatTimes, "Whether first and last chat times follow deletions of chats."),
+    "retry-after": (RetryAfter, "Form of the Retry-After header."),
+    "chat-count": (ChatCount, "Which chats chatCount counts."),
+    "first-chat-filters": (FirstChatFilters, "Whether filters on first chat times are used."),
+    "first-chat-orders": (FirstChatOrders, "Whether orders by first chat time are served."),
 }
+_CHANGES = [each.name for each in fields(Churn)]
 
 
 def _switches(command: Any) -> Any:
@@ -53,14 +66,46 @@ def _fault(text: str) -> tuple[str, float]:
         raise click.BadParameter(f"{text!r} is not like 503=0.05") from None
 
 
+def _change(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=") if "=" in text else ("new_chats", "=", text)
+    if name not in _CHANGES or not number.isdecimal():
+        raise click.BadParameter(f"{text!r} is not a number of new chats, nor NAME=N with {', '.join(_CHANGES)}")
+    return name, int(number)
+
+
+def _churn(changes: tuple[tuple[str, int], ...]) -> Churn | None:
+    numbers = {"new_chats": 0, **dict(changes)}
+    return Churn(**numbers) if any(numbers.values()) else None
+
+
 @click.command("sandbox")
-@click.option("--conversations", type=click.IntRange(min=0), default=1000, show_default=True, help="How many.")
-@click.option("--crowd", type=click.IntRange(min=0), default=0, help="How many of them began at one instant.")
-@click.option("--seed", type=int, default=1, show_default=True, help="What the data is drawn from.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; any free one if left out.")
+@click.option(
+    "--conversations", type=click.IntRange(min=0), default=1000, show_default=True, help="Number of conversations."
+)
+@click.option("--crowd", type=click.IntRange(min=0), default=0, help="Conversations that begin at one instant.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the data and of all random choices.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; any free one if left out.")
 @click.option("--latency", type=click.FloatRange(min=0), default=0.0, help="Seconds before each answer.")
-@click.option("--embed", type=_embed, default="20", show_default=True, help='Chats in a list item, or "all".')
+@click.option(
+    "--null-last-chat", type=click.FloatRange(0, 1), default=0.0, help="Share of rows without last chat time."
+)
+@click.option(
+    "--first-chat-fallback", is_flag=True, help="Use createdAt as first chat time where there is no chat."
+)
+@click.option("--page-cap", type=click.IntRange(min=1), help="Most conversations on a list page.")
+@click.option("--ragged", is_flag=True, help="Serve list pages of random sizes.")
+@click.option("--heavy-page", type=click.IntRange(min=0), help="Largest page size that is not answered 504.")
+@click.option(
+    "--embed",
+    type=_embed,
+    metavar="N|all",
+    default="20",
+    show_default=True,
+    help='Chats in a list item, or "all".',
+)
+@click.option("--embed-abridged", type=click.IntRange(min=0), help="Characters of a message in embedded chats.")
+@click.option("--chat-lag", type=click.IntRange(min=0), default=0, help="Newest chats that chat pages lack.")
 @click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
 @click.option("--burst", type=click.FloatRange(min=1), help="Requests at once, within the rate limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), help="Requests served at once.")
@@ -70,27 +115,36 @@ def _fault(text: str) -> tuple[str, float]:
     type=_fault,
     multiple=True,
     metavar="NAME=P",
-    help="A fault's probability; may be repeated.",
+    help="Probability of a fault; may be repeated.",
 )
-@click.option("--churn", type=click.IntRange(min=0), default=0, help="New chats after each list page.")
+@click.option(
+    "--churn",
+    "changes",
+    type=_change,
+    multiple=True,
+    metavar="[NAME=]N",
+    help=f"Changes after each list page: {', '.join(_CHANGES)} (if no name is given, new_chats); may be repeated.",
+)
 @click.option("--compress", is_flag=True, help="Answer in gzip where it is accepted.")
 @_switches
 @asynchronous
-async def sandbox_command(faults: tuple[tuple[str, float], ...], churn: int, **options: Any) -> None:
+async def sandbox_command(
+    faults: tuple[tuple[str, float], ...], changes: tuple[tuple[str, int], ...], **options: Any
+) -> None:
     """Serve an Alli backend of made-up conversations on this machine, until it is interrupted.
 
-    What it prints can be pasted into a shell, where the other commands then find it.
+    The output can be pasted into a shell; the other commands then use this backend.
     """
-    from ..sandbox import Churn, Sandbox
+    from ..sandbox import Sandbox
 
     try:
-        sandbox = Sandbox(**options, faults=dict(faults), churn=Churn(new_chats=churn) if churn else None)
+        sandbox = Sandbox(**options, faults=dict(faults), churn=_churn(changes))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:
         async with sandbox:
             click.echo(f"export ALLI_BASE_URL={sandbox.url}\nexport ALLI_API_KEY={sandbox.api_key}")
-            click.echo(f"# serving {options['conversations']:,} conversations; Ctrl-C ends it", err=True)
+            click.echo(f"# serving {options['conversations']:,} conversations; press Ctrl-C to end", err=True)
             await asyncio.Event().wait()
     except OSError as error:
         raise click.ClickException(

@@ -31,6 +31,7 @@ _MASK = (1 << 64) - 1
 _SCRAMBLE = 0x9E37_79B9_7F4A_7C15  # odd, so that multiplying by it can be undone
 _UNSCRAMBLE = pow(_SCRAMBLE, -1, 1 << 64)
 _SEQUENCE_BITS = 24
+_CHOOSE = 0xC2B2_AE3D_27D4_EB4F  # spreads all bits of a word over the upper ones
 
 
 def _log_uniform(low: float, high: float, steps: int, skew: float = 1.0) -> Iterator[float]:
@@ -92,6 +93,10 @@ class Data:
     def word(self, index: int) -> int:
         """The 64 random bits that everything about a conversation is drawn from."""
         return self._block(index // _BLOCK)[index % _BLOCK]
+
+    def fraction(self, index: int) -> float:
+        """A random number from 0 up to 1 for a conversation: those below a share are chosen for it."""
+        return (self.word(index) * _CHOOSE & _MASK) / (1 << 64)
 
     def born(self, index: int) -> Born:
         """What a conversation was generated with."""

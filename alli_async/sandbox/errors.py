@@ -47,6 +47,12 @@ def not_allowed(methods: Iterable[str]) -> Refusal:
     return Refusal(405, b'{"error":"Method not allowed"}', {"Allow": ", ".join(sorted(methods))})
 
 
+def gateway_timeout() -> Refusal:
+    """The page of a gateway whose backend took too long."""
+    page = b"<html><head><title>504 Gateway Time-out</title></head><body>504 Gateway Time-out</body></html>"
+    return Refusal(504, page, {"Content-Type": "text/html"})
+
+
 def documented(status: int) -> Refusal:
     """The error that the service answers with this status when nothing more is known."""
     match status:

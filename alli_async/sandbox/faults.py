@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: single faults, their probabilities, and scripts of them."""
+"""Faults of the sandbox: single ones, their probabilities, and scripts of them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,34 @@ FAULTS = (
     "broken_json",
     "silence",
     "slow",
+    "errors",
+    "errors_rows",
+    "empty_chats",
     "ok",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One step of a script: what is answered instead of (or around) the right answer.
+    """One step of a script: what a request meets instead of its right answer.
 
     Attributes:
-        name: `"ok"` for the right answer. `"429"`, `"500"`, `"503"` for the documented errors, and
-            `"status"` for any answer, given by `status`, `body` and `headers`. `"html"`: a page of a proxy,
-            with 200. None of these has any effect on the data, nor has `"reset_before"`. The operation does
-            take effect with `"reset_after"` (then the connection is reset), `"truncated"` (half of the body
-            that was promised), `"cut_gzip"` (a gzip stream that ends early in a whole body),
-            `"broken_json"`, and `"slow"` (the first bytes one at a time). `"silence"`: no answer until the
-            client goes away or the sandbox closes.
-        seconds: How long the answer is held back; for `"silence"`, when the connection is closed unanswered.
-        status: The status of a `"status"` fault.
-        body: The body of a `"status"` fault, sent as it is.
-        headers: More headers, sent as they are, for any fault that has an answer.
-        retry_after: The value of a Retry-After header, for any fault that has an answer.
+        name: `"ok"` gives the right answer.
+            Faults before the operation, which then has no effect: `"429"`, `"500"`, `"503"` (the documented
+            errors), `"status"` (any answer, given by `status`, `body` and `headers`), `"html"` (a proxy's page
+            with 200), `"reset_before"` (the connection is reset), `"silence"` (no answer until the client goes
+            away or the sandbox closes).
+            Faults after the operation, which takes effect: `"reset_after"` (the connection is reset),
+            `"truncated"` (half of the body that was promised), `"cut_gzip"` (a gzip stream that ends early in a
+            complete body), `"broken_json"` (half of the JSON), `"slow"` (the first bytes one at a time),
+            `"errors"` (200 with a non-null `errors`; a list page has no rows and a null cursor),
+            `"errors_rows"` (the same, but a list page has its first 10 rows), `"empty_chats"` (a page of chats
+            without chats and with `totalCount` 0; for other operations the right answer).
+        seconds: Seconds before the answer; for `"silence"`, before the connection is closed unanswered.
+        status: Status of a `"status"` fault.
+        body: Body of a `"status"` fault, sent as it is.
+        headers: More headers, sent as they are, for any fault with an answer.
+        retry_after: Value of a Retry-After header, for any fault with an answer.
     """
 
     name: str
@@ -75,7 +82,7 @@ def _step(step: Step) -> Fault:
 
 
 class FaultPlan:
-    """Which request meets which fault: first what scripts say, then chance."""
+    """Chooses the fault of each request: from a script, else at random."""
 
     def __init__(self, probabilities: Mapping[str, float], seed: int) -> None:
         self._names = list(probabilities)
@@ -84,11 +91,11 @@ class FaultPlan:
         self._scripts: dict[str, deque[Fault]] = {}
 
     def script(self, operation: str, steps: Iterable[Step]) -> None:
-        """Replace what the next requests of an operation meet (`"*"`: of any without a script)."""
+        """Replace the script of an operation; `"*"` is for operations without a script."""
         self._scripts[operation] = deque(map(_step, steps))
 
     def next(self, operation: str) -> Fault:
-        """The fault that the present request meets."""
+        """The fault of the next request of an operation."""
         for name in (operation, "*"):
             if steps := self._scripts.get(name):
                 return steps.popleft()

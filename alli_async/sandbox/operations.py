@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -11,9 +11,10 @@ from msgspec import UNSET
 from . import params
 from .errors import not_found
 from .lists import Lists
+from .marks import Marks
 from .options import Options
 from .params import BulkUpdate, ConversationInfo, Pairs
-from .render import Edits, Renderer, encode, profile
+from .render import ENDED_STATES, Edits, Renderer, encode, profile
 from .store import Store
 
 _CHATS_PER_PAGE = 100
@@ -47,9 +48,13 @@ def _operation(name: str, method: str, path: str) -> Callable[[_Perform], _Perfo
 class Operations:
     """What the service can be asked for."""
 
-    def __init__(self, store: Store, options: Options) -> None:
+    def __init__(
+        self, store: Store, options: Options, marks: Marks, after_page: Callable[[], None] = lambda: None
+    ) -> None:
         self._store = store
-        self._churn = options.churn
+        self._options = options
+        self._marks = marks
+        self._after_page = after_page
         self._lists = Lists(store, options)
         self._renderer = Renderer(store.data, options)
 
@@ -63,10 +68,11 @@ class Operations:
 
     @_operation("listConversations", "GET", "/webapi/v2/conversations")
     def _list(self, call: Call) -> bytes:
-        query = params.list_query(call.query)
+        query = params.list_query(call.query, self._options)
         rows, cursor = self._lists.page(query)
+        self._marks.check_page(rows)
         conversations = b",".join([self._conversation(index, query.variables) for index in rows])
-        self._store.apply(self._churn)
+        self._after_page()
         return b'{"conversations":[%b],"cursor":%b}' % (conversations, encode(cursor))
 
     @_operation("bulkUpdateConversations", "POST", "/webapi/v2/conversations/bulk_update")
@@ -93,11 +99,14 @@ class Operations:
     def _list_chats(self, call: Call) -> bytes:
         number = params.page_number(call.query)
         index = self._find(call)
+        if self._options.page_no == "ignored":
+            number = 1
         timeline = self._store.timeline(index)
+        count = max(0, len(timeline.sequences) - self._options.chat_lag)
         start = (number - 1) * _CHATS_PER_PAGE
-        page = timeline.sequences[start : start + _CHATS_PER_PAGE]
+        page = timeline.sequences[start : min(count, start + _CHATS_PER_PAGE)]
         chats = self._renderer.chats(index, timeline, page, self._store.ratings(index))
-        return b'{"chats":[%b],"pageNo":%d,"totalCount":%d}' % (chats, number, len(timeline.sequences))
+        return b'{"chats":[%b],"pageNo":%d,"totalCount":%d}' % (chats, number, count)
 
     @_operation("getConversationRunning", "GET", "/webapi/v2/conversations/{}/running")
     def _running(self, call: Call) -> bytes:
@@ -143,14 +152,16 @@ class Operations:
 
     def _conversation(self, index: int, variables: frozenset[str] | None = None) -> bytes:
         store = self._store
-        return self._renderer.conversation(
+        made = self._renderer.conversation(
             index, store.timeline(index), store.edits(index), store.ratings(index), variables
         )
+        return self._marks.apply(index, made)
 
     def _find(self, call: Call) -> int:
         index = self._store.find(call.ids[0])
         if index is None:
             raise not_found("Conversation")
+        self._marks.check_conversation(index)
         return index
 
     def _find_chat(self, call: Call) -> tuple[int, int]:
@@ -162,7 +173,7 @@ class Operations:
 
     def _selected(self, update: BulkUpdate) -> list[int]:
         store = self._store
-        rows: list[int] | range = range(store.total)
+        rows: Iterable[int] = store.indices()
         if update.conversation_ids is not None:
             found = map(store.find, update.conversation_ids)
             rows = sorted({index for index in found if index is not None})
@@ -180,7 +191,9 @@ class Operations:
 
 def _edits(info: ConversationInfo) -> Edits:
     """The changes that a body asks for; a title of null clears it, and a title is never null in answers."""
-    return Edits(info.title if info.title is not None else "", info.category_ids, info.state, info.assignee)
+    title = "" if info.title is None else info.title
+    is_end = UNSET if info.state is UNSET else info.state in ENDED_STATES
+    return Edits(title, info.category_ids, info.state, info.assignee, is_end)
 
 
 def route(path: str) -> tuple[Mapping[str, str], tuple[str, ...]] | None:

@@ -1,18 +1,24 @@
-"""What can be chosen about a sandbox, and what would be a wrong choice."""
+"""The options of a sandbox: their types, their defaults and their checks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, get_args
+from dataclasses import dataclass, field, fields
+from typing import Literal, TypedDict, get_args
 
+from .checks import check_choice, check_faults, check_flag, check_integer, check_number, check_share, wrong
 from .faults import FAULTS
 
-Cursor = Literal["offset", "keyset"]
+Cursor = Literal["offset", "keyset", "relay", "opaque", "endless"]
+Ties = Literal["stable", "shuffled"]
+Order = Literal["honoured", "ignored"]
+FilterNumbers = Literal["any", "whole", "seconds"]
 Bounds = Literal["closed", "open"]
 Nulls = Literal["last", "first"]
 Unit = Literal["ms", "s"]
 EmbedOrder = Literal["oldest_first", "newest_first"]
+PageNo = Literal["honoured", "ignored"]
+ChatTimes = Literal["follow", "kept"]
 RetryAfter = Literal["seconds", "date", "none"]
 ChatCount = Literal["total", "user"]
 FirstChatFilters = Literal["honoured", "ignored"]
@@ -21,21 +27,27 @@ FirstChatOrders = Literal["honoured", "refused"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Churn:
-    """What happens to the data after each list page served.
+    """Changes of the data after each list page. All conversations and chats are chosen at random.
 
     Attributes:
-        new_chats: How many chats arrive, in conversations chosen at random.
-        deleted_chats: How many chats are deleted, chosen at random.
-        new_conversations: How many conversations begin.
+        new_chats: Number of chats that arrive.
+        deleted_chats: Number of chats that are deleted.
+        new_conversations: Number of conversations that begin.
+        deleted_first_chats: Number of conversations that lose their first chat.
+        deleted_conversations: Number of conversations that are deleted.
+        ended_conversations: Number of conversations that end (`isEnd` becomes true).
     """
 
     new_chats: int = 3
     deleted_chats: int = 0
     new_conversations: int = 0
+    deleted_first_chats: int = 0
+    deleted_conversations: int = 0
+    ended_conversations: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("new_chats", "deleted_chats", "new_conversations"):
-            _check_integer(f"Churn.{name}", getattr(self, name), 0)
+        for each in fields(self):
+            check_integer(f"Churn.{each.name}", getattr(self, each.name), 0)
 
 
 class SandboxOptions(TypedDict, total=False):
@@ -48,11 +60,23 @@ class SandboxOptions(TypedDict, total=False):
     port: int
     latency: float
     cursor: Cursor
+    ties: Ties
+    order: Order
     bounds: Bounds
+    filter_numbers: FilterNumbers
     nulls: Nulls
+    null_last_chat: float
+    first_chat_fallback: bool
     unit: Unit
+    page_cap: int | None
+    ragged: bool
+    heavy_page: int | None
     embed: int | Literal["all"]
     embed_order: EmbedOrder
+    embed_abridged: int | None
+    page_no: PageNo
+    chat_lag: int
+    chat_times: ChatTimes
     retry_after: RetryAfter
     chat_count: ChatCount
     first_chat_filters: FirstChatFilters
@@ -76,11 +100,23 @@ class Options:
     port: int = 0
     latency: float = 0.0
     cursor: Cursor = "offset"
+    ties: Ties = "stable"
+    order: Order = "honoured"
     bounds: Bounds = "closed"
+    filter_numbers: FilterNumbers = "any"
     nulls: Nulls = "last"
+    null_last_chat: float = 0.0
+    first_chat_fallback: bool = False
     unit: Unit = "ms"
+    page_cap: int | None = None
+    ragged: bool = False
+    heavy_page: int | None = None
     embed: int | Literal["all"] = 20
     embed_order: EmbedOrder = "oldest_first"
+    embed_abridged: int | None = None
+    page_no: PageNo = "honoured"
+    chat_lag: int = 0
+    chat_times: ChatTimes = "follow"
     retry_after: RetryAfter = "seconds"
     chat_count: ChatCount = "total"
     first_chat_filters: FirstChatFilters = "honoured"
@@ -94,71 +130,59 @@ class Options:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise _wrong(name, f"one of {', '.join(choices)}", getattr(self, name))
-        _check_integer("conversations", self.conversations, 0, 1 << 32)
-        _check_integer("crowd", self.crowd, 0, 1 << 32)
-        _check_integer("seed", self.seed)
-        _check_integer("port", self.port, 0, 65535)
-        _check_number("latency", self.latency, zero=True)
+            check_choice(name, getattr(self, name), choices)
+        for name in ("first_chat_fallback", "ragged", "compress"):
+            check_flag(name, getattr(self, name))
+        for name, (low, high) in _INTEGERS.items():
+            check_integer(name, getattr(self, name), low, high)
+        for name, low in _OPTIONAL_INTEGERS.items():
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), low, more=" or None")
+        check_number("latency", self.latency, zero=True)
+        check_share("null_last_chat", self.null_last_chat)
         if self.embed != "all":
-            _check_integer("embed", self.embed, 0, more=' or "all"')
+            check_integer("embed", self.embed, 0, more=' or "all"')
         if not isinstance(self.host, str) or not self.host:
-            raise _wrong("host", "an address to listen on", self.host)
+            raise wrong("host", "an address to listen on", self.host)
         if not isinstance(self.churn, Churn | None):
-            raise _wrong("churn", "a Churn or None", self.churn)
-        if not isinstance(self.compress, bool):
-            raise _wrong("compress", "True or False", self.compress)
-        self._check_limits()
-        _check_faults(self.faults)
+            raise wrong("churn", "a Churn or None", self.churn)
+        if self.ties == "shuffled" and self.cursor == "keyset":
+            raise ValueError('ties must be "stable" with cursor="keyset", which gives equal rows a fixed order')
+        self._check_rate()
+        check_faults(self.faults, FAULTS)
 
-    def _check_limits(self) -> None:
+    def _check_rate(self) -> None:
         if self.rate_limit is not None:
-            _check_number("rate_limit", self.rate_limit)
+            check_number("rate_limit", self.rate_limit)
         if self.burst is not None:
-            _check_number("burst", self.burst)
+            check_number("burst", self.burst)
             if self.burst < 1 or self.rate_limit is None:
                 raise ValueError(f"burst must be at least 1 and stand beside a rate_limit, not {self.burst!r}")
-        if self.max_in_flight is not None:
-            _check_integer("max_in_flight", self.max_in_flight, 1)
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "cursor": get_args(Cursor),
+    "ties": get_args(Ties),
+    "order": get_args(Order),
     "bounds": get_args(Bounds),
+    "filter_numbers": get_args(FilterNumbers),
     "nulls": get_args(Nulls),
     "unit": get_args(Unit),
     "embed_order": get_args(EmbedOrder),
+    "page_no": get_args(PageNo),
+    "chat_times": get_args(ChatTimes),
     "retry_after": get_args(RetryAfter),
     "chat_count": get_args(ChatCount),
     "first_chat_filters": get_args(FirstChatFilters),
     "first_chat_orders": get_args(FirstChatOrders),
 }
-
-
-def _wrong(name: str, right: str, value: Any) -> ValueError:
-    return ValueError(f"{name} must be {right}, not {value!r}")
-
-
-def _check_integer(name: str, value: Any, low: int | None = None, high: int | None = None, more: str = "") -> None:
-    right = isinstance(value, int) and not isinstance(value, bool)
-    if not right or (low is not None and value < low) or (high is not None and value > high):
-        bounds = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
-        raise ValueError(f"{name} must be an integer{bounds}{more}, not {value!r}")
-
-
-def _check_number(name: str, value: Any, *, zero: bool = False) -> None:
-    right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-    if not right or (value == 0 and not zero):
-        raise ValueError(f"{name} must be a finite number {'of at least' if zero else 'above'} 0, not {value!r}")
-
-
-def _check_faults(faults: Any) -> None:
-    if not isinstance(faults, Mapping):
-        raise _wrong("faults", "a mapping of names of faults to probabilities", faults)
-    for name, probability in faults.items():
-        if name not in FAULTS:
-            raise ValueError(f"faults knows {', '.join(FAULTS)}, not {name!r}")
-        _check_number(f"faults[{name!r}]", probability, zero=True)
-    if sum(faults.values()) > 1 + 1e-9:
-        raise ValueError(f"faults must have probabilities that add up to at most 1, not {sum(faults.values())}")
+# The lowest and the highest value.
+_INTEGERS: dict[str, tuple[int | None, int | None]] = {
+    "conversations": (0, 1 << 32),
+    "crowd": (0, 1 << 32),
+    "seed": (None, None),
+    "port": (0, 65535),
+    "chat_lag": (0, None),
+}
+# The lowest value; None switches the option off.
+_OPTIONAL_INTEGERS = {"page_cap": 1, "heavy_page": 0, "embed_abridged": 0, "max_in_flight": 1}

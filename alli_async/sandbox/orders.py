@@ -1,4 +1,4 @@
-"""Conversations in the order of a time: sorted arrays that bear a million rows, and pages cut from them."""
+"""Conversations sorted by a time, in arrays that hold a million rows, and pages cut from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from dataclasses import dataclass
 
 
 class TimeOrder:
-    """Indices of conversations sorted by (time, index), and apart from them those that have no time."""
+    """Indices of conversations sorted by (time, index), beside the indices of conversations without a time.
+
+    Attributes:
+        keys: The times, ascending.
+        ids: The index of the conversation for each time.
+        empty: The indices of the conversations without a time, ascending.
+    """
 
     def __init__(self, keys: array[float], ids: array[int], empty: array[int]) -> None:
         self.keys = keys
@@ -26,15 +32,31 @@ class TimeOrder:
         self.ids.insert(place, index)
 
     def remove(self, time: float | None, index: int) -> None:
-        """Take a conversation out that was put in with this time."""
+        """Take out a conversation that was put in with this time."""
         if time is None:
             del self.empty[bisect_left(self.empty, index)]
             return
         place = self._place(time, index)
         del self.keys[place], self.ids[place]
 
+    def fill_empty(self, time_of: Callable[[int], float]) -> None:
+        """Give a time to every conversation that has none."""
+        rows = list(zip(self.keys, self.ids, strict=True))
+        rows += [(time_of(index), index) for index in self.empty]
+        rows.sort()
+        self.keys = array("d", (time for time, _ in rows))
+        self.ids = array("I", (index for _, index in rows))
+        self.empty = array("I")
+
+    def clear_times(self, chosen: Callable[[int], bool]) -> None:
+        """Take the time from the conversations that are chosen."""
+        rows = [(time, index) for time, index in zip(self.keys, self.ids, strict=True) if not chosen(index)]
+        self.empty = array("I", sorted([*self.empty, *filter(chosen, self.ids)]))
+        self.keys = array("d", (time for time, _ in rows))
+        self.ids = array("I", (index for _, index in rows))
+
     def window(self, start: float | None, end: float | None, *, closed: bool) -> tuple[int, int]:
-        """The rows from start to end, as a slice."""
+        """The slice of the rows from start to end."""
         low, high = 0, len(self.keys)
         if start is not None:
             low = (bisect_left if closed else bisect_right)(self.keys, start)
@@ -49,12 +71,12 @@ class TimeOrder:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The rows that a list answers from.
+    """The rows of one filtered list. A position in a view is the number of rows before it.
 
     Attributes:
-        ids: Rows that have a time, ascending; those from `low` to `high` belong to the view.
-        low: The first of them.
-        high: Behind the last of them.
+        ids: Rows that have a time, ascending; the slice from `low` to `high` belongs to the view.
+        low: The start of the slice.
+        high: The end of the slice.
         empty: Rows without a time, ascending by index.
         descending: Whether rows are given from the last to the first.
         nulls_first: Whether the rows without a time come first, whatever the direction.
@@ -71,7 +93,7 @@ class View:
         return self.high - self.low + len(self.empty)
 
     def rows(self, start: int, stop: int) -> list[int]:
-        """The rows of a page."""
+        """The rows between two positions."""
         timed = (self.ids, self.low, self.high)
         empty = (self.empty, 0, len(self.empty))
         found: list[int] = []
@@ -86,7 +108,7 @@ class View:
         return found
 
     def after(self, time: float | None, index: int, time_of: Callable[[int], float | None]) -> int:
-        """How many rows come before what follows the row (time, index), which need not be there any more."""
+        """The position behind the row (time, index), which may have left the view."""
         if time is None:
             offset = 0 if self.nulls_first else self.high - self.low
             if self.descending:
@@ -95,8 +117,25 @@ class View:
         offset = len(self.empty) if self.nulls_first else 0
 
         def key(row: int) -> tuple[float, int]:
-            return time_of(row) or 0.0, row  # rows of `ids` do have a time
+            return time_of(row) or 0.0, row  # every row of `ids` has a time
 
         if self.descending:
             return offset + self.high - bisect_left(self.ids, (time, index), self.low, self.high, key=key)
         return offset + bisect_right(self.ids, (time, index), self.low, self.high, key=key) - self.low
+
+    def ties(self, row: int, time_of: Callable[[int], float | None]) -> tuple[int, int]:
+        """The positions before and behind the rows that have the same time as this row, or have none either."""
+        time = time_of(row)
+        if time is None:
+            offset = 0 if self.nulls_first else self.high - self.low
+            return offset, offset + len(self.empty)
+        offset = len(self.empty) if self.nulls_first else 0
+
+        def key(row: int) -> float:
+            return time_of(row) or 0.0  # every row of `ids` has a time
+
+        low = bisect_left(self.ids, time, self.low, self.high, key=key)
+        high = bisect_right(self.ids, time, self.low, self.high, key=key)
+        if self.descending:
+            return offset + self.high - high, offset + self.high - low
+        return offset + low - self.low, offset + high - self.low

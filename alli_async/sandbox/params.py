@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from .errors import bad_json, bad_parameter
+from .options import Options
 
 Pairs = Sequence[tuple[str, str]]
 Window = tuple[float | None, float | None]
 
 State = Literal["no", "eb", "ea", "eu", "wa", "wu", "wu2", "in", "pnd", "eo", "lck"]
 Reason = Literal["not_relevant", "inaccurate", "not_best_answer"]
-_ORDERS = ("LAST_CHAT_TIME_DESC", "LAST_CHAT_TIME_ASC", "FIRST_CHAT_TIME_DESC", "FIRST_CHAT_TIME_ASC")
+DEFAULT_ORDER = "LAST_CHAT_TIME_DESC"
+_ORDERS = (DEFAULT_ORDER, "LAST_CHAT_TIME_ASC", "FIRST_CHAT_TIME_DESC", "FIRST_CHAT_TIME_ASC")
 _LONGEST_RANGE_DAYS = 3660
+_WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
 class Filters(Struct, frozen=True, kw_only=True):
@@ -101,22 +106,23 @@ def body(raw: bytes, kind: type[_Body]) -> _Body:
         raise bad_parameter(str(error)) from None
 
 
-def list_query(pairs: Pairs) -> ListQuery:
+def list_query(pairs: Pairs, options: Options) -> ListQuery:
     """The parameters of a list."""
     one = _Single(pairs)
+    time = partial(_time, one, options)
     filters = Filters(
         user_ids=frozenset(value for name, value in pairs if name == "userIds") or None,
         llm_app_id=one.text("llmAppId"),
         category_id=one.text("categoryId"),
-        last_window=(one.number("startedAt"), one.number("endAt")),
-        first_window=(one.number("firstChatStartedAt"), one.number("firstChatEndAt")),
+        last_window=(time("startedAt"), time("endAt")),
+        first_window=(time("firstChatStartedAt"), time("firstChatEndAt")),
         search_term=one.text("searchTerm"),
         active_only=one.boolean("activeOnly") or False,
         background_running=one.boolean("backgroundRunning"),
     )
     order = one.text("order")
     if order is None:
-        order = _ORDERS[0]
+        order = DEFAULT_ORDER
     elif order not in _ORDERS:
         raise bad_parameter(f"order must be one of {', '.join(_ORDERS)}")
     return ListQuery(
@@ -126,6 +132,15 @@ def list_query(pairs: Pairs) -> ListQuery:
         page_size=one.integer("pageSize", 50, 50),
         order=order,
     )
+
+
+def _time(one: _Single, options: Options, name: str) -> float | None:
+    """A time filter, in the unit of the wire, as the server uses it."""
+    number = one.number(name, whole=options.filter_numbers == "whole")
+    if number is None or options.filter_numbers != "seconds":
+        return number
+    second = 1000 if options.unit == "ms" else 1
+    return math.floor(number / second) * float(second)
 
 
 def variables(pairs: Pairs) -> frozenset[str] | None:
@@ -170,7 +185,7 @@ class _Single:
             raise bad_parameter(f"{name} must be given once")
         return values[0] if values else None
 
-    def number(self, name: str) -> float | None:
+    def number(self, name: str, *, whole: bool = False) -> float | None:
         text = self.text(name)
         if text is None:
             return None
@@ -180,6 +195,8 @@ class _Single:
             number = math.nan
         if not math.isfinite(number):
             raise bad_parameter(f"{name} must be a number")
+        if whole and not _WHOLE.fullmatch(text):
+            raise bad_parameter(f"{name} must be a whole number")
         return number
 
     def integer(self, name: str, default: int, largest: int) -> int:

@@ -15,7 +15,8 @@ from .timeline import Timeline
 
 _MASK = (1 << 64) - 1
 _MIX = 0xD6E8_FEB8_6659_FD93
-_ENDED = frozenset({"eb", "ea", "eu", "eo"})
+# The states of a conversation that has ended; with any other state, or none, it goes on.
+ENDED_STATES = frozenset({"eb", "ea", "eu", "eo"})
 encode = msgspec.json.Encoder().encode
 
 
@@ -26,6 +27,7 @@ class Edits(msgspec.Struct):
     categories: list[str] | UnsetType | None = UNSET
     state: str | UnsetType | None = UNSET
     assignee: str | UnsetType | None = UNSET
+    is_end: bool | UnsetType = UNSET
 
 
 NO_EDITS = Edits()
@@ -54,8 +56,7 @@ def profile(index: int, word: int, edits: Edits) -> Profile:
         title=(f"{title} #{index}" if title else "") if edits.title is UNSET else edits.title,
         person=texts.people()[bits >> 47 & 511],
         app=texts.apps()[bits >> 44 & 7],
-        # States whose code begins with an e are the ended ones; with any other, or none, it goes on.
-        is_end=is_end if edits.state is UNSET else edits.state in _ENDED,
+        is_end=is_end if edits.is_end is UNSET else edits.is_end,
         categories=categories if edits.categories is UNSET else edits.categories,
         memo=texts.MEMOS[bits >> 41 & 7],
         variables=texts.VARIABLES[(bits >> 36 & 31) % len(texts.VARIABLES)],
@@ -71,14 +72,24 @@ class Renderer:
         self._embed = options.embed
         self._newest_first = options.embed_order == "newest_first"
         self._users_chats_only = options.chat_count == "user"
+        self._bodies = self._embedded_bodies = texts.bodies()
+        if (length := options.embed_abridged) is not None:
+            asked, answered = texts.bodies()
+            self._embedded_bodies = (_abridged(asked, length), _abridged(answered, length))
 
     def chats(
-        self, index: int, timeline: Timeline, sequences: Sequence[int], ratings: Mapping[int, bool | None]
+        self,
+        index: int,
+        timeline: Timeline,
+        sequences: Sequence[int],
+        ratings: Mapping[int, bool | None],
+        *,
+        embedded: bool = False,
     ) -> bytes:
         """Chats of a conversation, in the order given, joined by commas."""
         word = self._data.word(index)
         chat_id, time = self._data.chat_id, timeline.time
-        asked, answered = texts.bodies()
+        asked, answered = self._embedded_bodies if embedded else self._bodies
         joined = []
         for sequence in sequences:
             pick = (word + sequence * _MIX) * _MIX >> 50 & 0x1FF
@@ -115,7 +126,7 @@ class Renderer:
                 b"null" if timeline.last is None else repr(timeline.last).encode(),
                 b',"isEnd":true' if shown.is_end else b',"isEnd":false',
                 b',"categories":%b,"memo":%b,"chats":[' % (encode(shown.categories), encode(shown.memo)),
-                self.chats(index, timeline, embedded, ratings),
+                self.chats(index, timeline, embedded, ratings, embedded=True),
                 b'],"chatCount":%d,"llmApp":' % count,
                 shown.app.json if shown.app else b"null",
                 b',"variables":',
@@ -130,6 +141,16 @@ class Renderer:
         if self._embed != "all":
             sequences = sequences[max(0, len(sequences) - self._embed) :]
         return sequences[::-1] if self._newest_first else sequences
+
+
+def _abridged(bodies: Sequence[bytes], length: int) -> tuple[bytes, ...]:
+    """Bodies of chats with their message cut to a number of characters, and without citations."""
+    cut = []
+    for body in bodies:
+        fields: dict[str, Any] = msgspec.json.decode(b"{%b}" % body)
+        fields |= {"message": fields["message"][:length], "citations": None}
+        cut.append(encode(fields)[1:-1])
+    return tuple(cut)
 
 
 def _rated(body: bytes, rating: bool | None) -> bytes:

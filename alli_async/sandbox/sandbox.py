@@ -1,23 +1,27 @@
-"""The sandbox: an Alli backend to run real requests against."""
+"""The sandbox: an Alli backend that tests send real requests to."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from aiohttp import web
 
+from .changes import Changes
+from .checks import check_integer
+from .countdown import Action, Countdown
 from .data import Data
 from .faults import FaultPlan, Step
+from .marks import Marks
 from .operations import OPERATIONS, Operations
 from .options import Options, SandboxOptions
 from .server import UNKNOWN, Service
 from .store import Store
+from .thread import ServerThread
 from .traffic import Received
 
 _IDLE_SECONDS = 3600.0
@@ -27,33 +31,60 @@ _SHUTDOWN_SECONDS = 0.1
 class Sandbox:
     """A faithful Alli backend on a port of this machine: no account, no network, the same data every time.
 
-    With `async with` it serves in the running event loop, with `with` from a thread of its own. What was
-    changed stays when it is entered again. Everything may be called from any thread.
+    `async with` serves it in the running event loop, `with` in a thread of its own. Changes of the data stay when
+    the sandbox is entered again. All methods may be called from any thread.
 
     Args:
-        conversations: How many there are. Each is a pure function of the seed and its index, so a million
-            cost nothing to start with, and a smaller sandbox holds the same ones as a larger one.
-        crowd: How many of them, from the 513th on, began at one and the same instant; in steps of 64.
-        seed: What the data, the faults and the churn are drawn from.
-        host: The address to listen on.
-        port: The port to listen on; 0 for any free one.
+        conversations: Number of conversations. Each is a pure function of the seed and its index, so a million
+            start as fast as ten, and a smaller sandbox holds the first conversations of a larger one.
+        crowd: Number of conversations, from the 513th on, that begin at the same instant; in steps of 64.
+        seed: Seed of the data, the faults, the churn and every other random choice.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any free one.
         latency: Seconds that every answer takes.
-        cursor: Whether cursors are offsets, which lose and repeat rows when rows move, or say what the last
-            row was ("keyset").
-        bounds: Whether `…StartedAt` and `…EndAt` include their bound ("closed").
-        nulls: Where conversations without chats stand, whichever the direction.
-        unit: Of every time, in and out.
-        embed: How many chats, the most recent ones, conversations carry: a number or "all".
-        embed_order: Whether the newest of them stands last ("oldest_first") or first.
-        retry_after: The form of Retry-After on 429 and 503, or "none" for no such header.
-        chat_count: Whether `chatCount` counts all chats or only the user's.
-        first_chat_filters: Whether `firstChatStartedAt` and `firstChatEndAt` select anything.
-        first_chat_orders: Whether the orders by first chat time are served, or refused with 400/7003.
-        rate_limit: Requests a second; None for no limit. What goes beyond is answered 429.
-        burst: How many requests may come at once after a pause; the rate limit if None.
-        max_in_flight: How many requests are served at once; what goes beyond is answered 429.
-        faults: The probability of each fault by its name; `Fault` describes them.
-        churn: What happens to the data after each list page.
+        cursor: What a cursor is. "offset": the number of rows before the page, so that rows are lost or repeated
+            when rows move. "relay": the same as graphql-relay writes it, base64 of `arrayconnection:N`, where N is
+            the 0-based index of the page's last row. "opaque": an encrypted offset with another text each time;
+            any text that the sandbox did not write is refused with 400/7003. "keyset": the sort key of the last
+            row. "endless": the cursor is ignored, and every page is the first one, with a new cursor each time.
+        ties: Whether rows with equal sort keys, or without one, keep their order ("stable") or come in another
+            order at each request ("shuffled"; not with keyset cursors).
+        order: Whether `order` is "honoured" or "ignored"; then every list is in LAST_CHAT_TIME_DESC.
+        bounds: Whether `…StartedAt` and `…EndAt` include their bound ("closed") or not ("open").
+        filter_numbers: What time filters accept. "any": any number. "whole": only whole numbers, without a
+            decimal point; others are refused with 400/7003. "seconds": any number, but it is cut down to whole
+            seconds before rows are compared with it.
+        nulls: Where conversations without a time stand in a list, whichever its direction.
+        null_last_chat: Share, from 0 to 1, of the conversations with chats whose `lastChatTime` is null, as in
+            old rows. In orders by last chat time they stand with the nulls, and no last-chat window holds them;
+            their first chat time is right. A new chat gives them a last chat time.
+        first_chat_fallback: Whether `createdAt` counts as the first chat time of conversations without chats:
+            first-chat windows hold them, and orders by first chat time sort them by it. `lastChatTime` stays null.
+        unit: Unit of all times, in requests and in answers.
+        page_cap: Most rows on a list page, whatever `pageSize` asks for; None for no cap.
+        ragged: Whether list pages hold a random number of rows from 1 to their size, and sometimes no row but a
+            cursor.
+        heavy_page: Largest `pageSize` that works; a larger one is answered 504 with a gateway's HTML page. None if
+            every size works.
+        embed: Number of chats, the most recent ones, that conversations carry; or "all".
+        embed_order: Whether the newest embedded chat stands last ("oldest_first") or first ("newest_first").
+        embed_abridged: Number of characters to which messages of embedded chats are cut, with `citations` null;
+            pages of chats stay whole. None to embed whole chats.
+        page_no: Whether `pageNo` of chat pages is "honoured" or "ignored"; then every page is the first one, and
+            its answer says `"pageNo": 1`.
+        chat_lag: Number of the newest chats that chat pages and their `totalCount` lack; lists and single
+            conversations are up to date.
+        chat_times: Whether the first and last chat time of a conversation "follow" the chats that remain when a
+            chat is deleted, or are "kept".
+        retry_after: Form of the Retry-After header on 429 and 503, or "none" for no such header.
+        chat_count: Whether `chatCount` counts all chats ("total") or only the user's ("user").
+        first_chat_filters: Whether `firstChatStartedAt` and `firstChatEndAt` are "honoured" or "ignored".
+        first_chat_orders: Whether orders by first chat time are "honoured", or "refused" with 400/7003.
+        rate_limit: Requests per second; None for no limit. Requests beyond it are answered 429.
+        burst: Number of requests that may come at once after a pause; the rate limit if None.
+        max_in_flight: Number of requests served at once; more are answered 429. None for no limit.
+        faults: Probability of each fault by its name; `Fault` describes them.
+        churn: Changes of the data after each list page.
         compress: Whether answers are gzipped for clients that accept it.
 
     Raises:
@@ -67,11 +98,14 @@ class Sandbox:
         self._data = Data(self.options.seed, self.options.unit, self.options.crowd)
         self._store = Store(self._data, self.options)
         self._plan = FaultPlan(self.options.faults, self.options.seed)
-        operations = Operations(self._store, self.options)
+        self._changes = Changes(self._store, self.options)
+        self._marks = Marks()
+        self._page_countdown = Countdown()
+        operations = Operations(self._store, self.options, self._marks, self._after_page)
         self._service = Service(operations, self.options, self._plan, self.api_key, self._lock)
         self._runner: web.ServerRunner | None = None
         self._url: str | None = None
-        self._thread: _Thread | None = None
+        self._thread: ServerThread | None = None
 
     def __repr__(self) -> str:
         where = self._url or "closed"
@@ -112,7 +146,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("the sandbox is serving already")
-        self._thread = _Thread(self)
+        self._thread = ServerThread(self)
         try:
             self._thread.begin()
         except BaseException:
@@ -133,10 +167,10 @@ class Sandbox:
         if runner is not None:
             await runner.cleanup()
 
-    # What goes wrong
+    # Faults
 
     def script(self, operation: str, steps: Iterable[Step]) -> None:
-        """Say what the next requests of an operation meet, one step each; then it goes on as before.
+        """Choose the faults of the next requests of an operation, one step for each request.
 
         Args:
             operation: An operation's id in the contract, such as `"getConversation"`; `"*"` for any request
@@ -150,10 +184,44 @@ class Sandbox:
             raise ValueError(f"operation must be one of {', '.join(OPERATIONS)} or *, not {operation!r}")
         self._plan.script(operation, steps)
 
-    # What changes
+    def override(self, conversation_id: str, fields: Mapping[str, Any] | None) -> None:
+        """Replace fields of a conversation in every answer that shows it, in lists and by itself.
+
+        Filters, orders and paths still go by the true values. A later override replaces the earlier one.
+
+        Args:
+            conversation_id: The true id of the conversation.
+            fields: Values by their wire name, such as `{"createdAt": 1e300}`. A value of type bytes is put in as
+                raw JSON. None removes the override.
+
+        Raises:
+            KeyError: There is no such conversation.
+            ValueError: A value cannot be written as JSON.
+        """
+        with self._lock:
+            self._marks.override(self._index(conversation_id), fields)
+
+    def poison(self, conversation_id: str, status: int | None = 500, *, everywhere: bool = False) -> None:
+        """Answer every list page that holds a conversation with an error of code 7000.
+
+        Args:
+            conversation_id: The id of the conversation.
+            status: Status of the error, from 400 to 599; None heals the conversation.
+            everywhere: Whether requests for the conversation itself and its chats fail too.
+
+        Raises:
+            KeyError: There is no such conversation.
+            ValueError: The status is not one of an error.
+        """
+        if status is not None:
+            check_integer("status", status, 400, 599, " or None")
+        with self._lock:
+            self._marks.poison(self._index(conversation_id), status, everywhere=everywhere)
+
+    # Changes of the data
 
     def add_chats(self, n: int = 1, conversation_id: str | None = None) -> list[str]:
-        """Let chats arrive, each now, in a conversation or in ones chosen at random.
+        """Add chats that are sent now, to one conversation or to random ones.
 
         Returns:
             The ids of the chats.
@@ -163,36 +231,69 @@ class Sandbox:
         """
         with self._lock:
             index = None if conversation_id is None else self._index(conversation_id)
-            return self._chat_ids(self._store.add_chat(index) for _ in range(n))
+            return self._chat_ids(self._changes.add_chat(index) for _ in range(n))
 
-    def delete_chats(self, n: int = 1, conversation_id: str | None = None) -> list[str]:
-        """Delete chats chosen at random, of a conversation or of any; first and last chat times stay.
+    def delete_chats(self, n: int = 1, conversation_id: str | None = None, *, first: bool = False) -> list[str]:
+        """Delete random chats of one conversation or of all.
+
+        Args:
+            n: Number of chats.
+            conversation_id: The conversation that loses them; None to choose one at random for each chat.
+            first: Whether the first chat of the conversation is deleted, not a random one.
 
         Returns:
-            The ids of the chats that were deleted, fewer than n when there were no more.
+            The ids of the deleted chats: fewer than n if there were no more.
 
         Raises:
             KeyError: There is no such conversation.
         """
         with self._lock:
             index = None if conversation_id is None else self._index(conversation_id)
-            return self._chat_ids(self._store.delete_chat(index) for _ in range(n))
+            return self._chat_ids(self._changes.delete_chat(index, first=first) for _ in range(n))
 
     def add_conversations(self, n: int = 1) -> list[str]:
-        """Let conversations begin, each now and with one chat.
+        """Add conversations that begin now with one chat.
 
         Returns:
             The ids of the conversations.
         """
         with self._lock:
-            return [self._data.conversation_id(self._store.add_conversation()) for _ in range(n)]
+            return self._conversation_ids(self._changes.add_conversation() for _ in range(n))
+
+    def delete_conversations(self, n: int = 1, conversation_id: str | None = None) -> list[str]:
+        """Delete one conversation, or n random ones, as retention does. Their ids are unknown from then on.
+
+        Returns:
+            The ids of the deleted conversations: fewer than n if there were no more.
+
+        Raises:
+            KeyError: There is no such conversation.
+        """
+        with self._lock:
+            if conversation_id is not None:
+                return self._conversation_ids([self._changes.delete_conversation(self._index(conversation_id))])
+            return self._conversation_ids(self._changes.delete_conversation() for _ in range(n))
+
+    def end_conversations(self, n: int = 1, conversation_id: str | None = None) -> list[str]:
+        """End one conversation, or n random ones: `isEnd` becomes true.
+
+        Returns:
+            The ids of the conversations that had not ended before: fewer than n if there were no more.
+
+        Raises:
+            KeyError: There is no such conversation.
+        """
+        with self._lock:
+            if conversation_id is not None:
+                return self._conversation_ids([self._changes.end_conversation(self._index(conversation_id))])
+            return self._conversation_ids(self._changes.end_conversation() for _ in range(n))
 
     def running(self, conversation_id: str, polls: int | None = None) -> None:
         """Mark a conversation as running.
 
         Args:
-            conversation_id: Which.
-            polls: How many times it is said to be running; None: until it is stopped.
+            conversation_id: The id of the conversation.
+            polls: Number of requests that are told it is running; None for until it is stopped.
 
         Raises:
             KeyError: There is no such conversation.
@@ -200,12 +301,43 @@ class Sandbox:
         with self._lock:
             self._store.set_running(self._index(conversation_id), polls)
 
-    # What is true
+    def after_pages(self, n: int, action: Action) -> None:
+        """Run an action right after the n-th list page from now is made, before it is sent.
+
+        Pages that fail are not counted. The action runs in the thread that serves, and may call the methods that
+        change the data. Several actions may be scheduled.
+
+        Args:
+            n: Number of list pages, at least 1.
+            action: A function without arguments.
+
+        Raises:
+            ValueError: n is below 1.
+        """
+        with self._lock:
+            self._page_countdown.schedule(n, action)
+
+    def after_requests(self, n: int, action: Action) -> None:
+        """Run an action right after the n-th request from now is answered, before the answer is sent.
+
+        Every request counts, refused and failing ones too. The rest is as for `after_pages`.
+
+        Args:
+            n: Number of requests, at least 1.
+            action: A function without arguments.
+
+        Raises:
+            ValueError: n is below 1.
+        """
+        with self._lock:
+            self._service.after_request.schedule(n, action)
+
+    # The data
 
     def conversation_ids(self) -> list[str]:
         """The ids of all conversations, in the order in which they began."""
         with self._lock:
-            return [self._data.conversation_id(index) for index in range(self._store.total)]
+            return self._conversation_ids(self._store.indices())
 
     def chat_ids(self, conversation_id: str) -> list[str]:
         """The ids of the chats of a conversation, ascending in time.
@@ -215,33 +347,33 @@ class Sandbox:
         """
         with self._lock:
             index = self._index(conversation_id)
-            return [self._data.chat_id(index, one).decode() for one in self._store.timeline(index).sequences]
+            return self._chat_ids((index, one) for one in self._store.timeline(index).sequences)
 
-    # What was asked
+    # The requests
 
     @property
     def requests(self) -> Counter[tuple[str, int]]:
-        """How often each (operation, status) was answered; status 0 where there was no answer."""
+        """Number of answers by (operation, status); the status is 0 where there was no answer."""
         with self._lock:
             return self._service.traffic.requests.copy()
 
     @property
     def received(self) -> deque[Received]:
-        """The latest 10,000 requests, as they came."""
+        """The latest 10,000 requests."""
         return self._service.traffic.received.copy()
 
     @property
     def in_flight(self) -> int:
-        """How many requests wait for their answer."""
+        """Number of requests that wait for their answer."""
         return self._service.traffic.in_flight
 
     @property
     def peak_in_flight(self) -> int:
-        """The most requests that waited at once, refused ones included."""
+        """Largest number of requests that waited at once, refused ones included."""
         return self._service.traffic.peak_in_flight
 
     def count(self, operation: str | None = None, status: int | None = None) -> int:
-        """How many requests there were, of one operation or with one status if these are given."""
+        """Number of requests, of one operation or with one status if these are given."""
         return sum(
             number
             for (asked, answered), number in self.requests.items()
@@ -249,9 +381,14 @@ class Sandbox:
         )
 
     def reset_counters(self) -> None:
-        """Begin to count anew."""
+        """Set the counters to zero and forget the requests received."""
         with self._lock:
             self._service.traffic.reset()
+
+    def _after_page(self) -> None:
+        if self.options.churn is not None:
+            self._changes.apply(self.options.churn)
+        self._page_countdown.tick()
 
     def _index(self, conversation_id: str) -> int:
         index = self._store.find(conversation_id)
@@ -259,47 +396,8 @@ class Sandbox:
             raise KeyError(conversation_id)
         return index
 
+    def _conversation_ids(self, indices: Iterable[int | None]) -> list[str]:
+        return [self._data.conversation_id(index) for index in indices if index is not None]
+
     def _chat_ids(self, chats: Iterable[tuple[int, int] | None]) -> list[str]:
         return [self._data.chat_id(*chat).decode() for chat in chats if chat is not None]
-
-
-class _Thread:
-    """Serves a sandbox from an event loop in a thread of its own."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
-        self._ready = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="alli-sandbox", daemon=True)
-
-    def begin(self) -> None:
-        """Return when the sandbox serves.
-
-        Raises:
-            OSError: It cannot listen.
-        """
-        self._thread.start()
-        self._ready.wait()
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-
-    def end(self) -> None:
-        """Return when nothing of it is left."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        async with self._sandbox:
-            self._ready.set()
-            await self._stop.wait()

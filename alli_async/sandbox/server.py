@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from . import delivery
+from .countdown import Countdown
 from .delivery import Answer
 from .errors import Refusal, bad_key, documented, not_allowed, not_found
 from .faults import OK, Fault, FaultPlan
@@ -18,10 +19,12 @@ from .limits import TokenBucket, retry_after
 from .operations import Call, Operations, route
 from .options import Options
 from .traffic import Received, Traffic
+from .wrong_bodies import wrong_body
 
 UNKNOWN = "unknown"
 _HTML = "<!DOCTYPE html><html><head><title>Gateway</title></head><body>잠시만 기다려 주세요…</body></html>"
 _NO_ANSWER = 0
+_OK_STATUS = 200
 
 
 class _Arrived:
@@ -48,6 +51,7 @@ class Service:
         self, operations: Operations, options: Options, plan: FaultPlan, api_key: str, lock: threading.RLock
     ) -> None:
         self.traffic = Traffic()
+        self.after_request = Countdown()
         self._operations = operations
         self._options = options
         self._plan = plan
@@ -111,6 +115,9 @@ class Service:
         if fault.name == "reset_before":
             return self._reset(arrived)
         answer = self._instead(fault) or self._perform(arrived)
+        if answer.status == _OK_STATUS:
+            body = wrong_body(fault.name, arrived.received.operation, answer.body)
+            answer = answer._replace(body=body)
         if fault.name == "reset_after":
             return self._reset(arrived)
         return await self._send(arrived, fault, answer)
@@ -183,3 +190,4 @@ class Service:
         # Before the answer leaves, so that a client that has it finds it counted.
         with self._lock:
             self.traffic.requests[arrived.received.operation, status] += 1
+            self.after_request.tick()

@@ -1,30 +1,31 @@
-"""The data of a running sandbox: what was generated, under what was changed since."""
+"""The data of a running sandbox: the generated conversations, and what was changed since."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from msgspec import UNSET
 
 from .data import Data
-from .options import Churn, Options
+from .options import Options
 from .orders import TimeOrder
 from .render import NO_EDITS, Edits
 from .timeline import Timeline
 
 By = Literal["first", "last"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Milliseconds by which the sandbox's clock advances with each change.
 _STEP_MS = 137.0
 
 
 class Store:
-    """Conversations, their chats and their orders. Not thread-safe: whoever calls holds the sandbox's lock.
+    """Conversations, their chats and their orders. Not thread-safe: callers hold the sandbox's lock.
 
     Attributes:
-        total: How many conversations there are.
+        data: The generated conversations.
+        total: The number of conversations there ever were; deleted ones keep their index.
         version: Grows with every change that a list could show.
     """
 
@@ -33,54 +34,65 @@ class Store:
         self.total = options.conversations
         self.version = 0
         self._generated = options.conversations
+        self._null_last_share = options.null_last_chat
+        self._has_fallback = options.first_chat_fallback
+        self._keeps_times = options.chat_times == "kept"
         self._now_ms = data.now_ms(options.conversations)
-        self._draw = random.Random(f"{options.seed}:churn")  # noqa: S311 - made-up changes
         self._orders: dict[By, TimeOrder] = {}
         self._timelines: dict[int, Timeline] = {}
+        self._deleted: set[int] = set()
         self._edits: dict[int, Edits] = {}
         self._ratings: dict[int, dict[int, bool | None]] = {}
         self._running: dict[int, int | None] = {}
 
+    def exists(self, index: int) -> bool:
+        """Whether a conversation exists."""
+        return index < self.total and index not in self._deleted
+
+    def indices(self) -> Iterator[int]:
+        """The indices of all conversations, ascending."""
+        return (index for index in range(self.total) if index not in self._deleted)
+
     def timeline(self, index: int) -> Timeline:
-        """The chats of a conversation; to be changed through the store only."""
-        return self._timelines.get(index) or Timeline.generated(self.data, index)
+        """The chats of a conversation. Only the store changes them."""
+        return self._timelines.get(index) or self._as_generated(index)
 
     def edits(self, index: int) -> Edits:
         """What was written to a conversation."""
         return self._edits.get(index, NO_EDITS)
 
     def ratings(self, index: int) -> Mapping[int, bool | None]:
-        """The ratings given to chats of a conversation, by their sequence."""
+        """The ratings given to chats of a conversation, by the chat's sequence."""
         return self._ratings.get(index, {})
 
     def order(self, by: By) -> TimeOrder:
         """All conversations by their first or last chat time."""
         order = self._orders.get(by)
         if order is None:
-            made = (self.data.firsts if by == "first" else self.data.lasts)(self._generated)
-            order = self._orders[by] = TimeOrder(*made)
-            for index, timeline in self._timelines.items():
+            order = self._orders[by] = self._generated_order(by)
+            for index in [*self._deleted, *self._timelines]:
                 if index < self._generated:
-                    order.remove(_time(Timeline.generated(self.data, index), by), index)
-                order.add(_time(timeline, by), index)
+                    order.remove(self._time(self._as_generated(index), by), index)
+            for index, timeline in self._timelines.items():
+                order.add(self._time(timeline, by), index)
         return order
 
     def time_of(self, by: By) -> Callable[[int], float | None]:
-        """What the order sorts by."""
-        return lambda index: _time(self.timeline(index), by)
+        """The function that gives the sort key of a conversation."""
+        return lambda index: self._time(self.timeline(index), by)
 
     def find(self, conversation_id: str) -> int | None:
-        """The index of a conversation that there is."""
+        """The index of a conversation that exists."""
         index = self.data.conversation_index(conversation_id)
-        return index if index is not None and index < self.total else None
+        return index if index is not None and self.exists(index) else None
 
     def find_chat(self, index: int, chat_id: str) -> int | None:
-        """The sequence of a chat that there is."""
+        """The sequence of a chat that exists."""
         sequence = self.data.chat_sequence(index, chat_id)
         return sequence if sequence is not None and sequence in self.timeline(index).sequences else None
 
     def edit(self, index: int, change: Edits) -> None:
-        """Write fields of a conversation; what is unset stays."""
+        """Write fields of a conversation; fields that are unset stay."""
         edits = self._edits.setdefault(index, Edits())
         for name in edits.__struct_fields__:
             if (value := getattr(change, name)) is not UNSET:
@@ -92,7 +104,7 @@ class Store:
         self._ratings.setdefault(index, {})[sequence] = rating
 
     def set_running(self, index: int, polls: int | None) -> None:
-        """Mark a conversation as running for so many polls; None for until it is stopped."""
+        """Mark a conversation as running for a number of polls; None for until it is stopped."""
         if polls is not None and polls < 1:
             self.stop(index)
         else:
@@ -100,11 +112,11 @@ class Store:
             self.version += 1
 
     def is_running(self, index: int) -> bool:
-        """Whether it is marked as running, without polling it."""
+        """Whether a conversation is marked as running; this uses up no poll."""
         return index in self._running
 
     def poll_running(self, index: int) -> bool:
-        """Whether a conversation is running; asking uses up one of its polls."""
+        """Whether a conversation is running; this uses up one of its polls."""
         if index not in self._running:
             return False
         left = self._running[index]
@@ -115,59 +127,49 @@ class Store:
         return True
 
     def stop(self, index: int) -> None:
-        """A conversation is not running any more."""
+        """Mark a conversation as not running."""
         self._running.pop(index, None)
         self.version += 1
 
-    def add_chat(self, index: int | None = None) -> tuple[int, int] | None:
-        """A new chat, now, in a conversation (by chance if none is named); None if there is none."""
-        if index is None:
-            if not self.total:
-                return None
-            index = self._draw.randrange(self.total)
+    def add_chat(self, index: int) -> int:
+        """Add a chat that is sent now, and return its sequence."""
         timeline = self._touch(index)
-        before = timeline.first, timeline.last
+        before = self._times(timeline)
         sequence = timeline.add(self._tick())
-        self._reorder(index, *before)
-        return index, sequence
+        self._reorder(index, before)
+        return sequence
 
-    def delete_chat(self, index: int | None = None, sequence: int | None = None) -> tuple[int, int] | None:
-        """Delete a chat (by chance if none is named); None if none was found."""
-        if index is None:
-            tries = (self._draw.randrange(self.total) for _ in range(1000 if self.total else 0))
-            index = next((found for found in tries if self.timeline(found).sequences), None)
-        if index is None or not self.timeline(index).sequences:
-            return None
+    def delete_chat(self, index: int, sequence: int) -> None:
+        """Delete a chat."""
         timeline = self._touch(index)
-        if sequence is None:
-            sequence = self._draw.choice(timeline.sequences)
-        timeline.delete(sequence)
+        before = self._times(timeline)
+        timeline.delete(sequence, keep_times=self._keeps_times)
         self._tick()
-        return index, sequence
+        self._reorder(index, before)
 
     def add_conversation(self) -> int:
-        """A new conversation that begins now, with one chat."""
+        """Add a conversation that begins now with one chat, and return its index."""
         index = self.total
         self.total += 1
         now = self._tick()
         timeline = self._timelines[index] = Timeline.fresh(self.data, now)
         timeline.add(now)
         for by, order in self._orders.items():
-            order.add(_time(timeline, by), index)
+            order.add(self._time(timeline, by), index)
         return index
 
-    def apply(self, churn: Churn | None) -> None:
-        """Let happen what is to happen after a list page."""
-        if churn is not None:
-            for _ in range(churn.new_chats):
-                self.add_chat()
-            for _ in range(churn.deleted_chats):
-                self.delete_chat()
-            for _ in range(churn.new_conversations):
-                self.add_conversation()
+    def delete_conversation(self, index: int) -> None:
+        """Delete a conversation with its chats."""
+        timeline = self.timeline(index)
+        for by, order in self._orders.items():
+            order.remove(self._time(timeline, by), index)
+        for kept in (self._timelines, self._edits, self._ratings, self._running):
+            kept.pop(index, None)
+        self._deleted.add(index)
+        self._tick()
 
     def daily_counts(self, first: date, last: date) -> list[tuple[str, int]]:
-        """How many conversations had their first chat on each day (UTC)."""
+        """The number of conversations whose first chat was on each day (UTC)."""
         order = self.order("first")
         counts = []
         for number in range((last - first).days + 1):
@@ -178,6 +180,29 @@ class Store:
             counts.append((day.isoformat(), high - low))
         return counts
 
+    def _as_generated(self, index: int) -> Timeline:
+        return Timeline.generated(self.data, index, lacks_last=self._lacks_last(index))
+
+    def _lacks_last(self, index: int) -> bool:
+        return self._null_last_share > 0 and self.data.fraction(index) < self._null_last_share
+
+    def _generated_order(self, by: By) -> TimeOrder:
+        made = (self.data.firsts if by == "first" else self.data.lasts)(self._generated)
+        order = TimeOrder(*made)
+        if by == "first" and self._has_fallback:
+            order.fill_empty(lambda index: self._as_generated(index).created)
+        if by == "last" and self._null_last_share:
+            order.clear_times(self._lacks_last)
+        return order
+
+    def _time(self, timeline: Timeline, by: By) -> float | None:
+        if by == "last":
+            return timeline.last
+        return timeline.created if timeline.first is None and self._has_fallback else timeline.first
+
+    def _times(self, timeline: Timeline) -> dict[By, float | None]:
+        return {by: self._time(timeline, by) for by in self._orders}
+
     def _touch(self, index: int) -> Timeline:
         timeline = self._timelines[index] = self.timeline(index)
         return timeline
@@ -187,14 +212,9 @@ class Store:
         self.version += 1
         return self.data.wire(self._now_ms)
 
-    def _reorder(self, index: int, first: float | None, last: float | None) -> None:
-        timeline = self._timelines[index]
+    def _reorder(self, index: int, before: Mapping[By, float | None]) -> None:
+        after = self._times(self._timelines[index])
         for by, order in self._orders.items():
-            before = first if by == "first" else last
-            if before != _time(timeline, by):
-                order.remove(before, index)
-                order.add(_time(timeline, by), index)
-
-
-def _time(timeline: Timeline, by: By) -> float | None:
-    return timeline.first if by == "first" else timeline.last
+            if before[by] != after[by]:
+                order.remove(before[by], index)
+                order.add(after[by], index)

@@ -1,4 +1,4 @@
-"""The chats of one conversation: which there are, and when they were sent."""
+"""The chats of one conversation: which ones exist, and when each was sent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .data import Data
 
 @dataclass(slots=True)
 class Timeline:
-    """The chats of a conversation, by their sequence numbers; even ones are the user's.
+    """The chats of a conversation, by their sequence numbers; the user's chats have even numbers.
 
     Attributes:
         created: When the conversation was opened.
-        first: The time of the first chat there ever was; None when there was none.
-        last: The time of the last chat there ever was; None when there was none.
-        sequences: Of the chats there are, ascending; a range until the first change.
-        next_sequence: Of the next chat; numbers of deleted chats are never given again.
+        first: The first chat time; None if there is none.
+        last: The last chat time; None if there is none, or if the conversation is an old row that lacks it.
+        sequences: The numbers of the chats that exist, ascending; a range until the first change.
+        next_sequence: The number of the next chat. Numbers of deleted chats are never used again.
     """
 
     created: float
@@ -31,17 +31,17 @@ class Timeline:
     _added: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def generated(cls, data: Data, index: int) -> Timeline:
-        """The chats that a conversation was generated with."""
+    def generated(cls, data: Data, index: int, *, lacks_last: bool = False) -> Timeline:
+        """The chats that a conversation was generated with; an old row lacks its last chat time."""
         count, first_ms, gap_ms = data.born(index)
         created = data.wire(data.created_ms(data.word(index), first_ms))
         first = data.wire(first_ms) if count else None
-        last = data.wire(first_ms + (count - 1) * gap_ms) if count else None
+        last = data.wire(first_ms + (count - 1) * gap_ms) if count and not lacks_last else None
         return cls(created, first, last, range(count), count, data, first_ms, gap_ms)
 
     @classmethod
     def fresh(cls, data: Data, now: float) -> Timeline:
-        """No chats yet."""
+        """A new conversation without chats."""
         return cls(now, None, None, [], 0, data, 0.0, 0.0)
 
     def time(self, sequence: int) -> float:
@@ -50,7 +50,7 @@ class Timeline:
         return self._data.wire(self._first_ms + sequence * self._gap_ms) if added is None else added
 
     def add(self, now: float) -> int:
-        """A new chat, later than all others."""
+        """Add a chat that is later than all others."""
         sequence = self.next_sequence
         self.sequences = [*self.sequences, sequence]
         self.next_sequence = sequence + 1
@@ -59,10 +59,18 @@ class Timeline:
             self.first = now
         return sequence
 
-    def delete(self, sequence: int) -> None:
-        """Take a chat away; the first and last chat time stay as they were."""
+    def delete(self, sequence: int, *, keep_times: bool) -> None:
+        """Delete a chat; the first and last chat time follow the chats that remain, unless they are kept."""
         self.sequences = [kept for kept in self.sequences if kept != sequence]
+        if keep_times:
+            return
+        if not self.sequences:
+            self.first = self.last = None
+            return
+        self.first = self.time(self.sequences[0])
+        if self.last is not None:  # an old row gets no last chat time by a deletion
+            self.last = self.time(self.sequences[-1])
 
     def users_chats(self) -> int:
-        """How many of the chats are the user's."""
+        """The number of the user's chats."""
         return sum(1 for sequence in self.sequences if sequence % 2 == 0)

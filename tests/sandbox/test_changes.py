@@ -58,8 +58,8 @@ async def test_a_new_conversation_begins_now_with_one_chat(listed_before: bool) 
         assert answer["result"]["dailyTotalCount"] == [{"date": "2026-01-01", "activeCount": 2}]
 
 
-async def test_deleted_chats_are_counted_out_and_leave_the_times_as_they_were() -> None:
-    async with Sandbox() as sandbox, Client(sandbox) as client:
+async def test_kept_chat_times_stay_when_chats_are_deleted() -> None:
+    async with Sandbox(chat_times="kept") as sandbox, Client(sandbox) as client:
         before = next(row for row in await client.walk() if 3 <= row["chatCount"] <= 20)
         count = before["chatCount"]
         gone = sandbox.delete_chats(count - 1, before["id"])

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from alli_async.sandbox.data import CHAT_COUNTS, Data
+from alli_async.sandbox.marks import Marks
 from alli_async.sandbox.operations import Call, Operations
 from alli_async.sandbox.options import Options
 from alli_async.sandbox.store import Store
@@ -21,7 +22,7 @@ def data() -> Data:
 def operations(conversations: int, seed: int = 1) -> tuple[Operations, Data]:
     options = Options(conversations=conversations, seed=seed)
     data = Data(seed, "ms")
-    return Operations(Store(data, options), options), data
+    return Operations(Store(data, options), options, Marks()), data
 
 
 def shown(conversations: int, index: int, seed: int = 1) -> bytes:

@@ -20,7 +20,7 @@ from alli_async.sandbox import Churn, Sandbox
         ({"latency": -0.1}, "latency must be a finite number of at least 0"),
         ({"latency": float("nan")}, "latency must be"),
         ({"latency": "1"}, "latency must be"),
-        ({"cursor": "page"}, "cursor must be one of offset, keyset, not 'page'"),
+        ({"cursor": "page"}, "cursor must be one of offset, keyset, relay, opaque, endless, not 'page'"),
         ({"bounds": "half"}, "bounds must be one of closed, open"),
         ({"nulls": "never"}, "nulls must be one of last, first"),
         ({"unit": "us"}, "unit must be one of ms, s"),
