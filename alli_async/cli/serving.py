@@ -73,7 +73,8 @@ def _change(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _churn(changes: tuple[tuple[str, int], ...]) -> Churn | None:
+def make_churn(changes: tuple[tuple[str, int], ...]) -> Churn | None:
+    """The churn of the values of `--churn`; None if nothing changes."""
     numbers = {"new_chats": 0, **dict(changes)}
     return Churn(**numbers) if any(numbers.values()) else None
 
@@ -138,7 +139,7 @@ async def sandbox_command(
     from ..sandbox import Sandbox
 
     try:
-        sandbox = Sandbox(**options, faults=dict(faults), churn=_churn(changes))
+        sandbox = Sandbox(**options, faults=dict(faults), churn=make_churn(changes))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:

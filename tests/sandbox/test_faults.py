@@ -38,7 +38,9 @@ async def test_these_faults_come_before_any_effect(step: Any) -> None:
         assert await title_after(sandbox, client, step) != "written"
 
 
-@pytest.mark.parametrize("step", ["reset_after", "truncated", "cut_gzip", "broken_json", "slow", "ok"])
+@pytest.mark.parametrize(
+    "step", ["reset_after", "truncated", "cut_gzip", "broken_json", "slow", "errors", "empty_chats", "ok"]
+)
 async def test_these_faults_come_after_the_effect(step: str) -> None:
     async with Sandbox() as sandbox, Client(sandbox) as client:
         assert await title_after(sandbox, client, step) == "written"
@@ -86,6 +88,44 @@ async def test_html_and_broken_json_come_with_200() -> None:
         assert (broken.status, broken.headers["Content-Type"]) == (200, "application/json")
         with pytest.raises(json.JSONDecodeError):
             json.loads(broken.body)
+        assert (await client.get(ROOT))["conversations"]
+
+
+@pytest.mark.parametrize(("fault", "rows"), [("errors", 0), ("errors_rows", 10)])
+async def test_errors_come_with_200_beside_the_rows_of_a_list_and_a_null_cursor(fault: str, rows: int) -> None:
+    async with Sandbox() as sandbox, Client(sandbox) as client:
+        right = await client.get(ROOT)
+        sandbox.script("listConversations", [fault, "ok", fault])
+        page = await client.get(ROOT)
+        errors = "internal error. upstream timed out"
+        assert page == {"conversations": right["conversations"][:rows], "cursor": None, "errors": errors}
+        assert await client.get(ROOT) == right
+        second = await client.get(ROOT, cursor=right["cursor"], pageSize=5)
+        whole = await client.get(ROOT, cursor=right["cursor"], pageSize=5)
+        assert second["conversations"] == whole["conversations"][:rows]
+        assert sandbox.count(status=200) == sandbox.count() == 5
+
+
+@pytest.mark.parametrize("fault", ["errors", "errors_rows"])
+async def test_errors_come_beside_the_right_answer_of_other_operations(fault: str) -> None:
+    async with Sandbox() as sandbox, Client(sandbox) as client:
+        path = f"{ROOT}/{sandbox.conversation_ids()[0]}"
+        right = [await client.get(path), await client.get(f"{path}/chats")]
+        sandbox.script("*", [fault] * 4)
+        errors = {"errors": "internal error. upstream timed out"}
+        assert [await client.get(path), await client.get(f"{path}/chats")] == [each | errors for each in right]
+        assert await client.write("POST", f"{path}/stop") == errors
+        assert (await client.send("GET", f"{ROOT}/x")).json == {"error": "Conversation not found"}
+
+
+async def test_a_page_of_chats_may_be_empty_once() -> None:
+    async with Sandbox(conversations=2000) as sandbox, Client(sandbox) as client:
+        long = max(sandbox.conversation_ids(), key=lambda one: len(sandbox.chat_ids(one)))
+        path = f"{ROOT}/{long}/chats"
+        right = await client.get(path, pageNo=2)
+        sandbox.script("*", ["empty_chats", "ok", "empty_chats"])
+        assert await client.get(path, pageNo=2) == {"chats": [], "pageNo": 2, "totalCount": 0}
+        assert await client.get(path, pageNo=2) == right
         assert (await client.get(ROOT))["conversations"]
 
 

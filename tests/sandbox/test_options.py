@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -40,6 +41,20 @@ from alli_async.sandbox import Churn, Sandbox
         ({"faults": {"500": -1}}, "faults\\['500'\\] must be"),
         ({"faults": {"500": 0.7, "503": 0.7}}, "faults must have probabilities that add up to at most 1"),
         ({"churn": 3}, "churn must be a Churn or None"),
+        ({"ties": "random"}, "ties must be one of stable, shuffled"),
+        ({"ties": "shuffled", "cursor": "keyset"}, "ties must be .stable. with cursor=.keyset."),
+        ({"order": "refused"}, "order must be one of honoured, ignored"),
+        ({"filter_numbers": "int"}, "filter_numbers must be one of any, whole, seconds"),
+        ({"first_chat_fallback": 1}, "first_chat_fallback must be True or False, not 1"),
+        ({"null_last_chat": 1.5}, "null_last_chat must be a number from 0 to 1, not 1.5"),
+        ({"null_last_chat": True}, "null_last_chat must be a number from 0 to 1, not True"),
+        ({"page_cap": 0}, "page_cap must be an integer of at least 1 or None, not 0"),
+        ({"ragged": None}, "ragged must be True or False"),
+        ({"heavy_page": -1}, "heavy_page must be an integer of at least 0 or None"),
+        ({"chat_lag": None}, "chat_lag must be an integer of at least 0"),
+        ({"embed_abridged": "3"}, "embed_abridged must be an integer of at least 0 or None"),
+        ({"page_no": "first"}, "page_no must be one of honoured, ignored"),
+        ({"chat_times": "stay"}, "chat_times must be one of follow, kept"),
         ({"compress": "gzip"}, "compress must be True or False"),
     ],
 )
@@ -48,7 +63,7 @@ def test_a_wrong_option_is_named_with_what_would_be_right(options: Any, said: st
         Sandbox(**options)
 
 
-@pytest.mark.parametrize("field", ["new_chats", "deleted_chats", "new_conversations"])
+@pytest.mark.parametrize("field", [each.name for each in fields(Churn)])
 def test_churn_does_not_run_backwards(field: str) -> None:
     wrong: dict[str, Any] = {field: -1}
     with pytest.raises(ValueError, match=f"Churn.{field} must be an integer of at least 0"):

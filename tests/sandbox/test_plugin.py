@@ -39,4 +39,6 @@ def test_the_fixture_serves_each_test_its_own_sandbox_with_the_markers_options(
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_inprocess("-p", "alli_async.sandbox.pytest_plugin", "--strict-markers")
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*ValueError: cursor must be one of offset, keyset, relay, opaque, endless, not 'wrong'*"])
+    result.stdout.fnmatch_lines(
+        ["*ValueError: cursor must be one of offset, keyset, relay, opaque, endless, not 'wrong'*"]
+    )
