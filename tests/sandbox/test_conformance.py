@@ -26,6 +26,10 @@ MODES: list[dict[str, Any]] = [
     {"embed": "all", "embed_order": "newest_first"},
     {"first_chat_filters": "ignored", "first_chat_orders": "refused"},
     {"churn": Churn(new_chats=5, deleted_chats=5, new_conversations=2)},
+    {"cursor": "relay", "ties": "shuffled", "page_cap": 30, "filter_numbers": "whole"},
+    {"cursor": "opaque", "ragged": True, "null_last_chat": 0.3, "first_chat_fallback": True},
+    {"embed_abridged": 10, "chat_lag": 3, "page_no": "ignored", "order": "ignored"},
+    {"churn": Churn(deleted_first_chats=5, deleted_conversations=1, ended_conversations=5), "chat_times": "kept"},
 ]
 
 
