@@ -1,7 +1,7 @@
 """A faithful Alli backend for tests and trials: all eleven operations over real sockets, without a key.
 
-Data is generated from a seed, so that every run sees the same; what the real service leaves open, its limits
-and its failures can be chosen.
+The data is generated from a seed, so every run sees the same. Options choose how the server behaves where the
+contract leaves it open, its limits and its faults; methods change the data while it serves.
 
     async with Sandbox(conversations=1000) as sandbox:
         async with AlliClient(sandbox.api_key, base_url=sandbox.url) as alli:
@@ -29,7 +29,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Late: pytest imports this package, for its fixture, in every project of an environment that has it.
+    # Imports are late because pytest loads this package, for its fixture, in every project of the environment.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

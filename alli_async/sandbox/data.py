@@ -1,8 +1,8 @@
 """The generated conversations: a pure function of (seed, index).
 
-Nothing is stored but 64 random bits for each conversation that was looked at. From these bits follow how many
-chats it has and how far apart they are; from the index follows when it began, by a closed formula that grows
-with the index, so that a million conversations need no sorting to be listed by their first chat.
+Only 64 random bits are stored for each conversation that was read. They determine the number of its chats and
+the time between them. The index determines the first chat time, by a formula that grows with the index, so a
+million conversations need no sorting to be listed by their first chat.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DAY_MS = 86_400_000.0
 START_MS = 1_704_067_200_000.0  # 2024-01-01
 _NOW_MS = 1_767_225_600_000.0  # 2026-01-01
 _GROUP = 64  # conversations whose first chats are spread in the same way
-_CROWD_FROM = 8
+_CROWD_FROM = 8  # the first group of a crowd
 _BLOCK = 1024  # conversations whose random words are drawn at once
 _SPACING_MS = 30_000.0
 _GROUP_MS = _GROUP * _SPACING_MS
@@ -35,11 +35,11 @@ _CHOOSE = 0xC2B2_AE3D_27D4_EB4F  # spreads all bits of a word over the upper one
 
 
 def _log_uniform(low: float, high: float, steps: int, skew: float = 1.0) -> Iterator[float]:
-    """Values from low to high whose logarithms are evenly spread; a skew above 1 favours the low ones."""
+    """Values from low to high with evenly spread logarithms; a skew above 1 favours low values."""
     return (low * (high / low) ** (((step + 0.5) / steps) ** skew) for step in range(steps))
 
 
-# Looked up by 12 bits of the word: 3 % without chats, 87 % up to 20, the rest a long tail.
+# Looked up by 12 bits of the word: 3 % have no chats, 87 % up to 20, the rest are a long tail.
 CHAT_COUNTS = (
     *([0] * 123),
     *(int(value) for value in _log_uniform(1, 21, 3563)),
@@ -48,17 +48,17 @@ CHAT_COUNTS = (
     *(620, 800, 1200, 3000),
 )
 _COUNT_MASK = len(CHAT_COUNTS) - 1
-# Looked up by 8 bits: from a second to six hours between two chats; for 2 % all chats share one instant.
+# Looked up by 8 bits: one second to six hours between two chats; in 2 % all chats share one instant.
 _GAPS_MS = (*([0.0] * 5), *(float(round(value, 3)) for value in _log_uniform(1000, 21_600_000, 251)))
 
 
 class Born(NamedTuple):
-    """How a generated conversation came into the world.
+    """What a conversation was generated with.
 
     Attributes:
-        chats: How many it has.
-        first_ms: When the first of them was sent (or would have been).
-        gap_ms: How far apart its chats are.
+        chats: Number of chats.
+        first_ms: Time of the first chat; also set if there is none.
+        gap_ms: Time between two chats.
     """
 
     chats: int
@@ -67,12 +67,12 @@ class Born(NamedTuple):
 
 
 class Data:
-    """Conversations and their ids for one seed; times in the unit of the wire unless the name says `_ms`.
+    """Conversations and their ids for one seed. Times are in the unit of the wire, or in `_ms` as the name says.
 
     Args:
-        seed: What they are drawn from.
-        unit: Of the wire's times.
-        crowd: How many conversations, from the ninth group on, began at one instant; in whole groups.
+        seed: Seed of all random bits.
+        unit: Unit of times on the wire.
+        crowd: Number of conversations, from the ninth group on, that begin at one instant; in whole groups.
     """
 
     def __init__(self, seed: int, unit: Unit, crowd: int = 0) -> None:
@@ -87,11 +87,11 @@ class Data:
         return milliseconds / self._divisor
 
     def now_ms(self, conversations: int) -> float:
-        """A moment after every chat of that many conversations."""
+        """A time after every chat of that many conversations."""
         return max(_NOW_MS, START_MS + conversations * _SPACING_MS + _GROUP_MS + _LONGEST_MS)
 
     def word(self, index: int) -> int:
-        """The 64 random bits that everything about a conversation is drawn from."""
+        """The 64 random bits of a conversation."""
         return self._block(index // _BLOCK)[index % _BLOCK]
 
     def fraction(self, index: int) -> float:
@@ -106,11 +106,11 @@ class Data:
         return Born(count, first, _gap_ms(word, count))
 
     def created_ms(self, word: int, first_ms: float) -> float:
-        """A quarter of the conversations were opened up to four seconds before the first chat."""
+        """The creation time: for a quarter of the conversations, up to four seconds before the first chat."""
         return first_ms - (word >> 24 & 0xFFF) if word >> 22 & 3 == 0 else first_ms
 
     def firsts(self, conversations: int) -> tuple[array[float], array[int], array[int]]:
-        """First chat times, ascending; whose they are; and the conversations without chats."""
+        """First chat times, ascending; their conversations; and the conversations without chats."""
         keys, ids = array("d"), array("I")
         for index, word, first in self._walk(conversations):
             if CHAT_COUNTS[word & _COUNT_MASK]:
@@ -119,7 +119,7 @@ class Data:
         return keys, ids, self._without_chats(conversations)
 
     def lasts(self, conversations: int) -> tuple[array[float], array[int], array[int]]:
-        """Last chat times, ascending; whose they are; and the conversations without chats."""
+        """Last chat times, ascending; their conversations; and the conversations without chats."""
         by_index = array("d", bytes(8 * conversations))
         ids = []
         for index, word, first in self._walk(conversations):
@@ -134,16 +134,16 @@ class Data:
         return self._encode(b"Conversation:", index << _SEQUENCE_BITS).decode()
 
     def chat_id(self, index: int, sequence: int) -> bytes:
-        """The opaque id of a chat, as bytes: pages are made of many."""
+        """The opaque id of a chat; as bytes, because a page joins many of them."""
         return self._encode(b"Chat:", index << _SEQUENCE_BITS | sequence)
 
     def conversation_index(self, conversation_id: str) -> int | None:
-        """The index behind a conversation's id; None if it cannot be one."""
+        """The index of a conversation's id; None if the text is no such id."""
         number = self._decode(b"Conversation:", conversation_id)
         return None if number is None else number >> _SEQUENCE_BITS
 
     def chat_sequence(self, index: int, chat_id: str) -> int | None:
-        """The place of a chat in its conversation; None if it cannot be one of its ids."""
+        """The sequence of a chat's id; None if the text is no such id of the conversation."""
         number = self._decode(b"Chat:", chat_id)
         if number is None or number >> _SEQUENCE_BITS != index:
             return None
@@ -161,7 +161,7 @@ class Data:
         except (Base64Error, ValueError):
             return None
         number = (mixed ^ mixed >> 32) * _UNSCRAMBLE & _MASK
-        # Only the spelling that was given out is an id: int() takes "0X", "_" and blanks as well.
+        # int() also accepts "0X", "_" and blanks: only the exact text that is written is an id.
         return number if self._encode(kind, number).decode() == text else None
 
     def _block(self, number: int) -> memoryview[int]:
@@ -172,7 +172,7 @@ class Data:
         return block
 
     def _group(self, number: int) -> tuple[float, float, float]:
-        """Where a group of conversations starts, and how far apart and how scattered its first chats are."""
+        """Start of a group of conversations, time between their first chats, and scatter of these."""
         if number in self._crowd:
             return START_MS + _CROWD_FROM * _GROUP_MS, 0.0, 0.0
         start = START_MS + number * _GROUP_MS
@@ -181,7 +181,7 @@ class Data:
             case 1:
                 return start + place, 0.0, 0.0  # all at one instant
             case 3 | 9:
-                return start + place, 15.0, 0.0  # a burst: all within a second
+                return start + place, 15.0, 0.0  # all within a second
             case _:
                 return start, _SPACING_MS, 1.817
 

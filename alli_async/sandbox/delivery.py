@@ -1,4 +1,4 @@
-"""How an answer leaves, or fails to leave, over its connection."""
+"""Send an answer over its connection, completely or not."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Answer(NamedTuple):
-    """A status, headers and a body, framed when it is delivered."""
+    """A status, headers and a body; the framing is added when it is sent."""
 
     status: int
     headers: CIMultiDict[str]
     body: bytes
 
     def compressed(self) -> Answer:
-        """The same, as gzip."""
+        """The same answer as gzip."""
         headers = self.headers.copy()
         headers["Content-Encoding"] = "gzip"
         return Answer(self.status, headers, gzip.compress(self.body, 1, mtime=0))
 
     def halved(self) -> Answer:
-        """The same with the first half of the body only, and framed as if that were all."""
+        """The same answer with the first half of the body, framed as a complete body."""
         return self._replace(body=self.body[: len(self.body) // 2])
 
 
 def whole(answer: Answer) -> web.StreamResponse:
-    """The answer as it should be."""
+    """The complete answer."""
     return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 
 async def truncated(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """All of the headers and half of the body that they promise; then the connection is closed."""
+    """Send all headers and half of the body that they promise, then close the connection."""
     response = await _begin(request, answer)
     with contextlib.suppress(ConnectionError):
         await response.write(answer.body[: len(answer.body) // 2])
@@ -51,7 +51,7 @@ async def truncated(request: web.BaseRequest, answer: Answer) -> web.StreamRespo
 
 
 async def slow(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """The first bytes of the body one at a time, the rest at once: in all about half a second."""
+    """Send the first bytes of the body one at a time and the rest at once, in about half a second."""
     response = await _begin(request, answer)
     with contextlib.suppress(ConnectionError):
         for place in range(min(_SLOW_BYTES, len(answer.body))):
@@ -62,7 +62,7 @@ async def slow(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
 
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:
-    """No answer: the client sees its connection reset."""
+    """Reset the connection without an answer."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT_ON_CLOSE)
@@ -71,10 +71,10 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
 
 
 async def silence(request: web.BaseRequest, closing: asyncio.Event, seconds: float | None) -> web.StreamResponse:
-    """No answer until the client goes away, the sandbox closes or so many seconds have passed."""
+    """Send no answer until the client leaves, the sandbox closes or the seconds have passed."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            # aiohttp tells a handler nothing of a client that left: it has to look.
+            # aiohttp does not tell a handler when the client leaves, so poll the transport.
             while request.transport is not None and not request.transport.is_closing() and not closing.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(closing.wait(), _POLL)
@@ -83,7 +83,7 @@ async def silence(request: web.BaseRequest, closing: asyncio.Event, seconds: flo
 
 
 def _hang_up(request: web.BaseRequest) -> None:
-    if request.transport is not None:  # the client may have been faster
+    if request.transport is not None:  # None if the client closed it before
         request.transport.close()
 
 

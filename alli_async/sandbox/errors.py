@@ -1,4 +1,4 @@
-"""The answers that say no, in every shape that the service is known to use."""
+"""Error answers, in every shape that the service is known to use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure of the sandbox
-    """A request is answered with an error."""
+    """An error answer to a request."""
 
     def __init__(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, body)
@@ -18,32 +18,32 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure of the sandbo
 
 
 def api_error(status: int, code: int, message: str) -> Refusal:
-    """An error with a code of the API."""
+    """An error with one of the API's codes."""
     return Refusal(status, msgspec.json.encode({"type": "APIError", "code": code, "message": message}))
 
 
 def bad_parameter(message: str) -> Refusal:
-    """A parameter is wrong; the message names it."""
+    """A wrong parameter, which the message names."""
     return api_error(400, 7003, message)
 
 
 def bad_json(message: str) -> Refusal:
-    """The body is not JSON, or not an object."""
+    """A body that is not JSON, or not an object."""
     return api_error(403, 7002, message)
 
 
 def bad_key() -> Refusal:
-    """There is no key, or it is not the right one."""
+    """A missing or wrong key."""
     return api_error(403, 7001, "Invalid API key")
 
 
 def not_found(what: str) -> Refusal:
-    """What the path names is not there."""
+    """Something that the path names does not exist."""
     return Refusal(404, msgspec.json.encode({"error": f"{what} not found"}))
 
 
 def not_allowed(methods: Iterable[str]) -> Refusal:
-    """The path is there, but not with this method."""
+    """The path does not take this method."""
     return Refusal(405, b'{"error":"Method not allowed"}', {"Allow": ", ".join(sorted(methods))})
 
 
@@ -54,7 +54,7 @@ def gateway_timeout() -> Refusal:
 
 
 def documented(status: int) -> Refusal:
-    """The error that the service answers with this status when nothing more is known."""
+    """The documented error of a status."""
     match status:
         case 400:
             return bad_parameter("A parameter is wrong")

@@ -1,4 +1,4 @@
-"""The allowance of the server: requests per second with a burst, and requests in flight."""
+"""The rate limit of the server: a token bucket, and the Retry-After header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .options import RetryAfter
 
 
 class TokenBucket:
-    """Lets `rate` requests a second through, and up to `burst` at once after a pause."""
+    """Admits `rate` requests per second, and up to `burst` at once after a pause."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
@@ -19,7 +19,7 @@ class TokenBucket:
         self._at = time.monotonic()
 
     def take(self) -> float:
-        """Take a token: 0.0 when there was one, otherwise the seconds until there is."""
+        """Take a token and return 0.0, or return the seconds until there is one."""
         now = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
@@ -30,10 +30,10 @@ class TokenBucket:
 
 
 def retry_after(seconds: float, form: RetryAfter) -> str | None:
-    """The value of a Retry-After header, never earlier than the seconds say; None for no header."""
+    """The value of a Retry-After header, never below the seconds; None for no header."""
     if form == "none":
         return None
     if form == "seconds":
         return str(max(1, math.ceil(seconds)))
-    # An HTTP date has whole seconds only.
+    # An HTTP date has only whole seconds.
     return formatdate(math.ceil(time.time() + max(1.0, seconds)), usegmt=True)

@@ -1,4 +1,4 @@
-"""The eleven operations, without a socket in sight: a call in, the body of a 200 out, or a refusal."""
+"""The eleven operations as pure calls: query and body in, the body of a 200 out, or a refusal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING = b"null"
 
 
 class Call(NamedTuple):
-    """What an operation is given: the ids of its path, decoded, the query and the body."""
+    """The ids of a request's path, decoded, its query and its body."""
 
     ids: tuple[str, ...]
     query: Pairs
@@ -30,7 +30,7 @@ class Call(NamedTuple):
 
 
 _Perform = Callable[["Operations", Call], bytes]
-# By the shape of the path, where {} stands for an id: the operations by their method.
+# Operations by method, by the parts of the path, where {} stands for an id.
 _ROUTES: dict[tuple[str, ...], dict[str, str]] = {}
 _PERFORM: dict[str, _Perform] = {}
 OPERATIONS = _PERFORM.keys()
@@ -46,7 +46,7 @@ def _operation(name: str, method: str, path: str) -> Callable[[_Perform], _Perfo
 
 
 class Operations:
-    """What the service can be asked for."""
+    """Performs the operations."""
 
     def __init__(
         self, store: Store, options: Options, marks: Marks, after_page: Callable[[], None] = lambda: None
@@ -190,7 +190,7 @@ class Operations:
 
 
 def _edits(info: ConversationInfo) -> Edits:
-    """The changes that a body asks for; a title of null clears it, and a title is never null in answers."""
+    """The edits of a body. A title of null becomes empty, because answers never have a null title."""
     title = "" if info.title is None else info.title
     is_end = UNSET if info.state is UNSET else info.state in ENDED_STATES
     return Edits(title, info.category_ids, info.state, info.assignee, is_end)
@@ -199,7 +199,7 @@ def _edits(info: ConversationInfo) -> Edits:
 def route(path: str) -> tuple[Mapping[str, str], tuple[str, ...]] | None:
     """The operations of a raw path by their method, and the ids in it, decoded once.
 
-    The path is split before it is decoded, so that an id may hold anything, a slash as well.
+    The path is split before it is decoded, so an id may hold any character, even a slash.
     """
     parts = path.split("/")
     fixed = _ROUTES.get(tuple(parts))

@@ -50,8 +50,9 @@ class TimeOrder:
 
     def clear_times(self, chosen: Callable[[int], bool]) -> None:
         """Take the time from the conversations that are chosen."""
-        rows = [(time, index) for time, index in zip(self.keys, self.ids, strict=True) if not chosen(index)]
-        self.empty = array("I", sorted([*self.empty, *filter(chosen, self.ids)]))
+        cleared = set(filter(chosen, self.ids))
+        rows = [(time, index) for time, index in zip(self.keys, self.ids, strict=True) if index not in cleared]
+        self.empty = array("I", sorted([*self.empty, *cleared]))
         self.keys = array("d", (time for time, _ in rows))
         self.ids = array("I", (index for _, index in rows))
 

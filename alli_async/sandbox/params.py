@@ -1,4 +1,4 @@
-"""Query parameters and request bodies: checked as the contract says, refused as the documentation says."""
+"""Query parameters and request bodies: checked by the contract, refused with the documented errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
 class Filters(Struct, frozen=True, kw_only=True):
-    """Which conversations a list is about. Hashable: views are kept by it."""
+    """The filters of a list; hashable, as a key of the cached views."""
 
     user_ids: frozenset[str] | None
     llm_app_id: str | None
@@ -93,7 +93,7 @@ _Body = TypeVar("_Body", bound=Struct)
 
 
 def body(raw: bytes, kind: type[_Body]) -> _Body:
-    """The body of a request as the struct it should be."""
+    """Decode the body of a request."""
     try:
         fields = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, ValueError):
@@ -144,21 +144,21 @@ def _time(one: _Single, options: Options, name: str) -> float | None:
 
 
 def variables(pairs: Pairs) -> frozenset[str] | None:
-    """The names of the variables to give, from one comma-separated value; None for all."""
+    """The names of the variables to show, from one comma-separated value; None for all."""
     names = _Single(pairs).text("variables")
     return None if names is None else frozenset(names.split(","))
 
 
 def page_number(pairs: Pairs) -> int:
-    """Which page of chats."""
+    """The number of a page of chats."""
     return _Single(pairs).integer("pageNo", 1, 10**18)
 
 
 def days(asked: Range) -> tuple[date, date]:
-    """The first and the last day.
+    """The first and the last day of a range.
 
     Raises:
-        ValueError: They are no dates, or not a range that can be answered.
+        ValueError: A date is wrong, or the range is backwards or too long.
     """
     first, last = _day(asked.start_date), _day(asked.end_date)
     if not 0 <= (last - first).days <= _LONGEST_RANGE_DAYS:
@@ -168,13 +168,13 @@ def days(asked: Range) -> tuple[date, date]:
 
 def _day(text: str) -> date:
     day = date.fromisoformat(text)
-    if day.isoformat() != text:  # 20240101 and 2024-W01-1 are dates too, but not of this API
+    if day.isoformat() != text:  # fromisoformat() also accepts 20240101 and 2024-W01-1
         raise ValueError(f"not of the form YYYY-MM-DD: {text!r}")
     return day
 
 
 class _Single:
-    """Parameters that may be given once. A second value would be lost in silence: it is refused."""
+    """Parameters that may be given once; a second value is refused."""
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs

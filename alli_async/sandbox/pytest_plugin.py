@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, for `--strict-markers`."""
+    """Register the marker, for `--strict-markers`."""
     config.addinivalue_line("markers", "alli_sandbox(**options): options of the alli_sandbox fixture")
 
 
 @pytest.fixture
 def alli_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    """A sandbox that serves from a thread of its own: for sync tests, and async ones of any kind."""
-    # Late, so that those who have the package installed but do not test with it do not wait for aiohttp.
+    """A sandbox that serves from a thread of its own, for sync tests and for async tests of any kind."""
+    # Imported late, so that test runs without this fixture do not load aiohttp.
     from alli_async.sandbox import Sandbox
 
     marker = request.node.get_closest_marker("alli_sandbox")

@@ -1,4 +1,4 @@
-"""Conversations and chats as the JSON of the wire, joined from parts that were encoded once."""
+"""Conversations and chats as JSON, joined from parts that are encoded once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class Edits(msgspec.Struct):
-    """What writes have changed of a conversation's own fields; None is what was set to null."""
+    """Fields of a conversation that were written; None if they were set to null."""
 
     title: str | UnsetType = UNSET
     categories: list[str] | UnsetType | None = UNSET
@@ -34,7 +34,7 @@ NO_EDITS = Edits()
 
 
 class Profile(NamedTuple):
-    """What a conversation is, apart from its chats."""
+    """The fields of a conversation, apart from its chats."""
 
     title: str
     person: texts.Person | None
@@ -47,7 +47,7 @@ class Profile(NamedTuple):
 
 
 def profile(index: int, word: int, edits: Edits) -> Profile:
-    """The fields that a conversation was generated with, under those that were edited since."""
+    """The generated fields of a conversation with the edited ones in their place."""
     bits = word * _MIX & _MASK
     title = texts.TITLES[bits >> 60]
     is_end = bool(bits >> 59 & 1)
@@ -65,7 +65,7 @@ def profile(index: int, word: int, edits: Edits) -> Profile:
 
 
 class Renderer:
-    """Makes the bytes of answers, as the options say."""
+    """Makes the JSON of answers, with the habits that the options choose."""
 
     def __init__(self, data: Data, options: Options) -> None:
         self._data = data
@@ -109,7 +109,7 @@ class Renderer:
         ratings: Mapping[int, bool | None],
         variables: Collection[str] | None,
     ) -> bytes:
-        """A conversation with its embedded chats; `variables` are the names to give, None for all."""
+        """A conversation with its embedded chats; `variables` are the names to show, None for all."""
         shown = profile(index, self._data.word(index), edits)
         chosen = shown.variables
         if chosen is not None and variables is not None:
@@ -160,7 +160,7 @@ def _rated(body: bytes, rating: bool | None) -> bytes:
 
 
 def _edited_extras(edits: Edits) -> bytes:
-    """State and assignee have no place in the contract; once set they are shown as fields beside it."""
+    """State and assignee, which the contract does not know; they are shown once they are set."""
     parts = []
     if edits.state is not UNSET:
         parts.append(b',"state":' + encode(edits.state))

@@ -28,7 +28,7 @@ _OK_STATUS = 200
 
 
 class _Arrived:
-    """A request with its body, and what it asks for."""
+    """A request with its body and its operation."""
 
     def __init__(self, request: web.BaseRequest, body: bytes) -> None:
         path, _, query = request.raw_path.partition("?")
@@ -44,7 +44,8 @@ class Service:
     """Answers requests: a handler of an aiohttp server.
 
     Attributes:
-        traffic: What came and what was answered.
+        traffic: The requests received, and counters of the answers.
+        after_request: Actions that run after a number of answers.
     """
 
     def __init__(
@@ -64,24 +65,24 @@ class Service:
         self.open()
 
     def open(self) -> None:
-        """Get ready for requests, in an event loop that may be another one than before."""
+        """Prepare for requests in the running event loop, which may be a new one."""
         self._closing = asyncio.Event()
         if (rate := self._options.rate_limit) is not None:
             self._bucket = TokenBucket(rate, self._options.burst or max(1.0, rate))
 
     def close(self) -> None:
-        """Let the silent requests go."""
+        """End the requests that wait in a silence."""
         self._closing.set()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
         self.traffic.enter()
         try:
-            # The stream itself: request.read() would refuse the ids of a large bulk update.
+            # request.read() would refuse the body of a large bulk update; the stream does not.
             arrived = _Arrived(request, await request.content.read())
             return await self._admit(arrived)
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
-            return web.Response(status=400)  # the body never arrived whole: there is nobody to answer
+            return web.Response(status=400)  # the client left before its whole body arrived
         finally:
             self.traffic.leave()
 
@@ -99,14 +100,14 @@ class Service:
             self._admitted -= 1
 
     def _over_limit(self) -> float:
-        """Seconds after which it may be tried again; 0.0 when the request is within the limits."""
+        """Seconds until the request may be tried again; 0.0 when it is within the limits."""
         limit = self._options.max_in_flight
         if limit is not None and self._admitted >= limit:
             return 1.0
         return 0.0 if self._bucket is None else self._bucket.take()
 
     async def _meet(self, arrived: _Arrived, fault: Fault) -> web.StreamResponse:
-        """Answer as the fault lets it."""
+        """Answer a request in the way of its fault."""
         if fault.name == "silence":
             self._count(arrived, _NO_ANSWER)
             return await delivery.silence(arrived.request, self._closing, fault.seconds)
@@ -123,7 +124,7 @@ class Service:
         return await self._send(arrived, fault, answer)
 
     async def _send(self, arrived: _Arrived, fault: Fault, answer: Answer) -> web.StreamResponse:
-        """Let an answer go, whole or as the fault spoils it."""
+        """Send an answer, complete or damaged by its fault."""
         answer.headers.update(fault.headers or {})
         if fault.retry_after is not None:
             answer.headers["Retry-After"] = fault.retry_after
@@ -142,7 +143,7 @@ class Service:
         return delivery.whole(answer)
 
     def _instead(self, fault: Fault) -> Answer | None:
-        """The answer of a fault that keeps the operation from being performed."""
+        """The answer of a fault that replaces the operation; None if the operation is performed."""
         if fault.name == "html":
             return self._answer(200, _HTML.encode(), "text/html; charset=utf-8")
         status = int(fault.name) if fault.name.isdigit() else fault.status
@@ -171,7 +172,7 @@ class Service:
             return answer
 
     def _error(self, status: int, wait: float = 1.0) -> Answer:
-        """A documented error; with 429 and 503, when to come back in the form that the options say."""
+        """A documented error; 429 and 503 have a Retry-After header in the form that the options choose."""
         answer = self._answer(status, documented(status).body)
         if status in {429, 503} and (after := retry_after(wait, self._options.retry_after)):
             answer.headers["Retry-After"] = after
@@ -187,7 +188,7 @@ class Service:
         return delivery.reset(arrived.request)
 
     def _count(self, arrived: _Arrived, status: int) -> None:
-        # Before the answer leaves, so that a client that has it finds it counted.
+        # Count before the answer is sent, so that a client that has the answer finds it counted.
         with self._lock:
             self.traffic.requests[arrived.received.operation, status] += 1
             self.after_request.tick()

@@ -1,4 +1,4 @@
-"""What the generated conversations say: titles, people, apps, and the bodies of chats, encoded once."""
+"""Texts of the generated conversations: titles, people, apps and the bodies of chats, encoded once."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _EXTRAS: tuple[dict[str, Any], ...] = (
 
 
 class Person(msgspec.Struct, frozen=True):
-    """A user: the id and case-folded name that filters look at, and the JSON that answers carry."""
+    """A user: the id and case-folded name for filters, and the JSON for answers."""
 
     user_id: str
     folded: str
@@ -105,13 +105,13 @@ def _person(number: int) -> Person:
 
 @cache
 def people() -> tuple[Person | None, ...]:
-    """Who takes part; None for the conversations whose user is unknown."""
+    """The users; None for conversations with an unknown user."""
     return tuple(None if number % 32 == 31 else _person(number) for number in range(512))
 
 
 @cache
 def apps() -> tuple[App | None, ...]:
-    """The LLM apps; None for the conversations that no app took part in."""
+    """The LLM apps; None for conversations without an app."""
     names = ("Support 봇", "社内ヘルプ", "HR assistant", "Sales", "문서 검색", "Legal Q&A", "Onboarding 🎓")
     made: list[App | None] = [None]
     for number, name in enumerate(names):
@@ -125,7 +125,7 @@ def apps() -> tuple[App | None, ...]:
 
 @cache
 def extras() -> tuple[bytes, ...]:
-    """Fields of conversations that the contract does not know, each led by a comma."""
+    """Fields of conversations that the contract does not know, each with a leading comma."""
     return tuple(b"," + msgspec.json.encode(extra)[1:-1] if extra else b"" for extra in _EXTRAS)
 
 
@@ -194,7 +194,7 @@ def _bot_chat(draw: random.Random) -> dict[str, Any]:
 
 @cache
 def bodies() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Everything of a chat but its id and time, as JSON without braces: of users' chats, and of answers."""
+    """Chats without id and time, as JSON without braces: users' chats, and answers."""
     draw = random.Random(20240101)  # noqa: S311 - made-up data, the same for all
     asked = tuple(msgspec.json.encode(_user_chat(draw))[1:-1] for _ in range(256))
     answered = tuple(msgspec.json.encode(_bot_chat(draw))[1:-1] for _ in range(512))

@@ -1,4 +1,4 @@
-"""What came and what was answered, for tests to assert on."""
+"""The requests received and counters of the answers, for tests to assert on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _KEPT = 10_000
 
 
 class Received(NamedTuple):
-    """A request as it came.
+    """A received request.
 
     Attributes:
-        operation: Its id in the contract, or `"unknown"`.
+        operation: The operation's id in the contract, or `"unknown"`.
         method: The HTTP method.
-        path: The path as it was sent, nothing decoded, without the query.
+        path: The path as it was sent, not decoded, without the query.
         query: Names and values, decoded, in the order sent.
-        headers: By name, whatever its case.
-        body: The body's bytes.
+        headers: The headers, by case-insensitive name.
+        body: The bytes of the body.
     """
 
     operation: str
@@ -33,10 +33,10 @@ class Traffic:
     """Counters of the requests and answers of a sandbox.
 
     Attributes:
-        requests: How often each (operation, status) was answered; status 0 where there was no answer.
+        requests: Number of answers by (operation, status); the status is 0 where there was no answer.
         received: The latest requests.
-        in_flight: Requests that wait for their answer.
-        peak_in_flight: The most there were at once.
+        in_flight: Number of requests that wait for their answer.
+        peak_in_flight: Largest number of requests that waited at once.
     """
 
     def __init__(self) -> None:
@@ -46,16 +46,16 @@ class Traffic:
         self.peak_in_flight = 0
 
     def enter(self) -> None:
-        """A request came."""
+        """Count a request that arrives."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def leave(self) -> None:
-        """A request was answered, or never will be."""
+        """Count a request that was answered or given up."""
         self.in_flight -= 1
 
     def reset(self) -> None:
-        """Begin to count anew; requests that are in flight stay in flight."""
+        """Set the counters to zero; requests in flight stay in flight."""
         self.requests.clear()
         self.received.clear()
         self.peak_in_flight = self.in_flight

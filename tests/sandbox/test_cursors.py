@@ -116,7 +116,7 @@ async def test_an_endless_list_that_fits_one_page_has_no_cursor() -> None:
         assert len(await client.walk()) == 30
 
 
-@pytest.mark.parametrize("cursor", OFFSETS)
+@pytest.mark.parametrize("cursor", [*OFFSETS, "keyset"])
 async def test_churn_of_every_kind_goes_with_every_cursor(cursor: Any) -> None:
     churn = Churn(
         new_chats=2,
