@@ -15,7 +15,7 @@ import pytest
 
 from alli_async.sandbox import Fault, Sandbox
 
-from .client import ROOT, Client, until
+from .client import DAILY, ROOT, Client, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -111,10 +111,12 @@ async def test_errors_come_beside_the_right_answer_of_other_operations(fault: st
     async with Sandbox() as sandbox, Client(sandbox) as client:
         path = f"{ROOT}/{sandbox.conversation_ids()[0]}"
         right = [await client.get(path), await client.get(f"{path}/chats")]
-        sandbox.script("*", [fault] * 4)
+        sandbox.script("*", [fault] * 5)
         errors = {"errors": "internal error. upstream timed out"}
         assert [await client.get(path), await client.get(f"{path}/chats")] == [each | errors for each in right]
         assert await client.write("POST", f"{path}/stop") == errors
+        days = {"startDate": "2024-01-01", "endDate": "2024-01-02"}
+        assert (await client.write("GET", DAILY, days)).items() > errors.items()
         assert (await client.send("GET", f"{ROOT}/x")).json == {"error": "Conversation not found"}
 
 
