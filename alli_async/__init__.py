@@ -5,9 +5,9 @@ async with AlliClient() as alli:
         print(conversation.id, conversation.title)
 """
 
-from ._bulk.pages import ChatPages, ConversationPages
-from ._bulk.transcripts import TranscriptStream
-from ._transport.filters import ConversationFilters
+from ._listing.filters import ConversationFilters
+from ._listing.pages import ChatPages, ConversationPages
+from ._transcripts.stream import TranscriptStream
 from ._transport.session import Handler, Middleware
 from ._transport.wire import Request, Response
 from ._version import __version__

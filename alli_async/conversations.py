@@ -9,20 +9,21 @@ from typing import Any, Literal, Unpack, overload
 
 import anyio
 
-from ._bulk.chats import all_chats, decode_chats, fetch_chats, walk_chats
-from ._bulk.pages import (
+from ._aio.tasks import both
+from ._listing.filters import ConversationFilters, Filters
+from ._listing.pages import (
     MAX_PAGE_SIZE,
     ChatPages,
     ConversationPages,
     decode_conversations,
     fetch_conversations,
-    walk,
+    walk_list,
 )
-from ._bulk.shapes import RAW, STRUCTS, Shape, decode_conversation
-from ._bulk.tasks import concurrently
-from ._bulk.transcripts import TranscriptStream
+from ._transcripts.chats import Shown, all_chats, decode_chats, fetch_chats, walk_chats
+from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
+from ._transcripts.stream import TranscriptStream
 from ._transport import bodies, wire
-from ._transport.filters import ConversationFilters, Filters, names, text, texts
+from ._transport.checks import names, text, texts
 from ._transport.session import Session
 from ._transport.wire import Request
 from .errors import AlliTimeoutError, ConfigurationError
@@ -96,7 +97,7 @@ class ConversationsAPI:
                 self._session, checked, decode_conversations, cursor=at, page_size=page_size, order=in_order
             )
 
-        return ConversationPages(lambda: walk(fetch, cursor), lambda page: page.conversations)
+        return ConversationPages(lambda: walk_list(fetch, cursor), lambda page: page.conversations)
 
     async def get(self, conversation_id: str, *, variables: Sequence[str] | None = None) -> Conversation:
         """One conversation.
@@ -127,8 +128,19 @@ class ConversationsAPI:
         """
         wire.segment("conversation id", conversation_id)
         fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
-        conversation, chats = await concurrently([self.get(conversation_id), all_chats(fetch, conversation_id)])
-        return STRUCTS.join(conversation, chats, False)  # type: ignore[arg-type]
+        conversation, chats = await both(self.get(conversation_id), all_chats(fetch, conversation_id))
+        fetched = set(chats.ids)
+        newest_first = bool(is_newest_first(conversation.chats))
+        if any(chat.id not in fetched for chat in conversation.chats):
+            # They were asked for at the same moment: the pages may be older, or lag behind.
+
+            async def again() -> tuple[list[str], int]:
+                now = await self.get(conversation_id)
+                return [chat.id for chat in now.chats], now.chat_count
+
+            shown = conversation.chats[::-1] if newest_first else conversation.chats
+            chats = await all_chats(fetch, conversation_id, shown=Shown(shown, again))
+        return STRUCT_CODEC.join(conversation, chats, newest_first)
 
     @overload
     def transcripts(
@@ -188,9 +200,9 @@ class ConversationsAPI:
             PaginationError: The list does not end.
         """
         checked = Filters.checked(filters)
-        shape: Shape[Any] = RAW if raw else STRUCTS
+        codec: Codec[Any] = RAW_CODEC if raw else STRUCT_CODEC
         return TranscriptStream(
-            self._session, shape, checked, concurrency=concurrency, ordered=ordered, on_error=on_error
+            self._session, codec, checked, concurrency=concurrency, ordered=ordered, on_error=on_error
         )
 
     async def daily_counts(self, start_date: date | str, end_date: date | str) -> DailyCounts:

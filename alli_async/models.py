@@ -339,12 +339,15 @@ class StreamStats(Struct, kw_only=True):
 
 
 class Skipped(Struct, frozen=True):
-    """A conversation that a stream with `on_error="skip"` went past.
+    """A conversation that a stream with `on_error="skip"` or an export went past.
 
     Attributes:
-        id: The conversation's id.
-        error: Why it could not be made whole.
+        id: The conversation's id; None for a row that could not be listed.
+        error: Why it could not be had, or not be made whole.
+        span: For a row that could not be listed or decoded: the first chat times between which it lies, in the
+            server's unit, where that is known.
     """
 
-    id: str
+    id: str | None
     error: Exception
+    span: tuple[float, float] | None = None

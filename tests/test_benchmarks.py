@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from alli_async._bulk.windows import Plan
+from alli_async._listing.planner import Planner
 from benchmarks.backend import Backend
 from benchmarks.contestants import Tally, chosen
 from benchmarks.crowds import DAY, SHAPES, Rows
 from benchmarks.data import Dataset, index_of
 from benchmarks.report import Table, bars
 from benchmarks.server import Service
-from benchmarks.simulate import _found
+from benchmarks.simulate import measure
 from benchmarks.throttle import Case, Measured, back_after
 from benchmarks.virtual import Simulation
 
@@ -42,13 +42,16 @@ def test_the_simulation_gives_every_row_of_every_shape_once() -> None:
         assert all(rows.before(time - 1) <= row < rows.up_to(time + 1) for row, time in enumerate(times))
         assert (rows.before(times[0] - DAY), rows.up_to(times[-1] + DAY)) == (0, 2_000)
         assert sum(weight for _, weight in rows.by_day()) == 2_000
-        assert _found(shape, 2_000, "right", chats=6)["whole"]
+        assert measure(shape, 2_000, "right", chats=6)["whole"]
 
 
 def test_a_simulation_that_loses_a_row_says_so() -> None:
     rows = Rows(2_000, SHAPES["even"](2_000))
-    late = Plan(rows.time(0), rows.time(1_999), 16, overlap=1.0, start=rows.time(3))
-    assert not Simulation(rows, late).run().whole
+    late = Planner(rows.time(0), rows.time(1_999), 16, overlap=1.0)
+    simulation = Simulation(rows, late, 1.0)
+    # Whoever reaches over a cut by less than the partition beside it expects loses what lies between.
+    simulation.overlap = -1e9
+    assert not simulation.run().whole
 
 
 def test_the_throttle_is_measured_against_one_who_knows(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from alli_async import __version__
+from alli_async import IncompleteError, Skipped, __version__
 from alli_async.cli import exporting
 from alli_async.sandbox import Sandbox
 from tests.export.support import wait_for
@@ -209,6 +209,18 @@ def test_skipped_conversations_are_said_and_make_the_code_3(tmp_path: Path) -> N
     assert done.returncode == 3
     assert "Exported 59 conversations" in done.stdout
     assert "  skipped   " in done.stdout
+
+
+def test_what_was_skipped_is_named_by_its_id_or_by_when_its_first_chat_was() -> None:
+    error = IncompleteError("500: Internal server error")
+    assert exporting.skipped_text(Skipped("c1", error)) == "c1: 500: Internal server error"
+    assert exporting.skipped_text(Skipped(None, error, (1704067200000.0, 1704067201500.25))) == (
+        "a conversation that could not be listed, with a first chat between 2024-01-01T00:00:00.000Z and "
+        "2024-01-01T00:00:01.500Z: 500: Internal server error"
+    )
+    assert exporting.skipped_text(Skipped(None, error)) == (
+        "a conversation that could not be listed: 500: Internal server error"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_failure(sandbox: Sandbox) -> None:

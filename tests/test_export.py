@@ -22,8 +22,8 @@ from alli_async.export.records import Part
 from alli_async.export.stores import DirectoryStore, FileSink
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
+from tests.export.support import embedded, listing
 from tests.support import ScriptedServer
-from tests.test_transcripts import embedded, listing
 
 
 def lines(path: str | Path) -> list[dict[str, Any]]:
@@ -103,11 +103,12 @@ async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
         client = make_client(sandbox)
         report = await export(client, tmp_path / "all.jsonl.gz")
         before = Path(report.path).read_bytes()
-        sandbox.script("listConversations", ["ok", "ok", *["500"] * 4])
+        sandbox.script("listConversations", ["ok", "ok", *["500"] * 100])
         with pytest.raises(ServerError):
             await export(client, tmp_path / "all.jsonl.gz")
         assert Path(report.path).read_bytes() == before
         assert len(list(Path(report.path).parent.iterdir())) == 1
+        sandbox.script("listConversations", [])
         sandbox.add_conversations(5)
         assert (await export(client, tmp_path / "all.jsonl.gz")).conversations == 305
         assert len(lines(report.path)) == 305

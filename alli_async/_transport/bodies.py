@@ -20,7 +20,7 @@ from ..models import (
     UnsetType,
 )
 from . import wire
-from .filters import texts
+from .checks import texts
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 

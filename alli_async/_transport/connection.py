@@ -22,7 +22,8 @@ class Connection:
     def __init__(self, config: ClientConfig, http: aiohttp.ClientSession | None) -> None:
         self.throttle = Throttle(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
-        self.milliseconds: bool | None = None
+        # The server's second, 1 or 1000, by base URL: clients that share the connections may use several servers.
+        self.seconds: dict[str, float] = {}
         # Those of a caller's session, which would be replaced by ours, were they not put before it.
         self.middlewares = tuple(getattr(http, "_middlewares", ()))
         self._given = http

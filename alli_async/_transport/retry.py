@@ -11,12 +11,14 @@ from anyio import sleep
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from ..config import RetryPolicy
-from ..errors import AlliError, APIError, DecodeError, TLSError, TransportError
+from ..errors import AlliError, APIError, DecodeError, ServerError, TLSError, TransportError
 
 T = TypeVar("T")
 
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
-_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_STATUSES = frozenset({408, 429})
+# Server errors that another try cannot mend: not implemented, HTTP version not supported.
+_FINAL = frozenset({501, 505})
 _RETRY_COST = 5
 
 
@@ -28,6 +30,8 @@ def is_retryable(error: BaseException, method: str) -> bool:
         not_sent = isinstance(error, TransportError) and error.outcome == "not_sent"
         return not_sent or (isinstance(error, APIError) and error.status == 429)
     if isinstance(error, APIError):
+        if isinstance(error, ServerError):
+            return error.status not in _FINAL
         return error.status in _STATUSES
     return isinstance(error, TransportError) or (isinstance(error, DecodeError) and error.malformed)
 

@@ -282,23 +282,63 @@ def repair_surrogates(body: bytes) -> bytes:
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
-def decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """A function from a response body to a `kind`, which raises `DecodeError` or the `APIError` inside."""
+def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
+    """A function from a response body to a `kind`.
+
+    It raises a `DecodeError`, or the `APIError` that an answer with status 200 reports in `errors`, whatever
+    stands beside it.
+
+    Args:
+        kind: The type to decode.
+        is_answer: Whether the bodies are whole answers, which may report errors.
+    """
+    if is_answer and issubclass(kind, msgspec.Struct):
+        return _answer_decoder(kind)
     decode = msgspec.json.Decoder(kind).decode
+
+    def decode_body(body: bytes) -> T:
+        try:
+            return decode(body)
+        except _UNDECODABLE as error:
+            failure = error
+        # Outside of any `except`, here and below: what is raised drags nothing behind it.
+        return _second_try(decode, body, failure)
+
+    return decode_body
+
+
+def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """As `decoder`, for structs. To look for `errors` in the decoder costs nothing; to search the body would."""
+    names = kind.__struct_fields__  # type: ignore[attr-defined]
+    probe = msgspec.defstruct(kind.__name__, [("errors", Any, None)], bases=(kind,), kw_only=True, frozen=True)
+    decode = msgspec.json.Decoder(probe).decode
     keeps_raw = hasattr(kind, "raw")
 
     def decode_body(body: bytes) -> T:
         try:
-            result = decode(body)
+            found = decode(body)
         except _UNDECODABLE as error:
-            failure: Exception = error
+            failure: Exception | None = error
         else:
-            return _keep_raw(result, body) if keeps_raw else result
-        # Outside of any `except`, here and below: what is raised drags nothing behind it.
-        result = _second_try(decode, body, failure)
+            failure = None
+        if failure is not None:
+            found = _second_try(decode, body, failure)
+        if found.errors is not None:  # type: ignore[attr-defined]
+            raise _error_beside(body)
+        result = kind(**{name: getattr(found, name) for name in names})
         return _keep_raw(result, body) if keeps_raw else result
 
     return decode_body
+
+
+def _error_beside(body: bytes) -> AlliError:
+    """The error that stands beside what was asked for. Without a definite code it may be gone the next time."""
+    error = reported_error(body)
+    if error is None:
+        return DecodeError("errors of an unknown form", path="$.errors")
+    if type(error) is not APIError:
+        return error
+    return ServerError(error.message, status=error.status, code=error.code)
 
 
 def _keep_raw(result: T, body: bytes) -> T:

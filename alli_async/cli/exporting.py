@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from ..export import ExportReport, Outlook, compact, export, plan_export
-from ..models import to_datetime
+from ..models import Skipped, to_datetime
 from .options import connection_options, filter_options, moment, split
 from .progress import showing
 from .runtime import asynchronous, open_client
@@ -117,8 +117,19 @@ def _summary(report: ExportReport) -> str:
         lines.append("  what is new since then comes with --incremental")
     if report.quarantined:
         lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")
-    lines += [f"  skipped   {each.id}: {each.error}" for each in report.skipped]
+    lines += [f"  skipped   {skipped_text(each)}" for each in report.skipped]
     return "\n".join(lines)
+
+
+def skipped_text(skipped: Skipped) -> str:
+    """Which conversation was skipped, and why: by its id, or else by when its first chat was."""
+    name = skipped.id
+    if name is None:
+        name = "a conversation that could not be listed"
+        if skipped.span is not None:
+            start, end = map(_iso_time, skipped.span)
+            name += f", with a first chat between {start} and {end}"
+    return f"{name}: {skipped.error}"
 
 
 def _parts_text(report: ExportReport) -> str:
@@ -161,6 +172,10 @@ def _time(value: float | None) -> str:
     if value is None:
         return "open".ljust(24)
     return to_datetime(value).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def _iso_time(value: float) -> str:
+    return to_datetime(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def size_text(count: float) -> str:

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import Any
 
-from .._bulk.shards import Shard
-from .._bulk.tasks import unbroken
-from .._transport.filters import Filters
+from .._aio.tasks import run_to_completion
+from .._aio.threads import in_thread
+from .._listing.filters import Filters
 from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError
@@ -23,11 +23,10 @@ from .crew import Crew
 from .journal import Run
 from .messages import Receipt, Work
 from .parts import ShardWriter
-from .records import Fate
+from .records import Fate, Shard
 from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from .scheduler import Cluster, connected
 from .stores import Store
-from .threads import in_thread
 
 # Seconds between two looks at the workers. The first comes as soon as they know how much they can do at a time.
 _FIRST_LOOK, _LOOK = 0.2, 0.5
@@ -50,7 +49,7 @@ async def gathering(cluster: Cluster, client: AlliClient, store: Store) -> Async
         try:
             yield crew
         finally:
-            await unbroken(crew.close())
+            await run_to_completion(crew.close())
 
 
 def _options(client: AlliClient) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def _options(client: AlliClient) -> dict[str, Any]:
 
 
 class ClusterRunner(Runner):
-    """A run that is done by workers, if it has more than an open end.
+    """A run whose shards are written by workers, all but the last one.
 
     Args:
         crew: The workers.
@@ -90,19 +89,20 @@ class ClusterRunner(Runner):
         self._lost: Counter[str] = Counter()
 
     async def run(self) -> ExportProgress:
-        """Do all that is pending; the open end is the last to be begun, for what comes meanwhile.
+        """Do all that is pending. Workers write all shards but the last, which this process writes after them.
 
         Raises:
             AlliError: The first error. What was committed stays.
         """
-        pending = self._run.ledger.pending
-        if pending and pending[0].end is not None:
+        # The last shard takes what moved while the others were read: it needs their commits.
+        for_workers = [shard for shard in self._run.ledger.pending if shard.end is not None]
+        if for_workers:
             work = Work(plan=self._run.plan, filters=self._filters, on_error=self._on_error)
             await self._crew.begin(work)
             try:
-                await self._hand_out(pending)
+                await self._hand_out(for_workers)
             finally:
-                await unbroken(self._crew.dismiss())
+                await run_to_completion(self._crew.dismiss())
         return await super().run()
 
     def progress(self) -> ExportProgress:

@@ -12,20 +12,19 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from .._bulk.shards import Shard
+from .._aio.threads import in_thread
 from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
 from .destination import Destination
 from .journal import Run, load_binding, next_number
-from .missing import missing_in
+from .missing import key_of, missing_in
 from .objects import open_store
 from .parquet import ParquetParts, ids_of, kept_tables
 from .parts import JsonLines, read_lines
-from .records import Binding, Commit, Complete, Fate, Missing, Plan
+from .records import Binding, Commit, Complete, Fate, Missing, Plan, Shard
 from .report import ExportReport
 from .stores import Store
-from .threads import in_thread
 
 _BATCH = 256
 
@@ -50,7 +49,7 @@ class _Source(NamedTuple):
 
     run: Run
     shard: str
-    missing: dict[str, Missing]
+    missing: dict[object, Missing]
 
     @property
     def commit(self) -> Commit:
@@ -100,7 +99,7 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
 
 def _rewrite(store: Store, held: Binding, runs: list[Run]) -> Run:
     """A new run of what is the latest in the others; the newest of them is looked at first."""
-    missing = {each.id: each for each in missing_in(runs)}
+    missing = missing_in(runs)
     sources = [_Source(run, shard, missing) for run in reversed(runs) for shard in sorted(run.ledger.commits)]
     latest = runs[-1].plan
     bounds = [None, *map(float, range(1, len(sources))), None]
@@ -185,7 +184,7 @@ def _write_tables(store: Store, held: Binding, run: int, shard: str, source: _So
 def _finished(commit: Commit, source: _Source, seen: set[str], ids: set[str]) -> Commit:
     """The commit with what was wrong, and still is; its conversations are known from now on."""
     told = source.commit.incomplete
-    commit.incomplete = [each for each in told if source.missing.get(each.id) is each and each.id not in seen]
+    commit.incomplete = [each for each in told if source.missing.get(key_of(each)) is each and each.id not in seen]
     commit.quarantined = [each for each in source.commit.quarantined if each.id not in seen]
     seen |= ids
     return commit

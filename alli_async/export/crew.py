@@ -11,15 +11,14 @@ from typing import Any
 
 import anyio
 
-from .._bulk.shards import Shard
+from .._aio.threads import in_thread
 from ..errors import ConfigurationError, ExportError
 from .messages import Hello, Receipt, Told, Work
-from .records import Binding
+from .records import Binding, Shard
 from .running import AT_FIRST, ExportProgress, add_traffic
 from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, serves, shares
 from .stores import Store
-from .threads import in_thread
 from .workers import begin, change, join, leave, poll, write_shard
 
 logger = logging.getLogger("alli_async")

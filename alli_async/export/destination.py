@@ -237,7 +237,7 @@ class Destination:
             retries=sum(each.retries for each in runs),
             seconds=round(sum(each.seconds for each in runs), 3),
             quarantined=self._quarantine().count(b"\n"),
-            incomplete=missing_in(ended),
+            incomplete=list(missing_in(ended).values()),
             runs=runs,
             parts=parts,
         )

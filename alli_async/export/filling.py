@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from .._bulk.shards import Shard
-from .._bulk.tasks import settled
+from .._aio.tasks import wait_done
+from .._aio.threads import in_thread
 from ..models import RawTranscript
 from .parts import ShardWriter
-from .records import Bad, Part
-from .threads import in_thread
+from .records import Bad, Part, Shard
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
 BATCH_BYTES = 1 << 20
@@ -95,7 +94,7 @@ class Filling:
         try:
             if self._writing is not None:
                 # What became of it is for nobody, but the writer is not to be pulled away from it.
-                await settled(self._writing)
+                await wait_done(self._writing)
         finally:
             if self._writing is not None and not self._writing.cancelled():
                 self._writing.exception()

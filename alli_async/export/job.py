@@ -12,21 +12,21 @@ from typing import Unpack, get_args
 
 from msgspec import Struct
 
-from .._transport import wire
-from .._transport.filters import ConversationFilters, Filters
+from .._aio.threads import in_thread
+from .._listing.filters import ConversationFilters, Filters
 from .._transport.session import Session
 from ..client import AlliClient
-from ..errors import ConfigurationError, IncompleteError
+from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
 from .cluster import ClusterRunner, gathering
 from .crew import Crew
 from .destination import Destination, as_text, is_file
 from .formats import check_installed, writer_of
 from .journal import Run, next_number
-from .missing import missing_in
+from .missing import ask_for_missing
 from .objects import local_path, open_store
 from .parts import Compression, Format
-from .planning import check_project, prospect
+from .planning import check_project, plan_run
 from .records import Binding, Complete, Plan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
@@ -34,7 +34,6 @@ from .scheduler import Cluster
 from .sharing import SESSION, open_shared
 from .single import export_file
 from .stores import Store
-from .threads import in_thread
 
 Time = datetime | float
 # Who names such a file does not expect a directory.
@@ -233,13 +232,18 @@ class _Job:
             return self._report(destination.runs[-1], None)
         if run is None:
             run = await self._begin(latest)
+        elif run.plan.span is not None and run.plan.profile is None:
+            raise ExportError(
+                f"{self._store}: run {run.plan.run} was begun by an earlier version and cannot be gone on with; "
+                "export to another directory"
+            )
         return await self._do(run)
 
     async def _begin(self, latest: Plan | None) -> Run:
         before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
-        plan = (await prospect(self._session, self._wanted.filters, run=number, after=latest)).plan
-        plan.again = [each.id for each in missing_in(self._destination.runs)]
+        plan = (await plan_run(self._session, self._wanted.filters, run=number, after=latest)).plan
+        ask_for_missing(plan, self._destination.runs)
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await in_thread(self._plan, plan)
 
@@ -252,7 +256,7 @@ class _Job:
     async def _do(self, run: Run) -> ExportReport:
         filters = self._wanted.filters
         if run.plan.since is not None:
-            filters = Filters((*filters.pairs, ("startedAt", wire.epoch_text(run.plan.since, milliseconds=True))))
+            filters = filters.with_last_chat_from(run.plan.since)
         kind: Callable[..., Runner] = Runner if self.crew is None else partial(ClusterRunner, crew=self.crew)
         runner = kind(
             self._session,
@@ -283,7 +287,9 @@ class _Job:
             requests=self._own.requests + (progress.requests if progress else 0),
             retries=self._own.retries + (progress.retries if progress else 0),
             skipped=[
-                Skipped(each.id, IncompleteError(each.why)) for commit in commits for each in commit.incomplete
+                Skipped(each.id, IncompleteError(each.why), each.span)
+                for commit in commits
+                for each in commit.incomplete
             ],
             quarantined=sum(len(each.quarantined) for each in commits),
             run=run.plan.run,

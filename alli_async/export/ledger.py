@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from .._bulk.shards import Shard
-from .records import Commit, Fate, Plan
+from .records import Commit, Fate, Plan, Shard
 
 
 class Ledger:
@@ -49,6 +48,11 @@ class Ledger:
     def pending(self) -> list[Shard]:
         """What is still to be done, in order of time; the open end is last."""
         return sorted(self._open.values(), key=_place)
+
+    @property
+    def done(self) -> list[Shard]:
+        """The shards that are written, in order of time."""
+        return sorted(self._done, key=_place)
 
     def check(self) -> None:
         """Make sure that what was written and what is pending cover the span, without gap or overlap.

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from .._transport.filters import Filters
+from .._listing.filters import Filters
 from .._version import __version__
 from ..errors import AlliError
 from .records import Binding, Plan

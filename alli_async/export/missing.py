@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
-from .._bulk.chats import all_chats, fetch_chats
-from .._bulk.lenient import keeping_body
-from .._bulk.shapes import RAW
-from .._bulk.tasks import concurrently
+from .._aio.tasks import concurrently
+from .._listing.filters import Filters
+from .._listing.page_reader import BadRow, PageReader, keeping_body
+from .._listing.walks import StuckError, Walk
+from .._transcripts.chats import all_chats, fetch_chats
+from .._transcripts.codecs import RAW_CODEC, RawItem
 from .._transport import wire
-from .._transport.filters import Filters
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import (
     AlliTimeoutError,
     BadRequestError,
+    ConfigurationError,
     DecodeError,
     IncompleteError,
     NotFoundError,
@@ -23,9 +25,9 @@ from ..errors import (
     ResponseTooLargeError,
     ServerError,
 )
-from ..models import RawTranscript, Skipped
+from ..models import Order, RawTranscript, Skipped, second_of
 from .journal import Run
-from .records import Missing
+from .records import Missing, Plan
 
 # What can be wrong with one conversation alone. That of all there are only those few are asked for, and each of
 # them failed before, is why a server's error is taken for the conversation's.
@@ -42,15 +44,55 @@ _ITS_OWN = (
 _AT_A_TIME = 16
 
 
-def missing_in(runs: Sequence[Run]) -> list[Missing]:
-    """The conversations that are not whole after these runs, oldest first, as they were told of last."""
-    found: dict[str, Missing] = {}
+def key_of(missing: Missing) -> object:
+    """What tells a missing conversation from others: its id, or the span of a row that could not be listed."""
+    return missing.id or missing.span
+
+
+def missing_in(runs: Sequence[Run]) -> dict[object, Missing]:
+    """The conversations that are not whole after these runs, by their keys, as they were told of last."""
+    found: dict[object, Missing] = {}
     for run in runs:
-        for each in run.plan.again:
+        for key in (*run.plan.again, *run.plan.again_spans):
             # It was asked for: either it is told of once more, or it is there.
-            found.pop(each, None)
-        found.update((each.id, each) for commit in run.ledger.commits.values() for each in commit.incomplete)
-    return list(found.values())
+            found.pop(key, None)
+        commits = run.ledger.commits.values()
+        found.update((key_of(each), each) for commit in commits for each in commit.incomplete)
+    return found
+
+
+def ask_for_missing(plan: Plan, runs: Sequence[Run]) -> None:
+    """Have a run ask again for what earlier ones could not make whole."""
+    missing = missing_in(runs).values()
+    plan.again = [each.id for each in missing if each.id is not None]
+    plan.again_spans = [each.span for each in missing if each.id is None and each.span is not None]
+
+
+async def list_spans(
+    session: Session, filters: Filters, spans: Sequence[tuple[float, float]]
+) -> tuple[list[str], list[Skipped]]:
+    """List the conversations between some first chat times once more.
+
+    Returns:
+        Their ids, and the rows that still cannot be listed.
+    """
+    pages: PageReader[RawItem] = PageReader(session, filters, RAW_CODEC.list_page)
+    ids: dict[str, None] = {}
+    bad: list[Skipped] = []
+    for span in spans:
+        second = second_of(span[1])
+        window = filters.within(span[0] - second, span[1] + second)
+        walk: Walk[RawItem] = Walk(pages, Order.FIRST_CHAT_TIME_ASC, window)
+        try:
+            while (entries := await walk.next()) is not None:
+                for entry in entries:
+                    if isinstance(entry, BadRow):
+                        bad.append(Skipped(None, entry.error, span))
+                    else:
+                        ids[entry.id] = None
+        except StuckError as stuck:
+            bad.append(Skipped(None, stuck.error, span))
+    return list(ids), bad
 
 
 async def ask_again(
@@ -66,7 +108,7 @@ async def ask_again(
     Raises:
         AlliError: What is wrong is not about one conversation.
     """
-    query = wire.query([(name, str(value)) for name, value in filters.pairs if name == "variables"])
+    query = filters.variables_query()
     for start in range(0, len(ids), _AT_A_TIME):
         some = ids[start : start + _AT_A_TIME]
         for each in await concurrently([_whole(session, query, one) for one in some]):
@@ -74,10 +116,15 @@ async def ask_again(
 
 
 async def _whole(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped:
-    request = Request("getConversation", "GET", wire.conversation_path(conversation_id), query)
-    fetch = partial(fetch_chats, session, conversation_id, keeping_body(RAW.chats))
+    fetch = partial(fetch_chats, session, conversation_id, keeping_body(RAW_CODEC.chats))
     try:
-        item = await session.request(request, keeping_body(RAW.conversation))
-        return RAW.join(item, await all_chats(fetch, conversation_id), False)
+        path = wire.conversation_path(conversation_id)
+    except ConfigurationError as error:
+        # The id cannot stand in a path; so nothing was sent.
+        return Skipped(conversation_id, DecodeError(error.message, path="$.id"))
+    request = Request("getConversation", "GET", path, query)
+    try:
+        item = await session.request(request, keeping_body(RAW_CODEC.conversation))
+        return RAW_CODEC.join(item, await all_chats(fetch, conversation_id), False)
     except _ITS_OWN as error:
         return Skipped(conversation_id, error)

@@ -7,19 +7,18 @@ from typing import Literal, Unpack
 
 from msgspec import Struct
 
-from .._bulk.shards import Shard
-from .._transport.filters import ConversationFilters
+from .._aio.threads import in_thread
+from .._listing.filters import ConversationFilters
 from .._transport.session import Session
 from ..client import AlliClient
 from .destination import Destination
 from .job import Time, Wanted, file_of
 from .journal import Run, next_number
-from .missing import missing_in
+from .missing import ask_for_missing
 from .objects import open_store
 from .parts import Compression, Format
-from .planning import check_project, prospect
-from .records import Plan
-from .threads import in_thread
+from .planning import check_project, plan_run
+from .records import Plan, Shard
 
 State = Literal["new", "unfinished", "incremental", "complete"]
 
@@ -95,13 +94,13 @@ async def plan_export(
     if not incremental:
         return Outlook(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     number = await in_thread(next_number, destination.store)
-    plan = (await prospect(session, wanted.filters, run=number, after=latest.plan)).plan
-    plan.again = [each.id for each in missing_in(runs)]
+    plan = (await plan_run(session, wanted.filters, run=number, after=latest.plan)).plan
+    ask_for_missing(plan, runs)
     return Outlook(state="incremental", plan=plan, shards=plan.shards, written=written)
 
 
 async def _new(session: Session, wanted: Wanted) -> Outlook:
-    plan, requests = await prospect(session, wanted.filters)
+    plan, requests = await plan_run(session, wanted.filters)
     return Outlook(state="new", plan=plan, shards=plan.shards, requests=requests)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from .._bulk.shards import Shard, Span
+from .._listing.survey import ServerProfile, Span
 
 Kind = Literal["full", "incremental", "compact"]
 
@@ -20,6 +20,27 @@ class Binding(Struct, kw_only=True, forbid_unknown_fields=True):
     filters: list[tuple[str, str]]
 
 
+class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A partition of the list that is written to a part of its own, from `start` to `end` in the server's unit.
+
+    Attributes:
+        name: Unique in its plan.
+        start: None for no bound.
+        end: None for no bound. Then the conversations without chats belong to it too, which are in no partition.
+        expected: About how many conversations it holds, where that is known.
+    """
+
+    name: str
+    start: float | None = None
+    end: float | None = None
+    expected: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the whole list."""
+        return self.start is None and self.end is None
+
+
 class Plan(Struct, kw_only=True, omit_defaults=True):
     """How a run is to be done.
 
@@ -30,8 +51,10 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
         high_water: The latest chat's time when it began, in the server's unit.
         since: Of an incremental run: the last chat's time from which conversations were asked for.
         again: Of an incremental run: conversations that earlier runs could not make whole.
+        again_spans: Of an incremental run: first chat times between which earlier runs could not list a row.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.
+        profile: How the server behaves, where the list is more than one shard.
         shards: They cover the whole span.
         ids: Of a few conversations, to know the project by.
         replaces: Of a compact run: the runs it takes the place of.
@@ -47,8 +70,10 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
     high_water: float | None = None
     since: float | None = None
     again: list[str] = field(default_factory=list)
+    again_spans: list[tuple[float, float]] = field(default_factory=list)
     expected: int | None = None
     span: Span | None = None
+    profile: ServerProfile | None = None
     shards: list[Shard]
     ids: list[str] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
@@ -67,11 +92,18 @@ class Part(Struct, kw_only=True):
     sha256: str
 
 
-class Missing(Struct, kw_only=True):
-    """A conversation that could not be made whole, and why."""
+class Missing(Struct, kw_only=True, omit_defaults=True):
+    """A conversation that could not be made whole, or a row that could not be listed, and why.
 
-    id: str
+    Attributes:
+        id: The conversation's id; None for a row that could not be listed.
+        why: What went wrong.
+        span: The first chat times between which such a row lies, in the server's unit.
+    """
+
+    id: str | None
     why: str
+    span: tuple[float, float] | None = None
 
 
 class Bad(Struct, kw_only=True, omit_defaults=True):
@@ -89,7 +121,26 @@ class Bad(Struct, kw_only=True, omit_defaults=True):
 
 
 class Commit(Struct, kw_only=True, omit_defaults=True):
-    """A shard that was written."""
+    """A shard that was written.
+
+    Attributes:
+        parts: The files.
+        conversations: In them.
+        chats: In them.
+        uncompressed_bytes: Of the records.
+        incomplete: Conversations that could not be made whole.
+        quarantined: Records that could not be decoded.
+        requests: That it took.
+        retries: Of these.
+        seconds: That it took.
+        listed: Rows that the shard's window showed, those beyond its end included.
+        own: Rows that belong to it.
+        last_id: The last row of its window.
+        last_own_id: The last row that belongs to it.
+        has_moved: Whether rows left or came while it was read.
+        ids: What tells its rows from others: the packed digests of their ids.
+        deferred: Ids of rows that may have moved here from another shard, and are left to the last one.
+    """
 
     parts: list[Part]
     conversations: int
@@ -100,6 +151,13 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     requests: int = 0
     retries: int = 0
     seconds: float = 0.0
+    listed: int | None = None
+    own: int | None = None
+    last_id: str | None = None
+    last_own_id: str | None = None
+    has_moved: bool = False
+    ids: bytes = b""
+    deferred: list[str] = field(default_factory=list)
 
 
 class Fate(Struct, kw_only=True, omit_defaults=True):

@@ -5,29 +5,30 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
-from .._bulk.lenient import UndecodableError
-from .._bulk.shards import Shard, following, key_of
-from .._bulk.shardwalk import ShardWalk, walk_shard, why
-from .._bulk.tasks import first_error
-from .._transport.filters import Filters
+from .._aio.tasks import first_error
+from .._aio.threads import in_thread
+from .._listing.filters import Filters
+from .._listing.page_reader import BadRow, UndecodableError
+from .._listing.partition_reader import PartitionReader
+from .._listing.planner import even_cuts
+from .._listing.survey import Span
 from .._transport.session import Session
-from ..errors import DecodeError
-from ..models import RawTranscript, Skipped, StreamStats
+from ..errors import DecodeError, NotFoundError
+from ..models import Skipped, StreamStats
 from .filling import Again, Filling
 from .journal import Run
 from .ledger import split_of
-from .missing import ask_again
+from .missing import ask_again, list_spans
 from .parts import ShardWriter
-from .planning import AT_ONCE, ROWS, even_cuts
-from .records import Bad, Commit, Fate, Missing
-from .threads import in_thread
+from .planning import AT_ONCE, ROWS
+from .records import Bad, Commit, Fate, Missing, Shard
+from .shard_reader import ShardReader, why
 
 # A shard with so many rows, and about as many ahead as would make a shard of their own, is split.
 _DENSE, _AHEAD = 3 * ROWS, ROWS
@@ -89,7 +90,7 @@ class Runner:
         self._on_error = on_error
         self._on_progress = on_progress
         self._told = 0.0
-        self._walks: dict[str, ShardWalk] = {}
+        self._readers: dict[str, ShardReader] = {}
         self._ended = StreamStats()
         self._fillings: dict[str, Filling] = {}
         commits = run.ledger.commits.values()
@@ -98,8 +99,13 @@ class Runner:
         self._slots = asyncio.Semaphore(self.at_once)
         self._group: asyncio.TaskGroup
 
+    @property
+    def span(self) -> Span | None:
+        """The span of the list; None where it is one shard."""
+        return self._run.plan.span
+
     async def run(self) -> ExportProgress:
-        """Do all that is pending; the open end is among the last.
+        """Do all that is pending; the last shard comes last.
 
         Raises:
             AlliError: The first error, once all other work has ended. What was committed stays.
@@ -121,16 +127,14 @@ class Runner:
 
     async def _do_all(self) -> ExportProgress:
         pending = self._run.ledger.pending
-        windows = [shard for shard in pending if shard.end is not None]
-        ends = [shard for shard in pending if shard.end is None]
-        begun = [asyncio.Event() for _ in windows]
         error: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as self._group:
-                for shard, event in zip(windows, begun, strict=True):
-                    self._group.create_task(self._do(shard, event))
-                for shard in ends:
-                    self._group.create_task(self._do_end(shard, begun))
+            # The last shard takes what moved while the others were read, so it comes after them.
+            for shards in ([each for each in pending if each.end is not None], pending[-1:]):
+                async with asyncio.TaskGroup() as self._group:
+                    for shard in shards:
+                        if not self._run.ledger.knows(shard.name):
+                            self._group.create_task(self._do(shard))
         except BaseExceptionGroup as failures:
             error = first_error(failures)
         if error is not None:
@@ -149,7 +153,7 @@ class Runner:
         written: list[Commit | Filling] = [*self._run.ledger.commits.values(), *self._fillings.values()]
         total.conversations = sum(each.conversations for each in written) - self._resumed[0]
         total.chats = sum(each.chats for each in written) - self._resumed[1]
-        for stats in (self._ended, *(walk.stats for walk in self._walks.values())):
+        for stats in (self._ended, *(reader.stats for reader in self._readers.values())):
             add_traffic(total, stats)
         return total
 
@@ -160,22 +164,10 @@ class Runner:
 
     # --- a shard ------------------------------------------------------------------------------------------
 
-    async def _do(self, shard: Shard, begun: asyncio.Event | None = None) -> None:
-        """Write a window when it is its turn."""
+    async def _do(self, shard: Shard) -> None:
+        """Write a shard when it is its turn."""
         async with self._slots:
-            if begun is not None:
-                begun.set()
             await self._write_shard(shard)
-
-    async def _do_end(self, shard: Shard, begun: Sequence[asyncio.Event]) -> None:
-        """Write the open end when about the last windows are next.
-
-        As late as that, for what comes meanwhile; but not after them, and without waiting for a slot: most of its
-        requests wait for each other, and everybody would wait for it.
-        """
-        for event in begun[:-AT_ONCE]:
-            await event.wait()
-        await self._write_shard(shard)
 
     async def _write_shard(self, shard: Shard) -> None:
         """Write a shard, or what is left of it once it was split, and note it."""
@@ -197,59 +189,65 @@ class Runner:
         began = time.monotonic()
         session, plan = self._session, self._run.plan
         at_once = max(_LEAST_CONCURRENCY, session.config.max_concurrency // max(1, len(plan.shards)))
-        concurrency = min(session.config.max_concurrency, at_once)
-        timed = self._rows() if shard.end is None else 0
-        walk = walk_shard(session, self._filters, shard, plan.span, concurrency=concurrency, timed=timed)
-        self._walks[shard.name], self._fillings[shard.name] = walk, filling
+        filling.shard = shard
+        cutter = _Cutter(self, filling)
+        reader = ShardReader(
+            session,
+            self._filters,
+            shard,
+            plan.span,
+            plan.profile,
+            concurrency=min(session.config.max_concurrency, at_once),
+            commits=self._committed() if shard.end is None else (),
+            on_page=cutter.look,
+        )
+        self._readers[shard.name], self._fillings[shard.name] = reader, filling
         try:
-            done = await self._take(shard, walk, filling)
-            commit = await self._commit(done, walk, filling, began)
-            await self._note(Fate(shard=done.name, commit=commit))
+            await self._take(reader, filling)
+            commit = await self._commit(filling.shard, reader, filling, began)
+            await self._note(Fate(shard=filling.shard.name, commit=commit))
         finally:
-            del self._walks[shard.name], self._fillings[shard.name]
-            add_traffic(self._ended, walk.stats)
+            del self._readers[shard.name], self._fillings[shard.name]
+            add_traffic(self._ended, reader.stats)
         self._tell()
 
-    def _rows(self) -> int:
-        """About how many conversations all shards hold."""
+    def _committed(self) -> list[tuple[Shard, Commit]]:
+        """The shards that are written, and what was written of each."""
         ledger = self._run.ledger
-        done = sum(each.conversations for each in ledger.commits.values())
-        counted = {name: filling.conversations for name, filling in self._fillings.items()}
-        return done + sum(max(each.expected or 0, counted.get(each.name, 0)) for each in ledger.pending)
+        return [(shard, ledger.commits[shard.name]) for shard in ledger.done]
 
-    async def _take(self, shard: Shard, walk: ShardWalk, filling: Filling) -> Shard:
-        """Walk a shard; gives what of it was walked, should it have been split."""
-        beyond: set[str] = set()
-        next_look = _DENSE
-        async with walk, aclosing(walk.records()) as records:
+    async def _take(self, reader: ShardReader, filling: Filling) -> None:
+        """Read a shard into its parts."""
+        async with reader, aclosing(reader.records()) as records:
             async for transcript in records:
-                if transcript.id in beyond:
-                    break
                 await filling.add(transcript)
                 self._tell()
-                self._look_at(walk)
-                if filling.conversations >= next_look and not beyond:
-                    next_look += ROWS
-                    shard, beyond = await self._try_split(shard, filling, transcript)
-                    filling.shard = shard
-        if shard.end is None:
-            await self._take_missing(walk, filling)
-        self._look_at(walk)
-        if beyond and (walk.skipped or walk.bad):
-            # The walk was ahead of the cut: what it could not take may lie on either side. Its own walk will tell.
-            raise Again(set())
-        return shard
+                self._look_at(reader)
+        plan = self._run.plan
+        if filling.shard is not None and filling.shard.end is None:
+            ids, bad = await list_spans(
+                self._session.counting(reader.stats), self._filters.without_last_chat(), plan.again_spans
+            )
+            reader.skipped += bad
+            await self._take_missing(reader, filling, dict.fromkeys([*plan.again, *ids]), is_deferred=False)
+            await self._take_missing(reader, filling, reader.deferred_ids(), is_deferred=True)
+        self._look_at(reader)
 
-    async def _take_missing(self, walk: ShardWalk, filling: Filling) -> None:
-        """What earlier runs could not make whole, unless the walk has met it."""
-        met = {each.id for each in walk.skipped}
-        ids = [each for each in self._run.plan.again if each not in met and not filling.has([each])]
-        async with aclosing(ask_again(self._session.counting(walk.stats), self._filters, ids)) as answers:
+    async def _take_missing(
+        self, reader: ShardReader, filling: Filling, ids: Iterable[str], *, is_deferred: bool
+    ) -> None:
+        """Ask for conversations by their ids: what earlier runs could not make whole, or other shards have left.
+
+        A deferred conversation that the server does not know any more was deleted meanwhile.
+        """
+        met = {each.id for each in reader.skipped}
+        wanted = [each for each in ids if each not in met and not filling.has([each])]
+        async with aclosing(ask_again(self._session.counting(reader.stats), self._filters, wanted)) as answers:
             async for answer in answers:
-                if isinstance(answer, Skipped):
-                    walk.skipped.append(answer)
-                else:
+                if not isinstance(answer, Skipped):
                     await filling.add(answer)
+                elif not (is_deferred and isinstance(answer.error, NotFoundError)):
+                    reader.skipped.append(answer)
 
     async def _note(self, fate: Fate) -> None:
         # The file in a thread, the ledger here, where it is read.
@@ -259,81 +257,96 @@ class Runner:
     def _spawn(self, shard: Shard) -> None:
         self._group.create_task(self._do(shard))
 
-    def _look_at(self, walk: ShardWalk) -> None:
+    def _look_at(self, reader: ShardReader) -> None:
         if self._on_error == "raise":
-            for skipped in walk.skipped:
+            for skipped in reader.skipped:
                 raise skipped.error
-            for error in walk.bad.values():
-                raise error
+            for bad in reader.bad:
+                raise bad.error
 
-    async def _commit(self, done: Shard, walk: ShardWalk, filling: Filling, began: float) -> Commit:
+    async def _commit(self, done: Shard, reader: ShardReader, filling: Filling, began: float) -> Commit:
         parts = await filling.end(done.name)
-        incomplete = [each for each in walk.skipped if not isinstance(each.error, DecodeError)]
-        undecodable = [each for each in walk.skipped if isinstance(each.error, DecodeError)]
-        return Commit(
+        incomplete = [each for each in reader.skipped if not isinstance(each.error, DecodeError) or not each.id]
+        undecodable = [each for each in reader.skipped if isinstance(each.error, DecodeError) and each.id]
+        return msgspec.structs.replace(
+            reader.result(),
             parts=parts,
             conversations=filling.conversations,
             chats=filling.chats,
             uncompressed_bytes=filling.writer.bytes_in,
-            incomplete=[Missing(id=each.id, why=why(each.error)) for each in incomplete],
+            incomplete=[Missing(id=each.id, why=why(each.error), span=each.span) for each in incomplete],
             quarantined=[
                 *filling.bad,
-                *(Bad(why=why(error), record=record) for record, error in walk.bad.items()),
+                *(_bad_of(row) for row in reader.bad),
                 *(Bad(id=each.id, why=why(each.error), record=_body_of(each.error)) for each in undecodable),
             ],
-            requests=walk.stats.requests,
-            retries=walk.stats.retries,
+            requests=reader.stats.requests,
+            retries=reader.stats.retries,
             seconds=round(time.monotonic() - began, 3),
         )
 
     # --- a shard that is too dense ------------------------------------------------------------------------
 
-    async def _try_split(self, shard: Shard, filling: Filling, latest: RawTranscript) -> tuple[Shard, set[str]]:
-        """Cut a shard a little ahead of its walk, if much lies behind that, and let others do the rest.
+    async def split(self, shard: Shard, cuts: Sequence[float]) -> Shard:
+        """Note that a shard was cut, and have others do the rest; gives what is left of it."""
+        into = split_of(shard, cuts)
+        await self._note(Fate(shard=shard.name, split=into))
+        for other in into[1:]:
+            self._spawn(other)
+        return into[0]
 
-        Gives what the walk is to end as, and the ids by which it sees that it is there: the first ones that
-        belong to the rest. None of them was met yet, so all that was belongs to this side of the cut.
-        """
-        span, end = self._run.plan.span, shard.end
-        if span is None or end is None:
-            return shard, set()
+
+class _Cutter:
+    """Cuts a shard a little ahead of its reader, if much lies behind that.
+
+    Args:
+        runner: What notes the cut.
+        filling: The shard, and what was written of it.
+    """
+
+    def __init__(self, runner: Runner, filling: Filling) -> None:
+        self._runner = runner
+        self._filling = filling
+        self._next_look = _DENSE
+
+    async def look(self, reader: PartitionReader[Any], position: float) -> None:
+        """Look at how dense a shard is; called after each of its pages."""
+        if reader.own < self._next_look:
+            return
+        self._next_look += ROWS
+        shard, span = self._filling.shard, self._runner.span
+        if shard is None or span is None or shard.end is None:
+            return
         start = span.low if shard.start is None else shard.start
-        position = max(_created(latest), start)
-        way = position - start
-        ahead = filling.conversations * (end - position) / way if way > 0 else math.inf
+        way = max(position - start, 0.0)
+        ahead = reader.own * (shard.end - position) / way if way > 0 else math.inf
         step = max(way / 50, 4 * span.resolution)
         at = position + step
-        while ahead >= _AHEAD and at + 4 * span.resolution < end:
+        while ahead >= _AHEAD and at + 4 * span.resolution < shard.end:
             at = round(at, 6)
-            ids = await following(self._session.counting(self._ended), self._filters, shard, at, span)
-            if not ids:
-                break
-            if not filling.has(ids):
+            if await reader.try_cut(at):
                 pieces = max(1, min(_MOST_PIECES, round(min(ahead, _MOST_PIECES * ROWS) / ROWS)))
-                into = split_of(shard, [at, *even_cuts(at, end, pieces, span)])
-                await self._note(Fate(shard=shard.name, split=into))
-                for other in into[1:]:
-                    self._spawn(other)
-                return into[0], set(ids)
+                cuts = [at, *even_cuts(at, shard.end, pieces, span.resolution)]
+                self._filling.shard = await self._runner.split(shard, cuts)
+                return
             step *= 2
             at += step
-        return shard, set()
 
 
 def _discard(writer: ShardWriter) -> None:
     writer.discard()
 
 
-class _Dated(Struct, rename="camel"):
-    created_at: float
-
-
-def _created(transcript: RawTranscript) -> float:
-    return msgspec.json.decode(transcript.json, type=_Dated).created_at
+def _bad_of(row: BadRow) -> Bad:
+    return Bad(
+        id=row.id if row.is_known else None,
+        why=why(row.error),
+        record=row.raw.decode("utf-8", "replace"),
+    )
 
 
 def _body_of(error: Exception) -> str | None:
-    return key_of(error.body) if isinstance(error, UndecodableError) else None
+    return error.body.decode("utf-8", "replace") if isinstance(error, UndecodableError) else None
 
 
 def add_traffic(total: StreamStats, stats: StreamStats) -> None:

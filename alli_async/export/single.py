@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from .._aio.threads import in_thread
 from ..client import AlliClient
 from ..errors import DecodeError
 from ..models import Skipped, StreamStats
@@ -18,7 +19,6 @@ from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
 from .stores import DirectoryStore
 from .text import NO_TEXT, is_utf8
-from .threads import in_thread
 
 
 class _Head(msgspec.Struct):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from .._bulk.shards import Shard
+from .._aio.threads import in_thread
 from .._version import __version__
 from ..client import AlliClient
 from ..errors import AlliError, ConfigurationError, ExportError
@@ -22,11 +22,10 @@ from .journal import Run
 from .ledger import Ledger
 from .messages import Hello, Receipt, Told, Work
 from .planning import check_project
-from .records import Fate
+from .records import Fate, Shard
 from .running import AT_FIRST, ExportProgress, Runner
 from .sharing import Share, open_shared, prove, serves
 from .stores import DirectoryStore, Store, TakenError
-from .threads import in_thread
 
 # A worker that nobody has asked for so long is no more at work: the export's process is gone.
 _FORGOTTEN = 60.0

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from alli_async import APIError, DecodeError, config
-from alli_async._bulk.chats import Chats
-from alli_async._bulk.shapes import RAW
+from alli_async._transcripts.chats import Chats
+from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.config import ClientConfig, Secret
 from alli_async.export.text import is_utf8
@@ -51,11 +51,11 @@ def decode(body: bytes) -> None:
 
 def pass_on(body: bytes) -> None:
     """What is passed on as bytes, turned round or joined, is refused or on one line; and JSON, if it is text."""
-    chats = Chats([RAW.chats(CHATS), RAW.chats(CHATS)])
-    for make in (RAW.whole, lambda item, turn: RAW.join(item, chats, turn)):
+    chats = Chats([RAW_CODEC.chats(CHATS), RAW_CODEC.chats(CHATS)])
+    for make in (RAW_CODEC.whole, lambda item, turn: RAW_CODEC.join(item, chats, turn)):
         for turn in (False, True):
             try:
-                made = make(RAW.conversation(body), turn)
+                made = make(RAW_CODEC.conversation(body), turn)
             except (DecodeError, APIError):
                 continue
             assert b"\n" not in made.json

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from alli_async import APIError, DecodeError, RetryPolicy
-from alli_async._bulk.lenient import page_of
-from alli_async._bulk.shapes import RAW
+from alli_async._listing.page_reader import page_of
+from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.export import export
 from alli_async.export.text import is_utf8
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
-from tests.test_pages import replying
+from tests.support.replies import replying
 
 from . import fuzz
 from .servers import fact
@@ -204,13 +204,13 @@ NO_UTF8 = [
 @pytest.mark.parametrize("body", NO_UTF8)
 @pytest.mark.parametrize("turn", [False, True])
 def test_bytes_that_are_no_text_are_passed_on_as_they_came_where_no_name_is_read(body: bytes, turn: bool) -> None:
-    items = RAW.conversations(page_of([WHOLE, body])).conversations
+    items = RAW_CODEC.list_page(page_of([WHOLE, body])).conversations
     assert [item.json for item in items] == [WHOLE, body]  # type: ignore[attr-defined]
     if b'"\xff":1' in body and turn:
         with pytest.raises(DecodeError, match="the answer is no JSON"):
-            RAW.whole(items[1], turn)
+            RAW_CODEC.whole(items[1], turn)
     else:
-        assert not is_utf8(RAW.whole(items[1], turn).json)
+        assert not is_utf8(RAW_CODEC.whole(items[1], turn).json)
 
 
 @pytest.mark.parametrize("chats", [0, 2])

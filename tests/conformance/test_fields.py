@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from alli_async import APIError, DecodeError
-from alli_async._bulk.shapes import RAW, STRUCTS
+from alli_async._transcripts.codecs import RAW_CODEC, STRUCT_CODEC
 from alli_async._transport import bodies
 from tests.sandbox.client import CONTRACT, or_null
 from tests.support import chat, conversation
@@ -51,9 +51,9 @@ FULL = conversation(
     chatCount=1,
 )
 ANSWERS: dict[str, tuple[Any, Any]] = {
-    "conversation": (STRUCTS.conversation, FULL),
-    "list": (STRUCTS.conversations, {"conversations": [FULL], "cursor": "c"}),
-    "chats": (STRUCTS.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
+    "conversation": (STRUCT_CODEC.conversation, FULL),
+    "list": (STRUCT_CODEC.list_page, {"conversations": [FULL], "cursor": "c"}),
+    "chats": (STRUCT_CODEC.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
     "feedback": (bodies.decode_feedback, {"conversationId": "c", "chatId": "x", "rating": True}),
     "running": (bodies.decode_running, {"isRunning": True}),
     "daily": (
@@ -67,9 +67,9 @@ ANSWERS: dict[str, tuple[Any, Any]] = {
             "errors": None,
         },
     ),
-    "raw conversation": (RAW.conversation, FULL),
-    "raw list": (RAW.conversations, {"conversations": [FULL], "cursor": "c"}),
-    "raw chats": (RAW.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
+    "raw conversation": (RAW_CODEC.conversation, FULL),
+    "raw list": (RAW_CODEC.list_page, {"conversations": [FULL], "cursor": "c"}),
+    "raw chats": (RAW_CODEC.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
 }
 
 
@@ -183,5 +183,5 @@ def test_each_field_null_missing_or_of_any_other_type_is_taken_as_the_contract_s
 def test_values_of_an_enumeration_that_are_not_known_yet_are_no_errors(value: str) -> None:
     source = {**FULL_CHAT["source"], "includingHashtagsOperator": value}
     document = {**FULL, "chats": [{**FULL_CHAT, "sender": value, "source": source}]}
-    found = STRUCTS.conversation(msgspec.json.encode(document))
+    found = STRUCT_CODEC.conversation(msgspec.json.encode(document))
     assert (found.chats[0].sender, found.chats[0].source.including_hashtags_operator) == (value, value)

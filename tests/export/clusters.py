@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from alli_async._transport.filters import Filters
+from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress, workers
 from alli_async.export.journal import Run, load_runs
 from alli_async.export.messages import Hello, Work
-from alli_async.export.planning import prospect
+from alli_async.export.planning import plan_run
 from alli_async.export.records import Binding
 from alli_async.export.sharing import SESSION, open_shared
 from alli_async.export.workers import Seat
@@ -47,10 +47,6 @@ def local(workers: int = 2, *, protocol: str = "inproc") -> Any:
     )
 
 
-def truth(sandbox: Sandbox) -> dict[str, list[str]]:
-    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
-
-
 def once(when: Callable[[ExportProgress], bool], what: Callable[[], Any]) -> Callable[[ExportProgress], None]:
     """A listener to the progress that does something once."""
     done = False
@@ -79,7 +75,7 @@ async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, sessio
     store.put_record(SESSION, session.encode(), replace=True)
     runs = load_runs(store)
     if not runs:
-        plan = (await prospect(make_client(sandbox).conversations._session, Filters(()))).plan
+        plan = (await plan_run(make_client(sandbox).conversations._session, Filters(()))).plan
         runs = [Run.begin(store, plan)]
     work = Work(plan=runs[0].plan, filters=Filters(()), on_error="skip")
     hello = Hello(session=session, place=dest, binding=LINES, options={})

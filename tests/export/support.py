@@ -10,10 +10,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from alli_async import AlliClient
+from alli_async._listing.filters import Filters
+from alli_async._listing.page_reader import PageReader
+from alli_async._listing.survey import Survey, survey_list
+from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async.export.planning import plan_run
+from alli_async.export.records import Commit, Plan, Shard
+from alli_async.export.shard_reader import ShardReader
+from alli_async.models import RawTranscript
+from alli_async.sandbox import Sandbox
+from tests.support import Exchange, answer, chat, conversation
 
 COMMAND = [sys.executable, "-m", "alli_async"]
 
@@ -57,6 +70,123 @@ def manifest(dest: Path) -> dict[str, Any]:
     }
     assert there == {part["name"] for part in found["parts"]}
     return found
+
+
+def truth(sandbox: Sandbox) -> dict[str, list[str]]:
+    """The ids of the chats of each conversation that the server has."""
+    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+
+
+def lying(about: list[str], gone: list[str]) -> Any:
+    """A middleware that makes the chats of some conversations never add up, and others not be there."""
+
+    async def lies(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        if any(request.path.endswith(f"/{each.replace('=', '%3D')}/chats") for each in about):
+            response.body = response.body.replace(b'"totalCount":', b'"totalCount":1')
+        if any(request.path.endswith(f"/{each.replace('=', '%3D')}") for each in gone):
+            response.status = 404
+        return response
+
+    return lies
+
+
+def embedded(number: int, chats: int, count: int | None = None) -> dict[str, Any]:
+    """A conversation of a list with its chats; `count` if it says another number of them."""
+    some = [chat(n) for n in range(chats)]
+    return conversation(id=f"c{number}", chats=some, chatCount=chats if count is None else count)
+
+
+def listing(conversations: list[dict[str, Any]], totals: dict[str, int], fresh: dict[str, int]) -> Any:
+    """A server with pages of fifty of these conversations, these numbers of chats, and these fresh counts."""
+
+    async def send(exchange: Exchange) -> None:
+        parts = urlsplit(exchange.request.target)
+        names = parts.path.split("/")
+        if names[-1] == "chats":
+            some = [chat(n) for n in range(totals[names[-2]])]
+            body = {"chats": some, "pageNo": 1, "totalCount": len(some)}
+        elif names[-1] != "conversations":
+            body = conversation(id=names[-1], chatCount=fresh[names[-1]])
+        else:
+            start = int(parse_qs(parts.query).get("cursor", ["0"])[0])
+            following = str(start + 50) if start + 50 < len(conversations) else None
+            body = {"conversations": conversations[start : start + 50], "cursor": following}
+        await exchange.send(answer(200, body))
+
+    return send
+
+
+# --- shards, read without writing them --------------------------------------------------------------------
+
+
+async def surveyed(alli: AlliClient) -> Survey[Any]:
+    """What a survey finds out about a server."""
+    pages: PageReader[Any] = PageReader(alli.conversations._session, Filters(), RAW_CODEC.list_page)
+    return await survey_list(pages)
+
+
+async def planned(alli: AlliClient) -> Plan:
+    """The plan of an export of everything."""
+    return (await plan_run(alli.conversations._session, Filters())).plan
+
+
+async def read_shard(
+    alli: AlliClient, plan: Plan, shard: Shard, commits: Sequence[tuple[Shard, Commit]] = ()
+) -> tuple[list[RawTranscript], ShardReader]:
+    """The conversations of a shard, and the reader that has read them."""
+    reader = ShardReader(
+        alli.conversations._session, Filters(), shard, plan.span, plan.profile, concurrency=8, commits=commits
+    )
+    async with reader:
+        return [each async for each in reader.records()], reader
+
+
+async def read_shards(
+    alli: AlliClient, plan: Plan, shards: Sequence[Shard], *, before: Callable[[Shard], object] = lambda _: None
+) -> list[str]:
+    """The ids of the conversations in shards that are read in this order; the last shard comes last.
+
+    The conversations that the others leave to the last shard are among them.
+
+    Args:
+        alli: Reads them.
+        plan: Whose shards they are.
+        shards: In the order in which they are read.
+        before: Called before each is read.
+    """
+    found: list[str] = []
+    commits: list[tuple[Shard, Commit]] = []
+    for shard in shards:
+        before(shard)
+        transcripts, reader = await read_shard(alli, plan, shard, commits if shard.end is None else ())
+        found += [each.id for each in transcripts]
+        commits.append((shard, reader.result()))
+    return found + reader.deferred_ids()
+
+
+async def crossing(alli: AlliClient, plan: Plan) -> dict[str, int]:
+    """Conversations whose second chat lies in a later shard than their first, and the number of the first's shard.
+
+    Without its first chat such a conversation is in the later shard.
+    """
+    starts = [shard.start for shard in plan.shards if shard.start is not None]
+    found: dict[str, int] = {}
+    async for transcript in alli.conversations.transcripts():
+        if len(transcript.chats) > 1:
+            first, second = (sum(each.timestamp >= start for start in starts) for each in transcript.chats[:2])
+            if first < second:
+                found[transcript.conversation.id] = first
+    return found
+
+
+async def read_last_shard(alli: AlliClient, plan: Plan) -> tuple[list[RawTranscript], ShardReader]:
+    """The conversations of the last shard, once the others were read."""
+    commits = [(shard, (await read_shard(alli, plan, shard))[1].result()) for shard in plan.shards[:-1]]
+    return await read_shard(alli, plan, plan.shards[-1], commits)
+
+
+# --- the command ------------------------------------------------------------------------------------------
 
 
 def environment(exports: dict[str, str]) -> dict[str, str]:

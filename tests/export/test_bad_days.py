@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from alli_async import DecodeError, RetryPolicy
-from alli_async._transport.filters import Filters
+from alli_async import DecodeError, ExportError, RetryPolicy
+from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress, export, plan_export, running
-from alli_async.export.planning import prospect
+from alli_async.export.planning import plan_run
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, manifest, run
@@ -215,6 +215,27 @@ async def test_progress_tells_what_was_resumed_and_what_is_expected(
         assert len(chats_by_id(tmp_path)) == 2500
 
 
+async def test_a_run_that_an_earlier_version_has_begun_is_refused_in_one_line(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    def stop(progress: ExportProgress) -> None:
+        if progress.shards_done:
+            raise RuntimeError("enough")
+
+    async with Sandbox(conversations=1200) as sandbox:
+        client = make_client(sandbox)
+        with pytest.raises(RuntimeError, match="enough"):
+            await export(client, tmp_path, on_progress=stop)
+        path = tmp_path / "_journal" / "run-00001-plan.json"
+        plan = json.loads(path.read_text("utf-8"))
+        # It knew a span, but not how the server behaves.
+        del plan["profile"]
+        path.write_text(json.dumps(plan), "utf-8")
+        with pytest.raises(ExportError, match="run 1 was begun by an earlier version") as caught:
+            await export(client, tmp_path)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     done = run({}, "export", "all", "--sandbox", "3000", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -248,5 +269,5 @@ async def test_a_plan_for_some_of_the_conversations_does_not_use_the_counts_of_a
 ) -> None:
     async with Sandbox(conversations=1500) as sandbox:
         client = make_client(sandbox)
-        await prospect(client.conversations._session, Filters.checked({"active_only": True}))
+        await plan_run(client.conversations._session, Filters.checked({"active_only": True}))
         assert sandbox.count("getDailyConversationCount") == 0

@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from alli_async import AuthenticationError, ConfigurationError, ExportError
-from alli_async._bulk.shards import Shard
 from alli_async._transport.throttle import Throttle
 from alli_async.export import ExportProgress, cluster, crew, export, planning, running, scheduler, workers
 from alli_async.export.messages import Hello, Receipt
+from alli_async.export.records import Shard
 from alli_async.export.scheduler import connected
 from alli_async.export.sharing import SESSION, Share, SharedDirectory, TakenError, shares
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.clusters import LINES, Worker, local, once, seated, served, truth
-from tests.export.support import chats_by_id, environment, manifest
+from tests.export.clusters import LINES, Worker, local, once, seated, served
+from tests.export.support import chats_by_id, crossing, environment, manifest, planned, truth
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -64,10 +64,10 @@ async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_expor
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once: list[int] = []
-    async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400, latency=0.1) as sandbox, local(1) as made:
 
         def told(_: ExportProgress) -> None:
-            at_once.extend(len(seat.runner._walks) for seat in workers._SEATS.values() if seat.runner)
+            at_once.extend(len(seat.runner._readers) for seat in workers._SEATS.values() if seat.runner)
 
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         assert chats_by_id(tmp_path) == truth(sandbox)
@@ -75,26 +75,46 @@ async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_expor
     manifest(tmp_path)
 
 
-async def test_the_open_end_is_a_workers_too_and_is_written_beside_the_last_windows(
+async def test_the_exporting_process_writes_the_last_shard_when_the_workers_have_committed_the_others(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, end_written = running.Runner._write_shard, asyncio.Event()
+    write, begun = running.Runner._write_shard, list[tuple[bool, bool, int]]()
 
     async def write_shard(runner: running.Runner, shard: Shard) -> None:
-        assert isinstance(runner, workers.ShardRunner)
-        *_, last, end = runner._run.plan.shards
-        if shard == last:
-            await end_written.wait()
+        committed = len(list(tmp_path.glob("_journal/run-00001-shard-*")))
+        begun.append((isinstance(runner, workers.ShardRunner), shard.end is None, committed))
         await write(runner, shard)
-        if shard == end:
-            end_written.set()
 
     monkeypatch.setattr(running.Runner, "_write_shard", write_shard)
     async with served(monkeypatch, conversations=400) as sandbox, local() as made:
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        report = await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert chats_by_id(tmp_path) == truth(sandbox)
-    assert end_written.is_set()
+    assert [is_last for by_worker, is_last, _ in begun if by_worker] == [False] * (report.parts - 1)
+    assert [each for each in begun if not each[0]] == [(False, True, report.parts - 1)]
     manifest(tmp_path)
+
+
+@pytest.mark.parametrize("pages", [14, 24, 34])
+async def test_a_row_that_moves_between_the_shards_of_two_workers_is_written_once(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: int
+) -> None:
+    async with served(monkeypatch, conversations=600) as sandbox, local() as made:
+        alli = make_client(sandbox)
+        moving = list(await crossing(alli, await planned(alli)))
+        assert len(moving) > 50
+        before = truth(sandbox)
+
+        def move() -> None:
+            for each in moving:
+                sandbox.delete_chats(1, each, first=True)
+
+        sandbox.after_pages(pages, move)
+        report = await export(alli, tmp_path, cluster=made.scheduler_address)
+        found = chats_by_id(tmp_path)
+    assert found.keys() == before.keys()
+    assert all(found[each] in (before[each], before[each][1:]) for each in moving)
+    assert report.skipped == []
+    assert all(sandbox.chat_ids(each) == before[each][1:] for each in moving)
 
 
 async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_as_lines(
@@ -248,7 +268,7 @@ async def test_what_would_not_end_or_is_not_foreseen_ends_the_export(
 ) -> None:
     monkeypatch.setattr(crew, "write_shard", task)
     monkeypatch.setattr(cluster, "_LOOKS_FOR_RECORD", 1)
-    async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
         with pytest.raises(ExportError, match=message):
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
     assert not workers._SEATS
@@ -474,7 +494,7 @@ async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
 async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_is_fetched(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
+    async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
         monkeypatch.setenv("ALLI_API_KEY", "not-the-key")
         with pytest.raises(ConfigurationError, match="cluster: worker inproc://") as caught:
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)

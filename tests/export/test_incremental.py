@@ -17,16 +17,12 @@ from alli_async.export import compact, export
 from alli_async.export.journal import Run
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import chats_by_id, manifest, records, run, serving
+from tests.export.support import chats_by_id, lying, manifest, records, run, serving, truth
 
 
 def latest(dest: Path) -> dict[str, list[str]]:
     """The newest version of each conversation: the parts' names begin with the run."""
     return {record["id"]: [chat["id"] for chat in record["chats"]] for record in records(dest)}
-
-
-def truth(sandbox: Sandbox) -> dict[str, list[str]]:
-    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
 
 
 @pytest.mark.parametrize(
@@ -166,20 +162,6 @@ async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
         assert (await export(client, tmp_path)).finished_before
         assert latest(tmp_path) == whole
         assert [each["run"] for each in manifest(tmp_path)["runs"]] == [1, 2]
-
-
-def lying(about: list[str], gone: list[str]) -> Any:
-    """A middleware that makes the chats of some conversations never add up, and others not be there."""
-
-    async def lies(request: Any, call_next: Any) -> Any:
-        response = await call_next(request)
-        if any(request.path.endswith(f"/{each.replace('=', '%3D')}/chats") for each in about):
-            response.body = response.body.replace(b'"totalCount":', b'"totalCount":1')
-        if any(request.path.endswith(f"/{each.replace('=', '%3D')}") for each in gone):
-            response.status = 404
-        return response
-
-    return lies
 
 
 @pytest.mark.parametrize("options", [{}, {"format": "parquet"}], ids=["jsonl", "parquet"])

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from alli_async import ExportError
-from alli_async._bulk.shards import Shard
 from alli_async.export.journal import Run, load_runs
 from alli_async.export.ledger import Ledger, check_cover, split_of
-from alli_async.export.records import Commit, Fate, Part, Plan
+from alli_async.export.records import Commit, Fate, Part, Plan, Shard
 from alli_async.export.stores import DirectoryStore, FileSink
 
 

@@ -32,7 +32,7 @@ from alli_async.export.stores import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put, uploads
-from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run, wait_for
+from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run, truth, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,6 @@ def few() -> Iterator[Sandbox]:
 
 def exports(sandbox: Sandbox) -> dict[str, str]:
     return {"ALLI_BASE_URL": sandbox.url, "ALLI_API_KEY": sandbox.api_key}
-
-
-def truth(sandbox: Sandbox) -> dict[str, list[str]]:
-    return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
 
 
 def holder(**changes: Any) -> Holder:

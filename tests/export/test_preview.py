@@ -13,8 +13,7 @@ from alli_async.export import ExportProgress, Outlook, compact, export, plan_exp
 from alli_async.export.journal import Run
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import run, serving
-from tests.export.test_incremental import lying
+from tests.export.support import lying, run, serving
 
 
 def everything(dest: Path) -> dict[str, tuple[int, int]]:

@@ -19,8 +19,8 @@ from alli_async.export.lease import Holder
 from alli_async.export.sharing import SESSION
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put
-from tests.export.clusters import distributed, local, once, seated, served, truth
-from tests.export.support import chats_by_id, manifest
+from tests.export.clusters import distributed, local, once, seated, served
+from tests.export.support import chats_by_id, manifest, truth
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("small_and_quick")]
 
@@ -82,7 +82,7 @@ async def test_a_worker_that_is_killed_costs_a_bucket_only_what_was_not_committe
 async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_export_does_not(
     make_client: ClientFactory, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served(monkeypatch, conversations=200, latency=0.005) as sandbox:
+    async with served(monkeypatch, conversations=400, latency=0.005) as sandbox:
         seats = await seated(sandbox, make_client, dest, "the-session", 2)
         first, second = seats[0].runner._run.plan.shards[:2]
         receipts = await asyncio.gather(*(seat.write(first) for seat in seats))

@@ -1,0 +1,6 @@
+"""Helpers for structured concurrency that know nothing of Alli.
+
+- `channel`: a bounded queue between tasks that can be closed.
+- `tasks`: calls made at once, and work that survives the cancellation of its caller.
+- `threads`: work in threads that no task leaves behind.
+"""

@@ -1,0 +1,26 @@
+"""Work in threads that no task leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from .tasks import run_to_completion
+
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any, undo: Callable[[T], object] | None = None) -> T:
+    """Call a function in a thread; a caller that is cancelled leaves only when the thread has ended.
+
+    So nobody cleans up files that a thread is still writing. (anyio does the same where its own scopes are
+    cancelled, but not where a task is.)
+
+    Args:
+        function: The function to call.
+        *arguments: Its positional arguments.
+        undo: Called, in this thread, with the result when the caller was cancelled and cannot take it.
+    """
+    return await run_to_completion(anyio.to_thread.run_sync(function, *arguments), undo=undo)

@@ -1,0 +1,193 @@
+"""The filters of a list of conversations: checked before anything is sent, and what each means for a reader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+
+from .._transport import wire
+from .._transport.checks import names, text, texts
+from ..errors import ConfigurationError
+
+__all__ = ["ConversationFilters", "Filters"]
+
+
+class ConversationFilters(TypedDict, total=False):
+    """The filters of `list`, `transcripts` and `export`. None means no restriction.
+
+    A time is an aware `datetime`, which is sent in the unit that the server itself uses, or the wire's own number,
+    which is sent as it is. Whether a time equal to the bound is selected is up to the server.
+
+    Attributes:
+        user_ids: Conversations of any of these users.
+        llm_app_id: Conversations with this app.
+        category_id: Conversations in this category.
+        started_at: Conversations whose LAST chat was at this time or later.
+        end_at: Conversations whose LAST chat was at this time or earlier.
+        first_chat_started_at: Conversations whose first chat was at this time or later.
+        first_chat_end_at: Conversations whose first chat was at this time or earlier.
+        search_term: Conversations that contain this text.
+        variables: Selects nothing: the names of the variables to return with each conversation.
+        active_only: Only conversations that have not ended.
+        background_running: Only conversations that are being answered now (True), or are not (False).
+    """
+
+    user_ids: Sequence[str] | None
+    llm_app_id: str | None
+    category_id: str | None
+    started_at: datetime | float | None
+    end_at: datetime | float | None
+    first_chat_started_at: datetime | float | None
+    first_chat_end_at: datetime | float | None
+    search_term: str | None
+    variables: Sequence[str] | None
+    active_only: bool | None
+    background_running: bool | None
+
+
+_FIRST_CHAT = ("firstChatStartedAt", "firstChatEndAt")
+_LAST_CHAT = ("startedAt", "endAt")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Checked filters, as pairs for the query. A datetime is written out once the server's unit is known.
+
+    This is the only place that knows the wire's names of filters.
+    """
+
+    pairs: tuple[tuple[str, str | datetime], ...] = ()
+
+    @classmethod
+    def checked(cls, filters: ConversationFilters) -> Filters:
+        """Check every value.
+
+        Raises:
+            ConfigurationError: A value cannot be right; the message names the filter.
+            TypeError: There is no filter of this name.
+        """
+        pairs: list[tuple[str, str | datetime]] = []
+        for name, value in filters.items():
+            if name not in _CHECKS:
+                raise TypeError(f"unexpected filter {name!r}; there are {', '.join(_CHECKS)}")
+            if value is not None:
+                wire_name, check = _CHECKS[name]
+                pairs.extend((wire_name, text) for text in check(name, value))
+        _check_span(filters, "started_at", "end_at")
+        _check_span(filters, "first_chat_started_at", "first_chat_end_at")
+        return cls(tuple(pairs))
+
+    @property
+    def needs_unit(self) -> bool:
+        """Whether a datetime among the filters waits for the server's unit of time."""
+        return any(isinstance(value, datetime) for _, value in self.pairs)
+
+    @property
+    def on_last_chat(self) -> bool:
+        """Whether a filter restricts the last chat's time."""
+        return self._has(*_LAST_CHAT)
+
+    @property
+    def on_first_chat(self) -> bool:
+        """Whether a filter restricts the first chat's time."""
+        return self._has(*_FIRST_CHAT)
+
+    @property
+    def selects_all(self) -> bool:
+        """Whether every conversation is selected, but for bounds on the first chat's time."""
+        return not any(name not in (*_FIRST_CHAT, "variables") for name, _ in self.pairs)
+
+    def _has(self, *names: str) -> bool:
+        return any(name in names for name, _ in self.pairs)
+
+    def first_chat_bounds(self, second: float) -> tuple[float, float]:
+        """The bounds on first chat times that the user asked for, in the server's unit; infinite where none is.
+
+        Args:
+            second: The server's second, 1 or 1000.
+        """
+        numbers = {
+            name: float(wire.epoch_text(value, milliseconds=second > 1) if isinstance(value, datetime) else value)
+            for name, value in self.pairs
+            if name in _FIRST_CHAT
+        }
+        start, end = _FIRST_CHAT
+        return numbers.get(start, -math.inf), numbers.get(end, math.inf)
+
+    def within(self, start: float | None, end: float | None, *, keep: bool = True) -> Filters:
+        """The same filters, restricted to first chat times from `start` to `end`.
+
+        The bounds are sent as whole numbers, rounded outwards: a server may refuse or cut fractions.
+
+        Args:
+            start: In the server's unit; None for the bound that is set already, if any.
+            end: As `start`.
+            keep: Whether bounds that are set already stay where None is given.
+        """
+        bounds = {name: value for name, value in self.pairs if name in _FIRST_CHAT} if keep else {}
+        if start is not None:
+            bounds[_FIRST_CHAT[0]] = str(math.floor(start))
+        if end is not None:
+            bounds[_FIRST_CHAT[1]] = str(math.ceil(end))
+        return Filters((*(pair for pair in self.pairs if pair[0] not in _FIRST_CHAT), *bounds.items()))
+
+    def with_last_chat_from(self, start: float) -> Filters:
+        """The same filters, restricted to last chats from `start` on (in the server's unit)."""
+        return Filters((*self.pairs, (_LAST_CHAT[0], str(math.floor(start)))))
+
+    def without_last_chat(self) -> Filters:
+        """The same filters without bounds on the last chat's time."""
+        return Filters(tuple(pair for pair in self.pairs if pair[0] not in _LAST_CHAT))
+
+    def without_last_chat_end(self) -> tuple[Filters, str | datetime | None]:
+        """The same filters without an end of the last chat's time, and that end."""
+        end = next((value for name, value in self.pairs if name == _LAST_CHAT[1]), None)
+        return Filters(tuple(pair for pair in self.pairs if pair[0] != _LAST_CHAT[1])), end
+
+    def variables_query(self) -> str:
+        """The query that asks for the same variables of a single conversation."""
+        return wire.query([(name, str(value)) for name, value in self.pairs if name == "variables"])
+
+    def query(self, *, milliseconds: bool) -> list[tuple[str, str]]:
+        """The pairs as text, datetimes in the server's unit."""
+        return [
+            (name, value if isinstance(value, str) else wire.epoch_text(value, milliseconds=milliseconds))
+            for name, value in self.pairs
+        ]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: expected True or False, got {value!a}")
+    return ["true" if value else "false"]
+
+
+def _time(name: str, value: Any) -> list[str | datetime]:
+    checked = wire.epoch(name, value)
+    return [checked if isinstance(checked, datetime) else wire.epoch_text(checked, milliseconds=True)]
+
+
+def _check_span(filters: ConversationFilters, start: str, end: str) -> None:
+    first, last = filters.get(start), filters.get(end)
+    if first is None or last is None or isinstance(first, datetime) is not isinstance(last, datetime):
+        return
+    if first > last:  # type: ignore[operator]  # the line above: both datetimes, or both numbers
+        raise ConfigurationError(f"{start}: lies after {end} ({first} > {last})")
+
+
+_CHECKS: dict[str, tuple[str, Any]] = {
+    "user_ids": ("userIds", texts),
+    "llm_app_id": ("llmAppId", text),
+    "category_id": ("categoryId", text),
+    "started_at": ("startedAt", _time),
+    "end_at": ("endAt", _time),
+    "first_chat_started_at": ("firstChatStartedAt", _time),
+    "first_chat_end_at": ("firstChatEndAt", _time),
+    "search_term": ("searchTerm", text),
+    "variables": ("variables", names),
+    "active_only": ("activeOnly", _flag),
+    "background_running": ("backgroundRunning", _flag),
+}

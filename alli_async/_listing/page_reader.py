@@ -1,0 +1,298 @@
+"""One page of a list for a reader: whatever cannot be decoded or fetched is isolated down to its row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .._transport.session import Session
+from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError, ServerError
+from ..models import Order, Skipped
+from .filters import Filters
+from .pages import MAX_PAGE_SIZE, Row, fetch_conversations
+
+RowT = TypeVar("RowT", bound=Row)
+T = TypeVar("T")
+
+# The sizes in which a page that cannot be had is asked for again, before its rows are asked for one by one.
+_SMALLER = 10
+# Rows in a row that cannot be listed, before the server is at fault and not the rows.
+MAX_BAD_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BadRow:
+    """A row that could not be decoded, or not be listed at all; it keeps its place among the rows of a page.
+
+    Attributes:
+        id: The conversation's id where it could be read, else what tells this row from others.
+        error: Why it could not be had.
+        raw: The row as it was sent; empty when no page that holds it could be had.
+        is_known: Whether `id` is the conversation's id.
+        span: First chat times between which it lies, in the server's unit, where that is known.
+    """
+
+    id: str
+    error: AlliError
+    raw: bytes = b""
+    is_known: bool = False
+    span: tuple[float, float] | None = None
+    created_at: float = math.nan
+    last_chat_time: float | None = None
+    chat_count: int = 0
+    chats: Sequence[Any] = field(default_factory=tuple)
+
+    def within(self, span: tuple[float, float]) -> BadRow:
+        """The same row, between these first chat times if nothing nearer is known."""
+        return self if self.span is not None else replace(self, span=span)
+
+    def is_same(self, other: BadRow) -> bool:
+        """Whether two reports are about one row, as far as can be told of rows that were listed nowhere."""
+        if self.id == other.id or self.raw or other.raw or self.span is None or other.span is None:
+            return self.id == other.id
+        return self.span[0] <= other.span[1] and other.span[0] <= self.span[1]
+
+    @property
+    def skipped(self) -> Skipped:
+        """What is reported of this row."""
+        return Skipped(self.id if self.is_known else None, self.error, self.span)
+
+
+Entry: TypeAlias = RowT | BadRow
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[RowT]):
+    """A page of a list.
+
+    Attributes:
+        entries: The rows, in the server's order; a BadRow stands for one that could not be had.
+        cursor: The cursor of the next page; None on the last.
+    """
+
+    entries: Sequence[Entry[RowT]]
+    cursor: str | None
+
+
+class ListPage(Protocol):
+    """A decoded answer to a request for a list."""
+
+    @property
+    def conversations(self) -> Sequence[Any]:
+        """The rows."""
+        ...
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the next page; None on the last."""
+        ...
+
+
+class PageFaultError(Exception):
+    """A page cannot be had because of a row on it, or of its size; the server is well.
+
+    Attributes:
+        error: Why it cannot be had.
+    """
+
+    def __init__(self, error: AlliError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class PageReader(Generic[RowT]):
+    """Fetches pages of one list.
+
+    Pages of which the server can only make smaller ones (a timeout in its gateway at 50 rows, an answer beyond the
+    limit on bytes) are asked for in smaller ones from then on.
+
+    Args:
+        session: Where the requests go.
+        filters: The filters of the list.
+        decode: Decodes the body of a page.
+    """
+
+    def __init__(self, session: Session, filters: Filters, decode: Callable[[bytes], ListPage]) -> None:
+        self.session = session
+        self.filters = filters
+        self._decode = _row_by_row(decode)
+        self.size = MAX_PAGE_SIZE
+
+    async def page(
+        self,
+        order: Order,
+        cursor: str | None = None,
+        filters: Filters | None = None,
+        *,
+        size: int | None = None,
+        attempts: int | None = None,
+    ) -> Page[RowT]:
+        """Fetch one page, a smaller one where the server cannot make a large one.
+
+        Args:
+            order: The order of the list.
+            cursor: The page's cursor; None for the first.
+            filters: In place of the list's own.
+            size: Rows to ask for; None for as many as the server can make.
+            attempts: How often to try, if not as often as the client's retry policy says.
+
+        Raises:
+            PageFaultError: This page cannot be had, though the server is well.
+            AlliError: The server, the key or the request is at fault.
+        """
+        filters = self.filters if filters is None else filters
+        size = min(size or self.size, self.size)
+        try:
+            return await self._fetch(order, cursor, filters, size, attempts)
+        except AlliError as failure:
+            error = failure
+        await self._check_server(error)
+        if size <= _SMALLER:
+            raise PageFaultError(error)
+        try:
+            page = await self._fetch(order, cursor, filters, _SMALLER, 1)
+        except AlliError as failure:
+            if not is_about_the_page(failure):
+                raise
+            raise PageFaultError(error) from None
+        # The size is at fault. Should it be a single row further on, small pages cost time, not rows.
+        self.size = min(self.size, _SMALLER)
+        return page
+
+    async def row(self, order: Order, cursor: str | None, filters: Filters) -> Page[RowT]:
+        """Fetch a page of one row.
+
+        Raises:
+            PageFaultError: This row cannot be had, though the server is well.
+            AlliError: The server, the key or the request is at fault.
+        """
+        try:
+            return await self._fetch(order, cursor, filters, 1, None)
+        except AlliError as failure:
+            error = failure
+        await self._check_server(error)
+        raise PageFaultError(error)
+
+    async def _fetch(
+        self, order: Order, cursor: str | None, filters: Filters, size: int, attempts: int | None
+    ) -> Page[RowT]:
+        session = self.session
+        if attempts is not None:
+            config = replace(session.config, retry=replace(session.config.retry, max_attempts=attempts))
+            session = replace(session, config=config)
+        return await fetch_conversations(
+            session, filters, self._decode, cursor=cursor, page_size=size, order=order
+        )
+
+    def use_single_rows(self) -> None:
+        """Ask for one row at a time: the server can make no larger page."""
+        self.size = 1
+
+    def restore_size(self) -> None:
+        """Ask for large pages again: a single row was at fault, not the size."""
+        self.size = MAX_PAGE_SIZE
+
+    async def _check_server(self, error: AlliError) -> None:
+        """Raise the error if it is not about a page: if the server serves no page of one row either.
+
+        The first row of some orders may be the very row that cannot be had, so all four are tried.
+        """
+        if not is_about_the_page(error):
+            raise error
+        if not isinstance(error, APIError | AlliTimeoutError):
+            return
+        for order in Order:
+            try:
+                await self._fetch(order, None, self.filters, 1, 2)
+            except AlliError as failure:
+                if not is_about_the_page(failure):
+                    raise
+            else:
+                return
+        raise error
+
+
+def is_about_the_page(error: AlliError) -> bool:
+    """Whether an error may be caused by what is on the page, and not by the server, the key or the request."""
+    return isinstance(error, ServerError | DecodeError | ResponseTooLargeError | AlliTimeoutError)
+
+
+# --- rows that cannot be decoded --------------------------------------------------------------------------
+
+
+class _RawPage(Struct, gc=False):
+    conversations: list[Raw]
+    cursor: Raw = Raw(b"null")
+
+
+class _Identified(Struct, gc=False):
+    id: str
+
+
+_decode_raw_page = msgspec.json.Decoder(_RawPage).decode
+_decode_id = msgspec.json.Decoder(_Identified).decode
+
+
+def _row_by_row(decode: Callable[[bytes], ListPage]) -> Callable[[bytes], Page[Any]]:
+    """A decoder of pages that gives a BadRow for each row it cannot decode."""
+
+    def decode_page(body: bytes) -> Page[Any]:
+        try:
+            page = decode(body)
+        except DecodeError as error:
+            if error.malformed or not error.path.startswith("$.conversations["):
+                raise
+        else:
+            return Page(page.conversations, page.cursor or None)
+        raw_page = _decode_raw_page(body)
+        rows = [_decoded(decode, bytes(raw)) for raw in raw_page.conversations]
+        return Page(rows, decode(page_of([], bytes(raw_page.cursor))).cursor or None)
+
+    return decode_page
+
+
+def _decoded(decode: Callable[[bytes], ListPage], raw: bytes) -> Any:
+    try:
+        return decode(page_of([raw])).conversations[0]
+    except DecodeError as error:
+        failure = error
+    try:
+        return BadRow(_decode_id(raw).id, failure, raw, is_known=True)
+    except msgspec.DecodeError:
+        return BadRow(raw.decode("utf-8", "replace"), failure, raw)
+
+
+def page_of(records: Sequence[bytes], cursor: bytes = b"null") -> bytes:
+    """The body of a page of these conversations."""
+    return b'{"conversations":[%b],"cursor":%b}' % (b",".join(records), cursor)
+
+
+class UndecodableError(DecodeError):
+    """An answer that is not what the contract says, with the answer itself.
+
+    Attributes:
+        body: The answer as it came.
+    """
+
+    body: bytes = b""
+
+
+def keeping_body(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """The same decoder, whose errors keep the body that could not be decoded."""
+
+    def decode_body(body: bytes) -> T:
+        try:
+            return decode(body)
+        except DecodeError as error:
+            if error.malformed:
+                raise
+            failure = UndecodableError(error.message, path=error.path)
+        failure.body = body
+        raise failure
+
+    return decode_body

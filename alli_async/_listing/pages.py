@@ -1,0 +1,235 @@
+"""Pages of conversations: one request for a page, and the three ways in which a user walks a list."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+from .._transport import wire
+from .._transport.session import Session
+from .._transport.wire import Request
+from ..errors import AlliError, PaginationError
+from ..models import Chat, ChatPage, Conversation, ConversationPage, Order
+from .filters import Filters
+
+T = TypeVar("T")
+PageT = TypeVar("PageT")
+ItemT = TypeVar("ItemT")
+
+MAX_PAGE_SIZE = 50
+# A backend that filters behind its cursor may give some empty pages in a row; a list that never ends gives no
+# others. The bound is far above what a filter over a million rows in pages of 50 could bring in practice.
+_MAX_EMPTY_PAGES = 1000
+# How often one and the same page may come again before the list is taken for endless. A list that moves while it
+# is walked repeats a whole page by chance at most once.
+_MAX_SAME_PAGES = 3
+# Rows whose times are looked at to learn the server's unit: one of them may be nonsense, not most of them.
+_UNIT_ROWS = 10
+
+decode_conversations = wire.decoder(ConversationPage)
+
+
+class Row(Protocol):
+    """What a reader of lists needs to know of a conversation, however it was decoded."""
+
+    @property
+    def id(self) -> str:
+        """The conversation's id."""
+        ...
+
+    @property
+    def created_at(self) -> float:
+        """When it was opened, in the server's unit: at or before its first chat."""
+        ...
+
+    @property
+    def last_chat_time(self) -> float | None:
+        """When its last chat was; None when it has none, and in some old rows."""
+        ...
+
+    @property
+    def chat_count(self) -> int:
+        """How many chats the server says it has."""
+        ...
+
+    @property
+    def chats(self) -> Sequence[Any]:
+        """The chats that came with it."""
+        ...
+
+
+class Pages(Generic[PageT, ItemT]):
+    """A list to walk in one of three ways.
+
+    `async for item in pages` gives items, `async for page in pages.pages()` gives pages, and `await pages` the
+    first page. Nothing is sent before; each walk starts anew.
+    """
+
+    def __init__(
+        self, walk: Callable[[], AsyncGenerator[PageT, None]], items: Callable[[PageT], Sequence[ItemT]]
+    ) -> None:
+        self._walk = walk
+        self._items = items
+
+    async def __aiter__(self) -> AsyncIterator[ItemT]:
+        async with aclosing(self._walk()) as pages:
+            async for page in pages:
+                for item in self._items(page):
+                    yield item
+
+    def pages(self) -> AsyncGenerator[PageT, None]:
+        """Walk page by page."""
+        return self._walk()
+
+    def __await__(self) -> Generator[Any, None, PageT]:
+        return self._first().__await__()
+
+    async def _first(self) -> PageT:
+        async with aclosing(self._walk()) as pages:
+            return await anext(pages)
+
+
+class ConversationPages(Pages[ConversationPage, Conversation]):
+    """The conversations that `list` found.
+
+    An error in the middle of a walk carries `.cursor`, from which `list(cursor=…)` goes on.
+    """
+
+
+class ChatPages(Pages[ChatPage, Chat]):
+    """A conversation's chats, oldest first. Pages after the first are fetched concurrently."""
+
+
+async def fetch_conversations(
+    session: Session,
+    filters: Filters,
+    decode: Callable[[bytes], T],
+    *,
+    cursor: str | None,
+    page_size: int,
+    order: Order | None,
+) -> T:
+    """Fetch one page of a list.
+
+    Raises:
+        AlliError: With `.cursor`, from which another walk goes on.
+    """
+    second = await server_second(session) if filters.needs_unit else None
+    pairs = filters.query(milliseconds=second != 1)
+    pairs.append(("pageSize", str(page_size)))
+    if order is not None:
+        pairs.append(("order", order.value))
+    if cursor is not None:
+        pairs.append(("cursor", cursor))
+    # A list is sequential and everything else follows from it: its pages go before requests for chats.
+    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
+    try:
+        return await session.request(request, decode)
+    except AlliError as error:
+        error.cursor = cursor
+        raise
+
+
+async def server_second(session: Session) -> float | None:
+    """The server's second, 1 or 1000, learnt from its own values once per base URL.
+
+    None where there are no conversations, or none with a date; then no unit could select anything wrongly.
+    """
+    units, base_url = session.connection.seconds, session.config.base_url
+    if base_url not in units:
+        page = await fetch_conversations(
+            session, Filters(), decode_conversations, cursor=None, page_size=_UNIT_ROWS, order=None
+        )
+        second = second_in(page.conversations)
+        if second is None:
+            return None
+        units[base_url] = second
+    return units[base_url]
+
+
+def second_in(rows: Iterable[Row]) -> float | None:
+    """The unit of most times in some rows: 1 for seconds, 1000 for milliseconds; None when there is no date.
+
+    Seconds lie between 1e8 and 1e11 (1973 to 5138), milliseconds between 1e11 and 1e14. Other numbers are no
+    dates.
+    """
+    numbers = [number for row in rows for number in (row.created_at, row.last_chat_time) if number is not None]
+    votes = Counter(1.0 if number < 1e11 else 1000.0 for number in numbers if 1e8 < number < 1e14)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+async def epoch_number(session: Session, value: str | datetime) -> float:
+    """A time filter's value as a number in the server's unit."""
+    if isinstance(value, str):
+        return float(value)
+    return float(wire.epoch_text(value, milliseconds=await server_second(session) != 1))
+
+
+async def walk_list(
+    fetch: Callable[[str | None], Awaitable[ConversationPage]], cursor: str | None = None
+) -> AsyncGenerator[ConversationPage, None]:
+    """Follow the cursors to the end, and give the server's pages as they are.
+
+    Args:
+        fetch: Gives the page at a cursor.
+        cursor: The cursor to begin with; None for the begin of the list.
+
+    Raises:
+        PaginationError: The list does not end: a cursor or a page comes again, or pages stay empty.
+    """
+    guard = EndlessGuard()
+    while True:
+        page = await fetch(cursor)
+        yield page
+        if not page.cursor:
+            return
+        guard.check(cursor, page.cursor, [row.id for row in page.conversations])
+        cursor = page.cursor
+
+
+class EndlessGuard:
+    """Notices a list that never ends: a cycle of cursors or of pages of any length, in constant memory.
+
+    Cursors and pages are compared with one that is kept and renewed after 1, 2, 4, 8, … pages (Brent's method).
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._pages = self._empty = self._same = 0
+        self._kept: tuple[str | None, list[str]] | None = None
+        self._renew = 1
+
+    def check(self, cursor: str | None, following: str, ids: list[str]) -> None:
+        """Look at one more page.
+
+        Args:
+            cursor: The cursor it was asked for with.
+            following: The cursor that it gives.
+            ids: The ids of its rows.
+
+        Raises:
+            PaginationError: The list does not end.
+        """
+        self._pages += 1
+        self._empty = 0 if ids else self._empty + 1
+        kept_cursor, kept_ids = self._kept or (None, None)
+        if following in (cursor, kept_cursor):
+            self._fail("a cursor came again", cursor)
+        if ids and ids == kept_ids:
+            self._same += 1
+        if self._same >= _MAX_SAME_PAGES:
+            self._fail("the same page came again and again, with ever new cursors", cursor)
+        if self._empty >= _MAX_EMPTY_PAGES:
+            self._fail(f"{self._empty} empty pages in a row", cursor)
+        if self._pages == self._renew:
+            self._kept, self._renew, self._same = (following, ids), self._renew * 2, 0
+
+    def _fail(self, why: str, cursor: str | None) -> NoReturn:
+        error = PaginationError(f"the list does not end: {why} after {self._pages} pages")
+        error.locate("GET", wire.CONVERSATIONS, self._pages, time.monotonic() - self._started)
+        error.cursor = cursor
+        raise error

@@ -1,0 +1,400 @@
+"""The survey: how this server behaves, found out with a few requests before a list is read.
+
+What is found is a `ServerProfile`. Nothing in it is taken on trust where a request can tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from msgspec import Struct
+
+from .._aio.tasks import both, concurrently
+from ..errors import BadRequestError
+from ..models import Order
+from .cursors import OffsetCursors
+from .page_reader import BadRow, Entry, PageFaultError, PageReader
+from .pages import MAX_PAGE_SIZE, Row, second_in
+from .walks import StuckError, Walk
+
+RowT = TypeVar("RowT", bound=Row)
+
+# Seconds since 1970 before which no conversation began, and after which none begins (1970-01-02, 2500-01-01).
+LONG_AGO, FAR_AHEAD = 86_400.0, 16_725_225_600.0
+# A list of no more pages than this is simply walked: partitions would cost more requests than they save time.
+_FEW_PAGES = 3
+# Rows that a page must have to try its cursor with other bounds: fewer do not tell an offset from a keyset.
+_TELLING = 10
+
+CursorKind = Literal["offset", "keyset", "opaque"]
+
+
+class ServerProfile(Struct, frozen=True, kw_only=True):
+    """How a server answers requests for a list.
+
+    Attributes:
+        second: The server's second: 1 or 1000; None when no row showed a date.
+        cursor: `"offset"`: the server's own cursors count rows. `"keyset"`: a row that left the list before a
+            cursor was seen not to shift the page behind it. `"opaque"`: neither is known.
+        offsets: How its offset cursors are made; None where they are not known to be offsets.
+        order_kept: Whether the order by first chat is honoured.
+        windows_kept: Whether filters on first chat times are honoured.
+        cursor_keeps_bounds: Whether a cursor also serves with a nearer end than it was made with.
+    """
+
+    second: float | None = None
+    cursor: CursorKind = "opaque"
+    offsets: OffsetCursors | None = None
+    order_kept: bool = False
+    windows_kept: bool = False
+    cursor_keeps_bounds: bool = False
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """The first chat times that a list covers, as far as a few requests tell.
+
+    Attributes:
+        low: About the earliest, in the server's unit.
+        high: About the latest.
+        second: The server's second: 1 or 1000.
+        resolution: By how much the partitions beside a cut reach over it: a second, since a server may cut its
+            bounds to whole seconds and may leave out what is equal to a bound.
+        density: Conversations per unit of time, about.
+        bounded: Whether the filters are on first chat times; then conversations without chats are not selected.
+    """
+
+    low: float
+    high: float
+    second: float
+    resolution: float
+    density: float
+    bounded: bool
+
+    @property
+    def last_cut(self) -> float:
+        """Where the last partition ends. What begins during the run lies behind it."""
+        return self.high - 2 * self.resolution
+
+
+@dataclass(slots=True)
+class Survey(Generic[RowT]):
+    """What is known of a list once the survey is done.
+
+    Attributes:
+        profile: How the server behaves.
+        by_last_chat: Whether the list must be read in the order of last chats.
+        span: The span to cut into partitions; None when the list is simply walked.
+        walk: A walk over the list that stands behind the first pages; None when it cannot be walked.
+        entries: The rows of these pages, in order.
+        tail: The rows of the other end, the last one first.
+    """
+
+    profile: ServerProfile
+    by_last_chat: bool = False
+    span: Span | None = None
+    walk: Walk[RowT] | None = None
+    entries: Sequence[Entry[RowT]] = ()
+    tail: Sequence[Entry[RowT]] = ()
+
+
+async def survey_list(
+    pages: PageReader[RowT],
+    take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]] | None = None,
+    *,
+    ordered: bool = False,
+) -> Survey[RowT]:
+    """Find out how a list can be read: at most nine requests, in four turns.
+
+    Args:
+        pages: Fetches the pages of the list.
+        take: Takes the rows of the first pages as they come.
+        ordered: Whether the list is to be read by first chat, even where a filter is on the last chat.
+
+    Raises:
+        AlliError: The first page could not be had.
+    """
+    if pages.filters.on_last_chat and not ordered:
+        return Survey(ServerProfile(), by_last_chat=True)
+    walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters)
+    try:
+        entries = list(await walk.next() or ())
+    except BadRequestError as error:
+        if error.code not in (7003, None):
+            raise
+        return Survey(ServerProfile(), by_last_chat=True)
+    except StuckError as stuck:
+        walk, entries = await _past_first_row(pages, stuck)
+    if take is not None:
+        await take(entries)
+    return await _Surveyor(pages, walk, entries, take).run()
+
+
+async def _past_first_row(pages: PageReader[RowT], stuck: StuckError) -> tuple[Walk[RowT], list[Entry[RowT]]]:
+    """Begin again where the very first row cannot be listed: with cursors made like those of the other end."""
+    behind = Walk(pages, Order.FIRST_CHAT_TIME_DESC, pages.filters)
+    try:
+        await behind.next()
+        await behind.next()
+    except StuckError:
+        raise stuck.error from None
+    if behind.cursors is None:
+        raise stuck.error
+    walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, cursors=behind.cursors)
+    return walk, list(await walk.next() or ())
+
+
+class _Surveyor(Generic[RowT]):
+    """The survey of a list whose first page is there."""
+
+    def __init__(
+        self,
+        pages: PageReader[RowT],
+        walk: Walk[RowT],
+        entries: list[Entry[RowT]],
+        take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]] | None,
+    ) -> None:
+        self._pages = pages
+        self._take = take
+        self._walk = walk
+        self._entries = entries
+        self._first = list(entries)
+        self._tail: Sequence[Entry[RowT]] = ()
+
+    async def run(self) -> Survey[RowT]:
+        if self._walk.has_ended:
+            return self._plain(order_kept=True)
+        second, tail = await both(self._next(), _other_end(self._pages))
+        if tail is None:
+            return self._plain(order_kept=True)
+        self._tail = tail
+        if not self._is_order_kept():
+            return self._plain(order_kept=False, by_last_chat=_is_by_last_chat(self._first))
+        if self._walk.has_ended or not second:
+            return self._plain(order_kept=True)
+        return await self._with_span(second)
+
+    def _plain(self, *, order_kept: bool, by_last_chat: bool = False) -> Survey[RowT]:
+        profile = ServerProfile(
+            second=second_in(_rows(self._entries)),
+            cursor=self._kind(),
+            offsets=self._walk.cursors,
+            order_kept=order_kept,
+        )
+        return Survey(profile, by_last_chat, None, self._walk, self._entries, self._tail)
+
+    def _kind(self) -> CursorKind:
+        return "offset" if self._walk.cursors is not None else "opaque"
+
+    async def _next(self) -> list[Entry[RowT]]:
+        try:
+            entries = await self._walk.next() or []
+        except StuckError:
+            # Whoever reads on from here meets the same row, and reports it.
+            entries = []
+        self._entries += entries
+        if self._take is not None:
+            await self._take(entries)
+        return entries
+
+    def _is_order_kept(self) -> bool:
+        """Whether the two ends of a list of more than a page are different rows.
+
+        Rows without chats may stand first in both directions.
+        """
+        ids = {entry.id for entry in self._first}
+        tail = [entry for entry in self._tail if isinstance(entry, BadRow) or not is_empty(entry)]
+        both_ends = sum(entry.id in ids for entry in tail)
+        return not tail or both_ends <= len(tail) / 2 or self._walk.has_ended
+
+    # --- the span, and what cursors do with bounds --------------------------------------------------------
+
+    async def _with_span(self, second: list[Entry[RowT]]) -> Survey[RowT]:
+        span, _ = await both(self._span(), self._next())
+        if span is None or self._walk.has_ended:
+            return self._plain(order_kept=True)
+        kept, keeps_bounds, is_keyset = await concurrently(
+            [self._keeps_windows(span), self._cursor_keeps_bounds(span), self._is_keyset(span)]
+        )
+        kind: CursorKind = "keyset" if is_keyset and keeps_bounds and self._kind() == "opaque" else self._kind()
+        profile = ServerProfile(
+            second=span.second,
+            cursor=kind,
+            offsets=self._walk.cursors,
+            order_kept=True,
+            windows_kept=kept,
+            cursor_keeps_bounds=keeps_bounds,
+        )
+        return Survey(profile, False, span if kept else None, self._walk, self._entries, self._tail)
+
+    async def _span(self) -> Span | None:
+        """The span between the first and the last rows that have chats; None where partitions are of no use."""
+        early, late = await both(
+            self._with_chats(self._entries, Order.FIRST_CHAT_TIME_ASC),
+            self._with_chats(self._tail, Order.FIRST_CHAT_TIME_DESC),
+        )
+        second = second_in(early)
+        if second is None or not late or not {row.id for row in early}.isdisjoint(row.id for row in late):
+            return None
+        least, most = self._pages.filters.first_chat_bounds(second)
+        early_times, late_times = moments(early, second), moments(late, second)
+        if not early_times or not late_times:
+            return None
+        # A conversation can be older than its first chat, and so than the bound that was set on that.
+        low, high = max(min(early_times), least), min(max(late_times), most)
+        density = density_of(early, second)
+        between = min(late_times) - max(early_times)
+        few_left = between * density < (_FEW_PAGES - 1) * MAX_PAGE_SIZE and density > 0
+        if high - low <= 8 * second or few_left:
+            return None
+        return Span(
+            low=low,
+            high=high,
+            second=second,
+            resolution=second,
+            density=max((density + density_of(late, second)) / 2, 1 / (high - low)),
+            bounded=self._pages.filters.on_first_chat,
+        )
+
+    async def _with_chats(self, entries: Iterable[Entry[RowT]], order: Order) -> list[RowT]:
+        """The rows with chats at one end of the list; where those without hide them, they are asked for."""
+        rows = _rows(entries)
+        timed = [row for row in rows if not is_empty(row)]
+        second = second_in(rows)
+        if timed or second is None:
+            return timed
+        try:
+            # Any bound leaves out the rows without chats.
+            bounded = self._pages.filters.within(LONG_AGO * second, None)
+            found = await Walk(self._pages, order, bounded).next() or []
+        except (BadRequestError, StuckError):
+            return []
+        return [row for row in _rows(found) if not is_empty(row)]
+
+    async def _keeps_windows(self, span: Span) -> bool:
+        """Whether nothing is found before the begin of time and behind its end; else the filter is ignored."""
+        filters = self._pages.filters
+        beyond = [
+            filters.within(FAR_AHEAD * span.second, None, keep=False),
+            filters.within(None, LONG_AGO * span.second, keep=False),
+        ]
+        try:
+            found = await concurrently(
+                [self._pages.page(Order.FIRST_CHAT_TIME_ASC, None, each, size=1) for each in beyond]
+            )
+        except (BadRequestError, PageFaultError):
+            return False
+        return not any(page.entries or page.cursor for page in found)
+
+    async def _cursor_keeps_bounds(self, span: Span) -> bool:
+        """Whether a page with a nearer end is the same up to there, and is then the last."""
+        del span
+        return await self._try_bound(end=True)
+
+    async def _is_keyset(self, span: Span) -> bool:
+        """Whether a page stays the same although a bound leaves out rows before its cursor."""
+        return self._kind() == "opaque" and span.density > 0 and await self._try_bound(end=False)
+
+    async def _try_bound(self, *, end: bool) -> bool:
+        """Ask for the second page once more, with a bound in its middle, or in the middle of the first.
+
+        A page at one instant does not tell, nor does one of few rows.
+        """
+        rows = _rows(self._first)
+        behind = [entry for entry in self._entries if entry not in self._first][: len(self._first)]
+        times = moments(_rows(behind) if end else rows, second_in(rows) or 1.0)
+        cursor = self._first_cursor()
+        distinct = sorted(set(times))
+        if len(times) < _TELLING or cursor is None or len(distinct) < 2:
+            return False
+        # Within the page, and not at its end, where all rows may be of one instant.
+        bound = distinct[(len(distinct) - 1) // 2] if end else distinct[len(distinct) // 2]
+        filters = self._pages.filters
+        bounded = filters.within(None, bound) if end else filters.within(bound, None)
+        try:
+            page = await self._pages.page(Order.FIRST_CHAT_TIME_ASC, cursor, bounded)
+        except (BadRequestError, PageFaultError):
+            return False
+        shown, all_ids = [entry.id for entry in page.entries], [entry.id for entry in behind]
+        if end:
+            return bool(shown) and len(shown) < len(all_ids) and shown == all_ids[: len(shown)] and not page.cursor
+        return bool(shown) and shown[: len(all_ids)] == all_ids[: len(shown)]
+
+    def _first_cursor(self) -> str | None:
+        """A cursor behind the first page."""
+        return self._walk.first_cursor
+
+
+def _rows(entries: Iterable[Any]) -> list[Any]:
+    return [entry for entry in entries if not isinstance(entry, BadRow)]
+
+
+async def _other_end(pages: PageReader[Any]) -> Sequence[Any] | None:
+    """The list's last rows, the very last first; None when the server does not give them in that order."""
+    try:
+        walk: Walk[Any] = Walk(pages, Order.FIRST_CHAT_TIME_DESC, pages.filters)
+        return await walk.next() or []
+    except (BadRequestError, StuckError):
+        return None
+
+
+def _is_by_last_chat(entries: Iterable[Entry[Any]]) -> bool:
+    """Whether rows stand in the order of their last chats, the latest first."""
+    times = [entry.last_chat_time for entry in _rows(entries) if entry.last_chat_time is not None]
+    return times == sorted(times, reverse=True) and len(set(times)) > 1
+
+
+def is_empty(row: Row) -> bool:
+    """Whether a conversation has no chats; old rows may have chats and no time of the last one."""
+    return row.last_chat_time is None and not row.chat_count and not row.chats
+
+
+def moment(row: Row, second: float) -> float | None:
+    """About when a conversation's first chat was; None where its times are no dates.
+
+    It is the time at which the conversation was opened, which is at or before its first chat, unless that is
+    later than its last chat.
+    """
+    low, high = LONG_AGO * second, FAR_AHEAD * second
+    times = [time for time in (row.created_at, row.last_chat_time) if time is not None and low < time < high]
+    return min(times) if times else None
+
+
+def moments(rows: Iterable[Row], second: float) -> list[float]:
+    """The moments of rows that have one, in the rows' order."""
+    found = (moment(row, second) for row in rows)
+    return [time for time in found if time is not None]
+
+
+def with_spans(
+    entries: Sequence[Entry[RowT]], second: float, where: tuple[float, float] | None
+) -> list[Entry[RowT]]:
+    """The same rows, where those that could not be had know between which first chat times they lie.
+
+    Args:
+        entries: The rows of a page, in order.
+        second: The server's second.
+        where: About when the first and the last of them began, where that is known.
+    """
+    if not any(isinstance(entry, BadRow) for entry in entries):
+        return list(entries)
+    times = [None if isinstance(entry, BadRow) else moment(entry, second) for entry in entries]
+    low, high = where or (None, None)
+    found: list[Entry[RowT]] = []
+    for number, entry in enumerate(entries):
+        if isinstance(entry, BadRow):
+            before = next((time for time in reversed(times[:number]) if time is not None), low)
+            behind = next((time for time in times[number:] if time is not None), high)
+            if before is not None and behind is not None:
+                entry = entry.within((min(before, behind), max(before, behind)))
+        found.append(entry)
+    return found
+
+
+def density_of(rows: Iterable[Row], second: float) -> float:
+    """Rows per unit of time among these; 0 when they do not tell."""
+    times = moments((row for row in rows if not is_empty(row)), second)
+    spread = max(times, default=0.0) - min(times, default=0.0)
+    return len(times) / spread if spread > 0 and math.isfinite(spread) else 0.0

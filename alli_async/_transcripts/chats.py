@@ -1,0 +1,255 @@
+"""Chats: a conversation's pages, fetched at once, and proved to be all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from .._aio.tasks import concurrently
+from .._transport import wire
+from .._transport.session import Session
+from .._transport.wire import Request
+from ..errors import IncompleteError, PaginationError
+from ..models import ChatPage
+
+T = TypeVar("T")
+
+# Chats come and go while their pages are fetched. More often than this in a row something else is wrong.
+_MAX_ROUNDS = 4
+# Chats come in pages of so many, as far as seen. Where they do not, it costs a round trip more.
+CHATS_PER_PAGE = 100
+# How many chat pages `list_chats` asks for ahead of its consumer; and how many at once are asked for on the word
+# of a count, which can be wrong.
+_AHEAD, _AT_ONCE = 8, 64
+
+decode_chats = wire.decoder(ChatPage)
+
+
+class ChatHead(Protocol):
+    """What the fan-out needs to know of a chat."""
+
+    @property
+    def id(self) -> str:
+        """The chat's id."""
+        ...
+
+    @property
+    def timestamp(self) -> float:
+        """When it was sent."""
+        ...
+
+
+class ChatsPage(Protocol):
+    """What the fan-out needs to know of a page of chats, however it was decoded."""
+
+    @property
+    def chats(self) -> Sequence[ChatHead]:
+        """The page's chats."""
+        ...
+
+    @property
+    def total_count(self) -> int:
+        """How many chats the conversation has."""
+        ...
+
+
+PageT = TypeVar("PageT", bound=ChatsPage)
+
+
+@dataclass(frozen=True, slots=True)
+class Chats(Generic[PageT]):
+    """All chats of a conversation.
+
+    Attributes:
+        pages: The pages that were fetched.
+        tail: How many of the embedded chats, the newest ones, follow the pages.
+    """
+
+    pages: list[PageT]
+    tail: int = 0
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the chats on the pages."""
+        return [chat.id for page in self.pages for chat in page.chats]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The chats that came embedded with a conversation.
+
+    Attributes:
+        chats: The chats, oldest first.
+        again: Fetches the conversation once more, and gives the ids of its embedded chats and its chat count.
+    """
+
+    chats: Sequence[ChatHead] = ()
+    again: Callable[[], Awaitable[tuple[list[str], int]]] | None = None
+
+
+async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[bytes], T], page_no: int) -> T:
+    """Fetch one page of a conversation's chats; the first has number 1."""
+    path = wire.conversation_path(conversation_id, "chats")
+    # The first page is the default, asked for by its number all the same: a default can change.
+    return await session.request(Request("listConversationChats", "GET", path, f"pageNo={page_no}"), decode)
+
+
+async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator[PageT, None]:
+    """Give the pages in order; those after the first are asked for ahead. Breaking out leaves no task behind.
+
+    They end when there are as many chats as they promise, or at an empty page, whatever it promises.
+
+    Raises:
+        PaginationError: A later page is the first one again.
+    """
+    page = first = await fetch(1)
+    yield first
+    first_ids = [chat.id for chat in first.chats]
+    received, number = len(first.chats), 1
+    ahead: deque[asyncio.Task[PageT]] = deque()
+    try:
+        while page.chats and (ahead or received < page.total_count):
+            # As many as the first one's length says; where later pages are shorter, one more, and one more.
+            last = max(-(-page.total_count // len(first.chats)), number if ahead else number + 1)
+            while number < last and len(ahead) < _AHEAD:
+                number += 1
+                ahead.append(asyncio.create_task(_coroutine(fetch, number)))
+            page = await ahead[0]
+            ahead.popleft()
+            if page.chats and [chat.id for chat in page.chats] == first_ids:
+                raise PaginationError("the pages of chats do not end: a later page is the first one again")
+            yield page
+            received += len(page.chats)
+    finally:
+        for task in ahead:
+            task.cancel()
+        await asyncio.gather(*ahead, return_exceptions=True)
+
+
+def page_count(first: ChatsPage, rest: int = 0) -> int:
+    """How many pages there are for all chats but the last few, by the first: full pages are as long as it is."""
+    return max(1, -(-(first.total_count - rest) // len(first.chats))) if first.chats else 1
+
+
+async def all_chats(
+    fetch: Callable[[int], Awaitable[PageT]],
+    conversation_id: str,
+    expected: int = 0,
+    shown: Shown = Shown(),
+) -> Chats[PageT]:
+    """Fetch all chats of a conversation, its pages concurrently, and prove that they belong together.
+
+    Every page must give the same `total_count`, no chat may come twice, and together they must be as many; else a
+    chat was added or deleted between two pages, and they are fetched again. Where a round only shows what the
+    round before showed, and more behind it, none was deleted: then they need only be as many as the last page
+    says, however fast others are added.
+
+    They must hold the chats that the conversation itself has shown: a replica may lag behind, or an answer be
+    empty once. Chats that are still shown and follow the pages without a gap are joined to them.
+
+    Args:
+        fetch: Gives the page of a number, from 1.
+        conversation_id: The conversation, for the error.
+        expected: How many chats there are, if that is known: so many pages are asked for at once. Embedded chats
+            that follow a page without a gap are then not asked for.
+        shown: The chats that came with the conversation.
+
+    Raises:
+        IncompleteError: They did not add up in several rounds.
+    """
+    started = time.monotonic()
+    before: list[str] | None = None
+    joinable: Sequence[ChatHead] = shown.chats if expected else ()
+    why = ""
+    for _ in range(_MAX_ROUNDS):
+        pages = await _pages(fetch, 1, -(-(expected - len(joinable)) // CHATS_PER_PAGE))
+        for rest in (len(joinable), 0):
+            if (last := page_count(pages[0], rest)) > len(pages):
+                pages += await _pages(fetch, len(pages) + 1, last)
+            chats = Chats(pages, _tail(pages, joinable))
+            ids = chats.ids
+            if _adds_up(chats, ids, before):
+                whole = await _with_shown(chats, ids, shown)
+                if whole is not None:
+                    return whole
+                why = "they lack chats that the conversation itself shows"
+                break
+            why = _difference(chats, ids)
+        before, expected, joinable = ids, 0, ()
+    error = IncompleteError(f"the chats of conversation {conversation_id!a} do not add up: {why}")
+    path = wire.conversation_path(conversation_id, "chats")
+    error.locate("GET", path, _MAX_ROUNDS, time.monotonic() - started)
+    raise error
+
+
+def _adds_up(chats: Chats[PageT], ids: list[str], before: list[str] | None) -> bool:
+    totals = {page.total_count for page in chats.pages}
+    has_grown = before is not None and ids[: len(before)] == before and chats.pages[-1].total_count == len(ids)
+    return (has_grown or totals == {len(ids) + chats.tail}) and len(set(ids)) == len(ids)
+
+
+def _difference(chats: Chats[PageT], ids: list[str]) -> str:
+    totals = sorted({page.total_count for page in chats.pages})
+    return f"totalCount {totals}, {len(ids)} received, {len(set(ids))} of them distinct"
+
+
+async def _with_shown(chats: Chats[PageT], ids: list[str], shown: Shown) -> Chats[PageT] | None:
+    """The chats with those that only the conversation itself shows; None where these cannot be joined."""
+    if chats.tail or not shown.chats:
+        return chats
+    fetched = set(ids)
+    missing = [chat.id for chat in shown.chats if chat.id not in fetched]
+    if not missing:
+        return chats
+    if shown.again is None:
+        return None
+    still_shown, count = await shown.again()
+    if not set(missing) & set(still_shown):
+        return chats  # they were deleted meanwhile
+    if missing != [chat.id for chat in shown.chats[-len(missing) :]] or not set(missing) <= set(still_shown):
+        return None
+    overlap = [chat.id for chat in shown.chats[: -len(missing)]]
+    follows = bool(overlap) and ids[-len(overlap) :] == overlap
+    # Without a chat that both show, their number must tell that none lies between.
+    last = chats.pages[-1].chats[-1].timestamp if ids else -math.inf
+    is_all = not overlap and count == len(ids) + len(missing) and last <= shown.chats[0].timestamp
+    return Chats(chats.pages, len(missing)) if follows or is_all else None
+
+
+async def _pages(fetch: Callable[[int], Awaitable[PageT]], first: int, last: int) -> list[PageT]:
+    """Fetch the pages of these numbers at once; or as far as there are any, should the last number be wrong."""
+    if first >= last:
+        return [await fetch(first)]
+    pages: list[PageT] = []
+    while first <= last and (not pages or pages[-1].chats):
+        end = min(last, first + _AT_ONCE - 1)
+        pages += await concurrently([_coroutine(fetch, number) for number in range(first, end + 1)])
+        first = end + 1
+    return pages
+
+
+def _tail(pages: Sequence[ChatsPage], embedded: Sequence[ChatHead]) -> int:
+    """How many of the embedded chats follow the pages without a gap, so that all are there; 0 when they do not."""
+    missing = pages[0].total_count - sum(len(page.chats) for page in pages)
+    if not 0 < missing <= len(embedded) or not pages[-1].chats:
+        return 0
+    overlap = [chat.id for chat in embedded[: len(embedded) - missing]]
+    tail = embedded[len(embedded) - missing :]
+    before = [chat for page in pages for chat in page.chats]
+    known = {chat.id for chat in before}
+    is_seamless = (
+        [chat.id for chat in before[len(before) - len(overlap) :]] == overlap
+        and before[-1].timestamp <= tail[0].timestamp
+        and known.isdisjoint(chat.id for chat in tail)
+        and len({chat.id for chat in tail}) == len(tail)
+    )
+    return missing if is_seamless else 0
+
+
+async def _coroutine(fetch: Callable[[int], Awaitable[T]], number: int) -> T:
+    return await fetch(number)

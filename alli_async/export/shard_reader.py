@@ -1,0 +1,315 @@
+"""Reading one shard of an export: every conversation of it once, with all its chats, as the server sent it.
+
+A shard is a partition of the list. What belongs to a shard depends on the server alone, not on what other shards
+were read, so shards can be read in any order, on any machine, and again. Two kinds of rows are left to the last
+shard, which is read when all others are committed: rows that may have moved here from another shard
+(`ShardReader.deferred`), and whatever moved after a shard was read (see `Closing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from .._listing.closing import Closing, PartitionResult
+from .._listing.filters import Filters
+from .._listing.page_reader import BadRow, Entry, PageReader, keeping_body
+from .._listing.partition_reader import ASC, PartitionReader, boundary_ids
+from .._listing.reader import Given
+from .._listing.seen import SeenIds, pack
+from .._listing.survey import ServerProfile, Span, is_empty
+from .._listing.walks import StuckError, Walk
+from .._transcripts.codecs import RAW_CODEC, RawCodec
+from .._transcripts.stream import TranscriptStream
+from .._transport.session import Session
+from ..errors import (
+    AlliConnectionError,
+    AlliError,
+    AlliTimeoutError,
+    BadRequestError,
+    DecodeError,
+    IncompleteError,
+    NotFoundError,
+    ResponseTooLargeError,
+    ServerError,
+)
+from ..models import RawTranscript, Skipped
+from .records import Commit, Shard
+
+Give = Callable[[list[Any]], Awaitable[None]]
+# Called after each page, with the reader and about when the last conversation on the page began.
+OnPage = Callable[[PartitionReader[Any], float], Awaitable[None]]
+
+# What can be wrong with one conversation and no other; and what may be that or the server's, when it is frequent.
+_ITS_OWN = (DecodeError, IncompleteError, NotFoundError, BadRequestError, ResponseTooLargeError)
+_PERHAPS = (ServerError, AlliTimeoutError, AlliConnectionError)
+_FEW, _RARE = 3, 100
+
+
+class _ExportCodec(RawCodec):
+    """The bytes that the server sent; what cannot be decoded is kept with its error."""
+
+    def __init__(self) -> None:
+        self._chats = keeping_body(RAW_CODEC.chats)
+
+    def chats(self, body: bytes) -> Any:
+        """Decode a page of chats."""
+        return self._chats(body)
+
+
+class Deferred:
+    """Leaves rows that may have moved between shards to the last shard.
+
+    Attributes:
+        ids: Their ids.
+        before: No row was given before.
+    """
+
+    before: Container[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def has_moved(self, conversation_id: str) -> bool:
+        """Rows that are claimed by another shard are not known here."""
+        return False
+
+    def claim(self, conversation_id: str) -> bool:
+        """Leave a row to the last shard."""
+        self.ids.append(conversation_id)
+        return False
+
+
+class ShardReader:
+    """The conversations of a shard; an async context manager that ends the work when it is left.
+
+    A conversation that comes twice was short the first time (see `TranscriptStream.again`).
+
+    Args:
+        session: Where the requests go.
+        filters: What the list holds.
+        shard: Which part of it.
+        span: The span of the list; None where the shard is the whole list.
+        profile: How the server behaves; None where the shard is the whole list.
+        concurrency: Conversations whose chats are fetched at a time.
+        commits: For the last shard: the other shards, and what was committed of each.
+        on_page: Called after each page of a shard that may be cut.
+
+    Attributes:
+        stats: What it has done so far.
+        skipped: Conversations that could not be made whole, and why; rows that could not be listed.
+        bad: Records that could not be decoded, and why.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        filters: Filters,
+        shard: Shard,
+        span: Span | None,
+        profile: ServerProfile | None = None,
+        *,
+        concurrency: int,
+        commits: Sequence[tuple[Shard, Commit]] = (),
+        on_page: OnPage | None = None,
+    ) -> None:
+        codec = _ExportCodec()
+        is_part = span is not None and profile is not None and not shard.whole
+        self.skipped: list[Skipped] = []
+        self.bad: list[BadRow] = []
+        self._shard = shard
+        self._span = span
+        self._profile = profile
+        self._commits = commits
+        self._deferred, self._given = Deferred(), Given()
+        self._reported: list[BadRow] = []
+        self._committed = SeenIds()
+        self._partition: PartitionReader[Any] | None = None
+        self._on_page = on_page
+        self._looked_at = 0
+        self._stream = TranscriptStream(
+            session,
+            codec,
+            filters,
+            concurrency=concurrency,
+            ordered=False,
+            on_error="skip",
+            source=self._read if is_part else None,
+        )
+        self.stats = self._stream.stats
+        self._pages: PageReader[Any] = PageReader(session.counting(self.stats), filters, codec.list_page)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stream.aclose()
+
+    async def records(self) -> AsyncGenerator[RawTranscript, None]:
+        """Read it, once.
+
+        Raises:
+            AlliError: What is wrong is not about one conversation.
+        """
+        given = 0
+        async for transcript in self._stream:
+            given += 1
+            self._look_at_skipped(given)
+            yield transcript
+        self._look_at_skipped(given)
+
+    def result(self) -> Commit:
+        """What the last shard must know of this one: how many rows it has, which, and which it left to it."""
+        partition = self._partition
+        if partition is None:
+            return Commit(parts=[], conversations=0, chats=0, uncompressed_bytes=0)
+        numbers = PartitionResult.of(partition, self._shard.start, self._shard.end or math.inf)
+        return Commit(
+            parts=[],
+            conversations=0,
+            chats=0,
+            uncompressed_bytes=0,
+            listed=numbers.listed,
+            own=numbers.own,
+            last_id=numbers.last_id,
+            last_own_id=numbers.last_own_id,
+            has_moved=numbers.has_moved,
+            ids=pack(partition.given),
+            deferred=self._deferred.ids,
+        )
+
+    # --- what is read -------------------------------------------------------------------------------------
+
+    async def _read(self, give: Give, report: Callable[[BadRow], None]) -> None:
+        try:
+            await (self._read_end if self._shard.end is None else self._read_partition)(give, report)
+        except StuckError as stuck:
+            raise stuck.error from None
+
+    async def _read_partition(self, give: Give, report: Callable[[BadRow], None]) -> None:
+        span, profile = self._span, self._profile
+        assert span is not None and profile is not None and self._shard.end is not None  # noqa: S101, PT018
+        del report
+        self._partition = partition = PartitionReader(
+            self._pages,
+            span,
+            self._shard.start,
+            self._shard.end,
+            give=give,
+            report=self._report,
+            given=self._deferred,
+            offsets=profile.offsets,
+        )
+        if self._on_page is not None and profile.cursor_keeps_bounds:
+            partition.on_page = self._look_ahead
+
+        async def boundary() -> Container[str]:
+            return await asking
+
+        # Asked for beside the first page.
+        asking = asyncio.create_task(boundary_ids(self._pages, span, self._shard.end))
+        try:
+            await partition.read(boundary)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def _look_ahead(self, rows: int, position: float) -> None:
+        if self._on_page is not None and self._partition is not None:
+            await self._on_page(self._partition, position)
+
+    async def _read_end(self, give: Give, report: Callable[[BadRow], None]) -> None:
+        """Read what no other shard holds: what is new, what moved meanwhile, and the rows without chats."""
+        del report
+        span, profile = self._span, self._profile
+        assert span is not None and profile is not None  # noqa: S101, PT018
+        given = self._given
+        results = []
+        for shard, commit in self._commits:
+            given.finished.update_packed(commit.ids)
+            self._committed.update_packed(commit.ids)
+            results.append(
+                PartitionResult(
+                    shard.start,
+                    math.inf if shard.end is None else shard.end,
+                    commit.listed or 0,
+                    commit.own or 0,
+                    commit.last_id,
+                    commit.last_own_id,
+                    commit.has_moved,
+                )
+            )
+
+        async def take(rows: Sequence[Entry[Any]]) -> None:
+            fresh = [row for row in rows if row.id not in given]
+            given.finished.update(row.id for row in fresh)
+            good = [row for row in fresh if not isinstance(row, BadRow)]
+            for row in fresh:
+                if isinstance(row, BadRow):
+                    self._report(row)
+            if good:
+                await give(good)
+
+        await Closing(
+            pages=self._pages,
+            span=span,
+            profile=profile,
+            empty_first=await self._is_empty_first(profile),
+            given=given,
+            take=take,
+            give=give,
+            report=self._report,
+            results=results,
+        ).run()
+
+    async def _is_empty_first(self, profile: ServerProfile) -> bool:
+        """Whether the list begins with conversations without chats; rows that cannot be listed do not tell."""
+        walk: Walk[Any] = Walk(self._pages, ASC, self._pages.filters, cursors=profile.offsets)
+        try:
+            entries = await walk.next() or []
+        except StuckError:
+            return False
+        first = next((entry for entry in entries if not isinstance(entry, BadRow)), None)
+        return first is not None and is_empty(first)
+
+    def deferred_ids(self) -> list[str]:
+        """The ids that other shards have left to this one, and that neither they nor this one hold."""
+        ids = dict.fromkeys(each for _, commit in self._commits for each in commit.deferred)
+        return [each for each in ids if each not in self._given]
+
+    # --- what cannot be had -------------------------------------------------------------------------------
+
+    def _report(self, row: BadRow) -> None:
+        """Keep a row that cannot be had, once; what moved is looked for where it was met before."""
+        if row.id in self._committed or any(row.is_same(other) for other in self._reported):
+            return
+        self._reported.append(row)
+        if row.raw:
+            self.bad.append(row)
+        else:
+            self.skipped.append(row.skipped)
+
+    def _look_at_skipped(self, given: int) -> None:
+        """Tell what is wrong with one conversation from what is wrong with the server.
+
+        Raises:
+            AlliError: It is not about the conversation; the next run shall have it.
+        """
+        for each in self._stream.skipped[self._looked_at :]:
+            self._looked_at += 1
+            self.skipped.append(each)
+            if isinstance(each.error, _ITS_OWN):
+                continue
+            perhaps = sum(isinstance(one.error, _PERHAPS) for one in self.skipped)
+            if not isinstance(each.error, _PERHAPS) or perhaps > _FEW + given / _RARE:
+                raise each.error
+
+
+def why(error: Exception) -> str:
+    """What went wrong, in one sentence."""
+    return error.message if isinstance(error, AlliError) else str(error)

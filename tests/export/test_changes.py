@@ -1,0 +1,222 @@
+"""Exports of a list that changes meanwhile: rows that go, that move between shards, or have no stable order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alli_async.export import ExportProgress, export
+from alli_async.sandbox import Churn, Sandbox
+from tests.conftest import ClientFactory
+from tests.export.support import chats_by_id, crossing, manifest, planned, read_shards, truth
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"bounds": "open", "unit": "s"},
+    {"nulls": "first"},
+    {"cursor": "relay"},
+    {"cursor": "keyset"},
+    {"cursor": "opaque"},
+    {"cursor": "opaque", "nulls": "first"},
+]
+
+
+def name_of(way: dict[str, Any]) -> str:
+    return "-".join(map(str, way.values())) or "plain"
+
+
+def when_committed(dest: Path, count: int, action: Callable[[], object]) -> Any:
+    """A middleware that does something once, before the first request after so many shards were committed."""
+    done = False
+
+    async def look(request: Any, call_next: Any) -> Any:
+        nonlocal done
+        journal = dest / "_journal"
+        is_planned = (journal / "run-00001-plan.json").exists()
+        if not done and is_planned and len(list(journal.glob("run-00001-shard-*"))) >= count:
+            done = True
+            action()
+        return await call_next(request)
+
+    return look
+
+
+# --- what goes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+@pytest.mark.parametrize(
+    "churn",
+    [
+        Churn(new_chats=0, deleted_chats=6),
+        Churn(new_chats=0, deleted_first_chats=4),
+        Churn(new_chats=0, deleted_conversations=2),
+        Churn(new_chats=3, deleted_conversations=2),
+    ],
+    ids=["chats", "first chats", "conversations", "conversations while chats come"],
+)
+async def test_deletions_while_an_export_runs_lose_and_repeat_nothing(
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], churn: Churn
+) -> None:
+    async with Sandbox(conversations=1200, churn=churn, **way) as sandbox:
+        before = set(sandbox.conversation_ids())
+        report = await export(make_client(sandbox), tmp_path)
+        found = set(chats_by_id(tmp_path))
+        assert set(sandbox.conversation_ids()) <= found <= before
+        assert (report.skipped, report.quarantined) == ([], 0)
+        assert report.conversations == manifest(tmp_path)["conversations"] == len(found)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+async def test_a_conversation_that_loses_its_only_chat_is_there_without_or_with_it(
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=900, **way) as sandbox:
+        before = truth(sandbox)
+        single = [each for each, chats in before.items() if len(chats) == 1]
+        assert len(single) > 30
+
+        def delete(some: list[str]) -> None:
+            for each in some:
+                sandbox.delete_chats(1, each)
+
+        # During the survey, the shards, and the last one.
+        for number in range(20):
+            sandbox.after_pages(2 * number + 1, lambda some=single[number::20]: delete(some))  # type: ignore[misc]
+        report = await export(make_client(sandbox), tmp_path)
+        found = chats_by_id(tmp_path)
+        assert found.keys() == before.keys()
+        assert all(found[each] == chats for each, chats in before.items() if len(chats) != 1)
+        assert report.skipped == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+async def test_chats_that_come_and_go_while_an_export_runs_lose_and_repeat_no_conversation(
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=1500, churn=Churn(new_chats=6, deleted_chats=3), **way) as sandbox:
+        report = await export(make_client(sandbox), tmp_path)
+        assert chats_by_id(tmp_path).keys() == set(sandbox.conversation_ids())
+        assert report.skipped == []
+
+
+async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shard_is_not_there(
+    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None
+) -> None:
+    async with Sandbox(conversations=1500) as sandbox:
+        alli = make_client(sandbox)
+        plan = await planned(alli)
+        # In the second shard before they are deleted, in a later one without their first chat.
+        gone = [each for each, shard in (await crossing(alli, plan)).items() if shard == 1]
+        before = set(sandbox.conversation_ids())
+
+        def move() -> None:
+            for each in gone:
+                sandbox.delete_chats(1, each, first=True)
+
+        def delete() -> None:
+            for each in gone:
+                sandbox.delete_conversations(1, each)
+
+        hooks = [when_committed(tmp_path, 1, move), when_committed(tmp_path, len(plan.shards) - 1, delete)]
+        report = await export(make_client(sandbox, middlewares=hooks), tmp_path)
+        assert gone
+        assert chats_by_id(tmp_path).keys() == before - set(gone)
+        assert report.skipped == manifest(tmp_path)["incomplete"] == []
+
+
+# --- rows that move from one shard to another -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+@pytest.mark.parametrize("committed", [0, 1, 2, 3, 4])
+async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shards_were_committed(
+    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None, way: dict[str, Any], committed: int
+) -> None:
+    async with Sandbox(conversations=1500, **way) as sandbox:
+        alli = make_client(sandbox)
+        moving = await crossing(alli, await planned(alli))
+        assert set(moving.values()) >= {0, 1, 2, 3}
+        before = truth(sandbox)
+
+        def move() -> None:
+            for each in moving:
+                sandbox.delete_chats(1, each, first=True)
+
+        report = await export(
+            make_client(sandbox, middlewares=[when_committed(tmp_path, committed, move)]), tmp_path
+        )
+        found = chats_by_id(tmp_path)
+        assert found.keys() == before.keys()
+        assert all(found[each] == chats for each, chats in before.items() if each not in moving)
+        assert all(found[each] in (before[each], before[each][1:]) for each in moving)
+        assert report.skipped == []
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not_is_given_once(
+    make_client: ClientFactory, way: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=1500, **way) as sandbox:
+        alli = make_client(sandbox)
+        plan = await planned(alli)
+        moving = await crossing(alli, plan)
+        others = plan.shards[:-1][::-1]
+
+        def move(shard: Any) -> None:
+            for each in [each for each, first in moving.items() if plan.shards[first] == shard]:
+                sandbox.delete_chats(1, each, first=True)
+
+        found = await read_shards(alli, plan, [*others, plan.shards[-1]], before=move)
+        assert [each for each, times in Counter(found).items() if times > 1] == []
+        assert set(found) == set(sandbox.conversation_ids())
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name_of)
+@pytest.mark.parametrize("kind", ["raised", "cancelled"])
+async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although_rows_moved_in_between(
+    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None, way: dict[str, Any], kind: str
+) -> None:
+    async with Sandbox(conversations=1500, **way) as sandbox:
+        alli = make_client(sandbox)
+        moving = await crossing(alli, await planned(alli))
+        before = set(sandbox.conversation_ids())
+
+        def stop(progress: ExportProgress) -> None:
+            if progress.shards_done >= 2:
+                if kind == "raised":
+                    raise RuntimeError("enough")
+                running.cancel()
+
+        running = asyncio.create_task(export(alli, tmp_path, on_progress=stop))
+        with pytest.raises((RuntimeError, asyncio.CancelledError)):
+            await running
+        for each in moving:
+            sandbox.delete_chats(1, each, first=True)
+        gone = sandbox.delete_conversations(20)
+        new = sandbox.add_conversations(5)
+        report = await export(alli, tmp_path)
+        found = set(chats_by_id(tmp_path))
+        # What was written before it was deleted stays.
+        assert (before - set(gone)) | set(new) <= found <= before | set(new)
+        assert report.resumed > 500
+        assert report.skipped == []
+
+
+# --- rows in no stable order ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [{}, {"cursor": "opaque"}, {"nulls": "first"}, {"unit": "s"}], ids=name_of)
+async def test_rows_of_one_instant_in_any_order_are_written_once(
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
+) -> None:
+    async with Sandbox(conversations=1200, ties="shuffled", **way) as sandbox:
+        report = await export(make_client(sandbox), tmp_path)
+        assert chats_by_id(tmp_path) == truth(sandbox)
+        # More of one instant than a page holds: it is told that nothing proves that these are all.
+        assert all(each.id is None and each.span is not None for each in report.skipped)

@@ -1,0 +1,75 @@
+"""Cases in which a reader once lost, repeated or invented something, each at its smallest."""
+
+from __future__ import annotations
+
+from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
+
+EXAMPLES = {
+    "a row is deleted before the cursor": Case({"conversations": 51}, history=(Change("delete"),)),
+    "a row is deleted before the cursor of an ordered stream": Case(
+        {"conversations": 51}, Reader("ordered"), history=(Change("delete"),)
+    ),
+    "a conversation is deleted before its chats are read": Case({"conversations": 1}, history=(Change("delete"),)),
+    "an old row loses its first chat": Case(
+        {"conversations": 151, "seed": 0}, history=(Change("get_chat"), Change("lose_first_chat"))
+    ),
+    "rows leave a partition before the cursor": Case(
+        {"conversations": 818, "seed": 25, "first_chat_orders": "refused", "chat_count": "user"},
+        Reader("raw"),
+        history=(Change("lose_all_chats", 14, 295, 2),),
+    ),
+    "windows hold rows without chats": Case(
+        {"conversations": 101, "seed": 67, "first_chat_fallback": True, "page_cap": 7}
+    ),
+    "a row loses its only chat and stands among the rows without chats": Case(
+        {"conversations": 177, "seed": 4}, Reader("incremental"), history=(Change("lose_only_chat", 11, 500, 5),)
+    ),
+    "old rows have no last chat time": Case({"conversations": 300, "null_last_chat": 0.5}, Reader("export")),
+    "equal rows come in another order each time": Case({"conversations": 1000, "ties": "shuffled"}),
+    "equal rows come in another order in an export": Case(
+        {"conversations": 1000, "ties": "shuffled", "seed": 2}, Reader("export")
+    ),
+    "a short page brings a cursor again": Case(
+        {
+            "conversations": 500,
+            "seed": 48,
+            "unit": "s",
+            "ragged": True,
+            "nulls": "first",
+            "first_chat_filters": "ignored",
+        },
+        Reader(filters=(FilterChoice("background_running", 1000),)),
+    ),
+    "filters take whole numbers": Case({"conversations": 151, "filter_numbers": "whole"}, Reader("export")),
+    "large pages fail": Case({"conversations": 60, "heavy_page": 25}),
+    "large pages fail in an export": Case({"conversations": 60, "heavy_page": 25}, Reader("export")),
+    "embedded chats are abridged": Case({"conversations": 20, "embed_abridged": 40}),
+    "pages of chats lag behind the list": Case({"conversations": 20, "chat_lag": 1}),
+    "a page of chats is empty once": Case(
+        {"conversations": 60, "embed": 0}, faults=(FaultScript("listConversationChats", ("ok", "empty_chats")),)
+    ),
+    "rows stand beside errors": Case(
+        {"conversations": 200}, faults=(FaultScript("listConversations", ("ok", "errors_rows")),)
+    ),
+    "rows stand beside errors in a plain list": Case(
+        {"conversations": 200}, Reader("list"), faults=(FaultScript("listConversations", ("ok", "errors_rows")),)
+    ),
+    "a row fails each page": Case({"conversations": 300}, Reader("skip"), marks=(Mark("poison", 500, 500),)),
+    "a row fails each page of an export": Case(
+        {"conversations": 300, "cursor": "keyset"}, Reader("export"), marks=(Mark("poison", 500, 500),)
+    ),
+    "a row is larger than the client allows": Case(
+        {"conversations": 300}, Reader("skip"), marks=(Mark("huge", 500),)
+    ),
+    "a row is nested too deeply": Case({"conversations": 60}, Reader("export"), marks=(Mark("deep", 500),)),
+    "an id cannot be part of a path": Case(
+        {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
+    ),
+    "a time is far in the future": Case({"conversations": 300}, marks=(Mark("created", 1000, 1e300),)),
+    "a time is before 1970": Case({"conversations": 300}, Reader("export"), marks=(Mark("created", 0, -1.0),)),
+    "a list does not end": Case({"conversations": 300, "cursor": "endless"}),
+    "a plain list does not end": Case({"conversations": 300, "cursor": "endless"}, Reader("list")),
+    "an ordered stream has a filter on last chats": Case(
+        {"conversations": 3}, Reader("ordered", (FilterChoice("end_at", 1000),))
+    ),
+}
