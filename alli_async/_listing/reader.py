@@ -320,7 +320,16 @@ class _Readers(Generic[RowT]):
         self._planner.finish(partition)
         given.finish(reader)
         del self._readers[id(partition)]
+        self._forget_finished()
         self.results.append(PartitionResult.of(reader, partition.start, partition.end))
+
+    def _forget_finished(self) -> None:
+        """Let go of the readers, and so of the ids, that no partition on their left waits for."""
+        awaited = {each.end for each in self._planner.active}
+        active = {id(reader) for reader in self._readers.values()}
+        self._by_start = {
+            start: reader for start, reader in self._by_start.items() if start in awaited or id(reader) in active
+        }
 
     def _seed(self, partition: Partition, reader: PartitionReader[RowT]) -> None:
         """Let the first partition go on behind the survey's pages, where these are the begin of its window."""
