@@ -130,7 +130,6 @@ class PageReader(Generic[RowT]):
         filters: Filters | None = None,
         *,
         size: int | None = None,
-        attempts: int | None = None,
     ) -> Page[RowT]:
         """Fetch one page, a smaller one where the server cannot make a large one.
 
@@ -139,7 +138,6 @@ class PageReader(Generic[RowT]):
             cursor: The page's cursor; None for the first.
             filters: In place of the list's own.
             size: Rows to ask for; None for as many as the server can make.
-            attempts: How often to try, if not as often as the client's retry policy says.
 
         Raises:
             PageFaultError: This page cannot be had, though the server is well.
@@ -148,7 +146,7 @@ class PageReader(Generic[RowT]):
         filters = self.filters if filters is None else filters
         size = min(size or self.size, self.size)
         try:
-            return await self._fetch(order, cursor, filters, size, attempts)
+            return await self._fetch(order, cursor, filters, size)
         except AlliError as failure:
             error = failure
         await self._check_server(error)
@@ -172,14 +170,14 @@ class PageReader(Generic[RowT]):
             AlliError: The server, the key or the request is at fault.
         """
         try:
-            return await self._fetch(order, cursor, filters, 1, None)
+            return await self._fetch(order, cursor, filters, 1)
         except AlliError as failure:
             error = failure
         await self._check_server(error)
         raise PageFaultError(error)
 
     async def _fetch(
-        self, order: Order, cursor: str | None, filters: Filters, size: int, attempts: int | None
+        self, order: Order, cursor: str | None, filters: Filters, size: int, attempts: int | None = None
     ) -> Page[RowT]:
         session = self.session
         if attempts is not None:

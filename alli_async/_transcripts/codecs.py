@@ -22,7 +22,6 @@ from .chats import ChatHead, Chats, ChatsPage, decode_chats
 Buffer: TypeAlias = bytes | memoryview | Raw
 
 ResultT = TypeVar("ResultT", Transcript, RawTranscript)
-ResultT_co = TypeVar("ResultT_co", Transcript, RawTranscript, covariant=True)
 
 decode_conversation = wire.decoder(Conversation)
 
@@ -67,7 +66,7 @@ class Codec(Protocol[ResultT]):
         """A number that changes when the texts or citations of the embedded chats do."""
         ...
 
-    def agrees(self, item: Any, chats: Chats[Any], newest_first: bool) -> bool:
+    def agrees(self, item: Any, chats: Chats[Any]) -> bool:
         """Whether the embedded chats have the same content as those of the pages with the same ids."""
         ...
 
@@ -110,7 +109,7 @@ class StructCodec:
         """A number that changes when the texts or citations of the embedded chats do."""
         return sum(len(chat.message) + len(chat.citations or ()) for chat in item.chats)
 
-    def agrees(self, item: Conversation, chats: Chats[ChatPage], newest_first: bool) -> bool:
+    def agrees(self, item: Conversation, chats: Chats[ChatPage]) -> bool:
         """Whether the embedded chats have the same content as those of the pages with the same ids."""
         fetched = {chat.id: chat for page in chats.pages[-2:] for chat in page.chats}
         return all(fetched.get(chat.id, chat) == chat for chat in item.chats)
@@ -240,7 +239,7 @@ class RawCodec:
         """A number that changes when the texts or citations of the embedded chats do."""
         return len(item.json)
 
-    def agrees(self, item: RawItem, chats: Chats[RawChatPage], newest_first: bool) -> bool:
+    def agrees(self, item: RawItem, chats: Chats[RawChatPage]) -> bool:
         """Whether the embedded chats have the same content as those of the pages with the same ids."""
         if not item.chats or not chats.pages[-1].chats:
             return True

@@ -364,12 +364,12 @@ class _Engine(Generic[ResultT]):
         for _ in range(_MAX_ROUNDS):
             if check.is_broken and (chats.ids or not now.chat_count):
                 break
-            if self._is_agreed(now, chats, newest_first):
+            if self._is_agreed(now, chats):
                 check.prove()
                 break
             before, ids = now, chats.ids
             now = await self._get(item.id)
-            if self._is_agreed(now, chats, newest_first):
+            if self._is_agreed(now, chats):
                 check.prove()
                 break
             chats = await self._chats(item, newest_first)
@@ -379,8 +379,8 @@ class _Engine(Generic[ResultT]):
                 break
         return chats
 
-    def _is_agreed(self, item: Summary, chats: Chats[Any], newest_first: bool) -> bool:
-        return item.chat_count == chats.pages[0].total_count and self.codec.agrees(item, chats, newest_first)
+    def _is_agreed(self, item: Summary, chats: Chats[Any]) -> bool:
+        return item.chat_count == chats.pages[0].total_count and self.codec.agrees(item, chats)
 
     async def _get(self, conversation_id: str) -> Summary:
         path = wire.conversation_path(conversation_id)
@@ -422,7 +422,7 @@ class _Engine(Generic[ResultT]):
         is_same = (
             self.codec.size(result) == before
             and self.codec.extent(item) == check.extent_used(conversation_id)
-            and self.codec.agrees(item, chats, newest_first)
+            and self.codec.agrees(item, chats)
         )
         return None if is_same else _Again(conversation_id, result, before)
 
