@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,12 +20,9 @@ from alli_async import (
 from alli_async.sandbox import Sandbox
 from tests.conformance.servers import fact
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
-from tests.support.replies import list_page, replying
-
-
-def page(numbers: Any, cursor: object) -> bytes:
-    return list_page([f"c{n}" for n in numbers], cursor)
+from tests.support import ScriptedServer, answer
+from tests.support.endless import ENDING, ENDLESS, Place, page, serving, up_to
+from tests.support.replies import replying
 
 
 def three_pages(path: str, query: dict[str, str]) -> bytes:
@@ -156,31 +152,6 @@ async def test_an_error_in_mid_walk_carries_the_cursor_to_go_on_from(make_client
 # --- lists that do not end --------------------------------------------------------------------------------
 
 
-def up_to(last: int, number: int) -> int | None:
-    return number + 1 if number < last else None
-
-
-Place = Callable[[int], bytes]
-
-
-def serving(place: Place, *, start: int = 0) -> Any:
-    """The page at each cursor, where cursors are numbers and the list begins at `start`."""
-    return replying(lambda path, query: place(int(query.get("cursor", start))))
-
-
-AGAIN = "a cursor came again"
-ENDLESS = [
-    fact("a page that names itself", lambda n: page([n], n), 2, AGAIN),
-    fact("a cycle of two", lambda n: page([n], (n + 1) % 2), 8, AGAIN),
-    fact("a cycle of three", lambda n: page([n], (n + 1) % 3), 11, AGAIN),
-    fact("a cycle of three after ten pages", lambda n: page([n], n + 1 if n < 12 else 10), 40, AGAIN),
-    fact("a cycle of a hundred", lambda n: page([n], (n + 1) % 100), 400, AGAIN),
-    fact("a cycle of empty pages", lambda n: page([], (n + 1) % 3), 11, AGAIN),
-    fact("empty pages for ever", lambda n: page([], n + 1), 1000, "1000 empty pages"),
-    fact("ten rows, then no more", lambda n: page([n] if n < 10 else [], n + 1), 1010, "1000 empty pages"),
-]
-
-
 @pytest.mark.parametrize(("place", "requests", "why"), ENDLESS)
 async def test_a_list_without_end_is_an_error_that_says_so(
     make_client: ClientFactory, place: Place, requests: int, why: str
@@ -194,19 +165,6 @@ async def test_a_list_without_end_is_an_error_that_says_so(
         assert raised.value.attempts == len(server.requests)
         assert raised.value.outcome == "unknown"
         assert "GET /webapi/v2/conversations" in str(raised.value)
-
-
-NO_CURSOR = answer(200, {"conversations": [conversation()]})
-ENDING = [
-    fact("null", lambda n: page([n], up_to(4, n)), 5),
-    fact("an empty cursor", lambda n: page([n], n + 1) if n < 4 else page([n], 7).replace(b'"7"', b' ""'), 5),
-    fact("no cursor", lambda n: page([n], n + 1) if n < 4 else NO_CURSOR, 5),
-    fact("an empty page and null", lambda n: page([n] if n < 5 else [], up_to(5, n)), 5),
-    fact("nothing at all", lambda n: page([], None), 0),
-    fact("null, after an empty page in the middle", lambda n: page([n] if n != 2 else [], up_to(5, n)), 5),
-    fact("null, after 999 empty pages", lambda n: page([n] if n in (0, 1000) else [], up_to(1000, n)), 2),
-    fact("null, after pages larger than asked for", lambda n: page(range(n * 60, n * 60 + 60), up_to(2, n)), 180),
-]
 
 
 @pytest.mark.parametrize(("place", "rows"), ENDING)
