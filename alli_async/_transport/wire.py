@@ -292,7 +292,7 @@ def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
         kind: The type to decode.
         is_answer: Whether the bodies are whole answers, which may report errors.
     """
-    if is_answer and issubclass(kind, msgspec.Struct):
+    if is_answer and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _answer_decoder(kind)
     decode = msgspec.json.Decoder(kind).decode
 
