@@ -17,9 +17,9 @@ from ..errors import AlliError, IncompleteError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import BadRow, Entry, PageFaultError, PageReader
+from .page_reader import BadRow, Entry, Page, PageFaultError, PageReader
 from .pages import Row
-from .survey import LONG_AGO, Span, moments, with_spans
+from .survey import LONG_AGO, Span, moment, moments, with_spans
 from .walks import StuckError, Walk
 
 RowT = TypeVar("RowT", bound=Row)
@@ -44,8 +44,9 @@ class GivenRows(Protocol):
         """Ids of rows that were given before any partition was read."""
         ...
 
-    def has_moved(self, conversation_id: str) -> bool:
-        """Whether a row was claimed lately, and may be on a page of another partition that is looked at later."""
+    @property
+    def moved(self) -> Container[str]:
+        """Ids of rows that were claimed lately, and may be on a page of another partition as well."""
         ...
 
     def claim(self, conversation_id: str) -> bool:
@@ -162,7 +163,7 @@ class PartitionReader(Generic[RowT]):
         """Give the rows that belong to this partition, and report those that cannot be had."""
         rows: list[RowT] = []
         own: list[str] = []
-        boundary, before, others = self._boundary, self._others.before, self._others
+        boundary, before, moved = self._boundary, self._others.before, self._others.moved
         earliest = -math.inf if self._start is None else self._start - self._span.resolution
         for entry in with_spans(entries, self._span.second, where):
             name = entry.id
@@ -174,8 +175,8 @@ class PartitionReader(Generic[RowT]):
             elif name not in before:
                 # A row that was opened before this partition begins may have had an earlier first chat, which was
                 # deleted since another partition has given it.
-                is_suspect = not entry.created_at >= earliest or self.checks_all or others.has_moved(name)
-                if is_suspect and not others.claim(name):
+                is_suspect = not entry.created_at >= earliest or self.checks_all or name in moved
+                if is_suspect and not self._others.claim(name):
                     continue
                 rows.append(entry)
             own.append(name)
@@ -198,21 +199,40 @@ class PartitionReader(Generic[RowT]):
 
     # --- a nearer end -------------------------------------------------------------------------------------
 
-    async def try_cut(self, at: float) -> bool:
-        """Let the partition end at a cut ahead of it, if no row behind the cut was read yet."""
+    async def try_cut(self, at: float) -> Page[RowT] | None:
+        """Let the partition end at a cut ahead of it, if no row behind the cut was read yet.
+
+        Returns:
+            The first page of what lies behind the cut; None when the partition was not cut.
+        """
         end = self.end
         try:
             page = await self._pages.page(ASC, None, self._window(at, end))
         except PageFaultError:
-            return False
+            return None
         ids = {entry.id for entry in page.entries}
-        overlap = await boundary_ids(self._pages, self._span, at) if page.cursor else frozenset()
+        overlap = await self._rest_of_overlap(page, at)
         behind = ids | overlap
         if not ids or self.end != end or self.walk.has_ended or not behind.isdisjoint(self.ids):
-            return False
+            return None
+        beyond = [entry.id for entry in page.entries if self._is_behind(entry, at)]
         self.end, self._boundary = at, behind
-        self.walk.filters = self._window(self._start, at)
-        return True
+        self.walk.end_before(self._window(self._start, at), beyond)
+        return page
+
+    async def _rest_of_overlap(self, page: Page[RowT], at: float) -> frozenset[str]:
+        """The ids of the rows in the overlap at a cut that the first page behind it may not show."""
+        times = self._moments(page.entries)
+        # Rows stand in the order of their first chats, which are no earlier than the conversations themselves.
+        reaches_over = len(times) == _LATEST and min(times) > at + self._span.resolution
+        if page.cursor is None or reaches_over:
+            return frozenset()
+        return await boundary_ids(self._pages, self._span, at)
+
+    def _is_behind(self, entry: Entry[RowT], at: float) -> bool:
+        """Whether a row cannot lie in the overlap at a cut, but only behind it."""
+        time = None if isinstance(entry, BadRow) else moment(entry, self._span.second)
+        return time is not None and time > at + self._span.resolution
 
     # --- rows that cannot be listed, where no cursor leads past them --------------------------------------
 

@@ -23,7 +23,7 @@ from ..errors import IncompleteError
 from .closing import Closing, PartitionResult
 from .daily import daily_activity
 from .last_chat import LastChatReader
-from .page_reader import BadRow, Entry, PageReader
+from .page_reader import BadRow, Entry, Page, PageReader
 from .pages import Row, second_in
 from .partition_reader import ASC, Give, PartitionReader, boundary_ids
 from .planner import Partition, Planner
@@ -52,32 +52,30 @@ class Given:
     Attributes:
         before: Ids of rows that were given before any partition was read.
         finished: Ids of rows that were given, but for those of partitions that are being read.
+        moved: Ids of rows that were claimed lately, and may be on a page of another partition that is looked at
+            later.
     """
 
     def __init__(self) -> None:
         self.before: set[str] = set()
         self.finished = SeenIds()
         self._active: list[PartitionReader[Any]] = []
-        self._moved: OrderedDict[str, None] = OrderedDict()
+        self.moved: OrderedDict[str, None] = OrderedDict()
 
     def __contains__(self, conversation_id: str) -> bool:
         return (
             conversation_id in self.finished
-            or conversation_id in self._moved
+            or conversation_id in self.moved
             or any(conversation_id in reader.given for reader in self._active)
         )
-
-    def has_moved(self, conversation_id: str) -> bool:
-        """Whether a row was claimed lately, and may be on a page of another partition that is looked at later."""
-        return conversation_id in self._moved
 
     def claim(self, conversation_id: str) -> bool:
         """Claim a row that may have moved between partitions; False when it was given already."""
         if conversation_id in self:
             return False
-        self._moved[conversation_id] = None
-        if len(self._moved) > _MOVED:
-            self._moved.popitem(last=False)
+        self.moved[conversation_id] = None
+        if len(self.moved) > _MOVED:
+            self.moved.popitem(last=False)
         return True
 
     def begin(self, reader: PartitionReader[Any]) -> None:
@@ -86,7 +84,7 @@ class Given:
 
     def finish(self, reader: PartitionReader[Any]) -> None:
         """Take over what a partition has given, which is read to its end."""
-        self.finished.update([each for each in reader.given if each not in self.finished])
+        self.finished.update(reader.given)
         self._active.remove(reader)
 
 
@@ -246,6 +244,8 @@ class _Readers(Generic[RowT]):
         self._planner = planner
         self._readers: dict[int, PartitionReader[RowT]] = {}
         self._by_start: dict[float | None, PartitionReader[RowT]] = {}
+        # The first pages of what lies behind the cuts, by start and end.
+        self._first_pages: dict[tuple[float | None, float], Page[RowT]] = {}
         self._changed = asyncio.Event()
         self._splitting = asyncio.Lock()
 
@@ -282,8 +282,11 @@ class _Readers(Generic[RowT]):
 
     async def _cut(self, partition: Partition, at: float) -> bool:
         reader = self._readers.get(id(partition))
-        if reader is None or not await reader.try_cut(at):
+        end = partition.end
+        first_page = None if reader is None else await reader.try_cut(at)
+        if first_page is None:
             return False
+        self._first_pages[at, end] = first_page
         self._planner.cut(partition, at)
         self._wake()
         return True
@@ -300,6 +303,9 @@ class _Readers(Generic[RowT]):
             given=given,
             offsets=self._survey.profile.offsets,
         )
+        first_page = self._first_pages.pop((partition.start, partition.end), None)
+        if first_page is not None:
+            reader.walk.begin_with(first_page)
         self._seed(partition, reader)
         self._readers[id(partition)] = self._by_start[partition.start] = reader
         given.begin(reader)

@@ -31,8 +31,8 @@ class SeenIds:
         return item in self._texts or (bool(self._runs) and self._has(_digest(item)))
 
     def update(self, ids: Iterable[str]) -> None:
-        """Add ids, none of which is in it."""
-        self._texts.update(ids)
+        """Add ids."""
+        self._texts.update([each for each in ids if not self._has(_digest(each))] if self._runs else ids)
         if len(self._texts) > _MOST_TEXTS:
             self._digested += len(self._texts)
             self._add_run(array("Q", sorted(map(_digest, self._texts))))

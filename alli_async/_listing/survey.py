@@ -303,7 +303,7 @@ class _Surveyor(Generic[RowT]):
         A page at one instant does not tell, nor does one of few rows.
         """
         rows = _rows(self._first)
-        behind = [entry for entry in self._entries if entry not in self._first][: len(self._first)]
+        behind = self._entries[len(self._first) :][: len(self._first)]
         times = moments(_rows(behind) if end else rows, second_in(rows) or 1.0)
         cursor = self._first_cursor()
         distinct = sorted(set(times))

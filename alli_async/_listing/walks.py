@@ -19,7 +19,7 @@ Where cursors are not offsets the walk follows the server's own cursors, and pro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 from .._transport import wire
@@ -71,8 +71,7 @@ class Walk(Generic[RowT]):
     Args:
         pages: Fetches the pages.
         order: The order of the list.
-        filters: The filters of the list or partition. They may be replaced between two pages by ones with a
-            nearer end.
+        filters: The filters of the list or partition.
         cursors: How this server makes offset cursors; None to find out by the list's own cursors.
         follow: Go from page to page by the server's own cursors. Made ones only lead past rows that cannot be had.
         at: Rows before the place to begin; only with `cursors`.
@@ -122,6 +121,8 @@ class Walk(Generic[RowT]):
         self._latest: list[str] = []
         self._idle = self._stalled = 0
         self._was_refused = False
+        self._beyond: Collection[str] = frozenset()
+        self._ready: Page[RowT] | None = None
         self._guard = EndlessGuard()
 
     @property
@@ -144,6 +145,20 @@ class Walk(Generic[RowT]):
         """Begin at a cursor of the server's."""
         self._cursor, self._begun, self._follow = cursor, True, True
 
+    def begin_with(self, page: Page[RowT]) -> None:
+        """Begin with a page that is there already."""
+        self._ready = page
+
+    def end_before(self, filters: Filters, beyond: Collection[str]) -> None:
+        """Let the list end earlier, at a row that was not read yet.
+
+        Args:
+            filters: The filters with the nearer end.
+            beyond: The ids of the first rows behind that end. A page that was asked for with the end before may
+                show them.
+        """
+        self.filters, self._beyond = filters, beyond
+
     async def next(self) -> list[Entry[RowT]] | None:
         """Read the next page.
 
@@ -163,8 +178,9 @@ class Walk(Generic[RowT]):
             entries = await self._following()
         else:
             entries = await self._overlapping(self._cursors)
-        fresh = [entry for entry in entries if not self._is_known(entry)]
-        self.ids.update(entry.id for entry in fresh)
+        known = self.ids
+        fresh = [entry for entry in entries if entry.id not in known]
+        known.update([entry.id for entry in fresh])
         if entries:
             self._latest = [entry.id for entry in entries]
             self.last_id = self._latest[-1]
@@ -173,8 +189,10 @@ class Walk(Generic[RowT]):
             self._fail(f"{self._idle} pages in a row brought nothing new")
         return fresh
 
-    def _is_known(self, entry: Entry[RowT]) -> bool:
-        return entry.id in self.ids
+    def _last_known(self, page: Page[RowT]) -> int:
+        """The place on a page of the last row that was seen before; -1 when there is none."""
+        known = self.ids
+        return max([n for n, entry in enumerate(page.entries) if entry.id in known], default=-1)
 
     async def _first(self) -> Sequence[Entry[RowT]]:
         at = self._at
@@ -215,7 +233,7 @@ class Walk(Generic[RowT]):
         self.is_proved = False
         asked = self._cursor
         page = await self._page(self._at, asked)
-        last_known = max((n for n, entry in enumerate(page.entries) if self._is_known(entry)), default=-1)
+        last_known = self._last_known(page)
         if last_known >= 0:
             came = self._follows(page, last_known)
             self.rows_came, self.is_disturbed = self.rows_came or came, self.is_disturbed or not came
@@ -232,7 +250,7 @@ class Walk(Generic[RowT]):
         at, step = expected, _FIRST_STEP
         while True:
             page = await self._page(at, cursors.cursor(at) if at else None, refused_is_end=True)
-            last_known = max((n for n, entry in enumerate(page.entries) if self._is_known(entry)), default=-1)
+            last_known = self._last_known(page)
             if not self._is_confirmed and (last_known < 0 or not self._follows(page, last_known)):
                 # The number was no offset after all, or only the server's own cursors are taken.
                 self._give_up_offsets()
@@ -259,7 +277,7 @@ class Walk(Generic[RowT]):
                 self.rows_came = True
             else:
                 self.is_disturbed = True
-        elif not all(map(self._is_known, known)):
+        elif not all(entry.id in self.ids for entry in known):
             self.is_disturbed = True
 
     def _follows(self, page: Page[RowT], last_known: int) -> bool:
@@ -302,8 +320,19 @@ class Walk(Generic[RowT]):
     # --- a page, whatever is wrong with its rows ----------------------------------------------------------
 
     async def _page(self, at: int, cursor: str | None, *, refused_is_end: bool = False) -> Page[RowT]:
+        """Fetch the page at a cursor, up to the end of the list, which may have come nearer meanwhile."""
+        page = await self._whole_page(at, cursor, refused_is_end=refused_is_end)
+        if not self._beyond:
+            return page
+        end = next((n for n, entry in enumerate(page.entries) if entry.id in self._beyond), None)
+        return page if end is None else Page(page.entries[:end], None)
+
+    async def _whole_page(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
         """Fetch the page at a cursor, in smaller pages or row by row where the server cannot make it."""
         self._was_refused = False
+        if self._ready is not None:
+            page, self._ready = self._ready, None
+            return page
         try:
             return await self._pages.page(self._order, cursor, self.filters)
         except BadRequestError:

@@ -202,8 +202,11 @@ async def _with_shown(chats: Chats[PageT], ids: list[str], shown: Shown) -> Chat
     """The chats with those that only the conversation itself shows; None where these cannot be joined."""
     if chats.tail or not shown.chats:
         return chats
+    shown_ids = [chat.id for chat in shown.chats]
+    if ids[-len(shown_ids) :] == shown_ids:
+        return chats
     fetched = set(ids)
-    missing = [chat.id for chat in shown.chats if chat.id not in fetched]
+    missing = [each for each in shown_ids if each not in fetched]
     if not missing:
         return chats
     if shown.again is None:
@@ -211,9 +214,9 @@ async def _with_shown(chats: Chats[PageT], ids: list[str], shown: Shown) -> Chat
     still_shown, count = await shown.again()
     if not set(missing) & set(still_shown):
         return chats  # they were deleted meanwhile
-    if missing != [chat.id for chat in shown.chats[-len(missing) :]] or not set(missing) <= set(still_shown):
+    if missing != shown_ids[-len(missing) :] or not set(missing) <= set(still_shown):
         return None
-    overlap = [chat.id for chat in shown.chats[: -len(missing)]]
+    overlap = shown_ids[: -len(missing)]
     follows = bool(overlap) and ids[-len(overlap) :] == overlap
     # Without a chat that both show, their number must tell that none lies between.
     last = chats.pages[-1].chats[-1].timestamp if ids else -math.inf

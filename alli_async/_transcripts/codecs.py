@@ -107,10 +107,19 @@ class StructCodec:
 
     def extent(self, item: Conversation) -> int:
         """A number that changes when the texts or citations of the embedded chats do."""
-        return sum(len(chat.message) + len(chat.citations or ()) for chat in item.chats)
+        extent = 0
+        for chat in item.chats:  # asked for each conversation of a list: `sum` of a generator takes longer
+            extent += len(chat.message)
+            if chat.citations is not None:
+                extent += len(chat.citations)
+        return extent
 
     def agrees(self, item: Conversation, chats: Chats[ChatPage]) -> bool:
         """Whether the embedded chats have the same content as those of the pages with the same ids."""
+        # What nearly always is so: the last page ends with them.
+        shown = item.chats[::-1] if is_newest_first(item.chats) else item.chats
+        if chats.pages[-1].chats[-len(shown) :] == shown:
+            return True
         fetched = {chat.id: chat for page in chats.pages[-2:] for chat in page.chats}
         return all(fetched.get(chat.id, chat) == chat for chat in item.chats)
 
@@ -129,11 +138,13 @@ class _Head(Struct, rename="camel", gc=False):
     chat_count: int
     chats: list[_ChatHead]
     last_chat_time: int | float | None = None
+    errors: object = None
 
 
 class _HeadList(Struct, gc=False):
     conversations: list[_Head]
     cursor: str | None = None
+    errors: object = None
 
 
 class _RawList(Struct, gc=False):
@@ -143,6 +154,7 @@ class _RawList(Struct, gc=False):
 class _ChatHeads(Struct, rename="camel", gc=False):
     chats: list[_ChatHead]
     total_count: int
+    errors: object = None
 
 
 class _RawChats(Struct, gc=False):

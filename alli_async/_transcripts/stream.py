@@ -229,17 +229,16 @@ class _Engine(Generic[ResultT]):
         """Send on what is whole, and queue the rest; before embedded chats are proved, prove them."""
         if any(len(item.chats) > item.chat_count for item in items):
             self._embedded.disprove()
-        for item in items:
-            if (descending := is_newest_first(item.chats)) is not None:
-                self._newest_first = descending
+        descents = [is_newest_first(item.chats) for item in items]
+        self._newest_first = next((each for each in reversed(descents) if each is not None), self._newest_first)
         proved = await self._prove(items) if self._embedded.wanted or self._empty.wanted else {}
         entries: list[Entry[ResultT]] = []
         holds = {True: self._embedded.holds, False: self._empty.holds}
-        for item in items:
+        for item, descends in zip(items, descents, strict=True):
             if item.id in proved:
                 entry: Entry[ResultT] | None = proved[item.id]
             elif len(item.chats) == item.chat_count and holds[item.chat_count > 0]:
-                entry = self._whole(item)
+                entry = self._whole(item, self._newest_first if descends is None else descends)
             else:
                 entry = self._place()
                 await self._jobs.put(_Job(item, entry))
@@ -251,11 +250,11 @@ class _Engine(Generic[ResultT]):
     def _check(self, item: Summary) -> EmbeddedCheck:
         return self._embedded if item.chats or item.chat_count else self._empty
 
-    def _whole(self, item: Summary) -> ResultT | None:
+    def _whole(self, item: Summary, newest_first: bool) -> ResultT | None:
         """The transcript of a conversation whose embedded chats are all there are; None when it was skipped."""
         self._check(item).use(item.id, item.chat_count, self.codec.extent(item))
         try:
-            return self.codec.whole(item, self._is_turned(item))
+            return self.codec.whole(item, newest_first)
         except DecodeError as error:
             self._skip(item.id, error)
             return None
@@ -271,10 +270,13 @@ class _Engine(Generic[ResultT]):
         Of either those first whose texts are longest, if they fit one page of chats: this is what a small job
         pays.
         """
-        must: list[Summary] = self._telling(item for item in items if len(item.chats) < item.chat_count)
-        may: list[Summary] = self._telling(item for item in items if len(item.chats) == item.chat_count > 0)
+        chosen: list[Summary] = []
+        if self._embedded.wanted:
+            must: list[Summary] = self._telling(item for item in items if len(item.chats) < item.chat_count)
+            may: list[Summary] = self._telling(item for item in items if len(item.chats) == item.chat_count > 0)
+            chosen = (must + may)[: self._embedded.wanted]
         empty: list[Summary] = [item for item in items if not item.chats and not item.chat_count]
-        chosen = [*(must + may)[: self._embedded.wanted], *empty[: self._empty.wanted]]
+        chosen += empty[: self._empty.wanted]
         results = await concurrently([self._result(item) for item in chosen])
         return {item.id: result for item, result in zip(chosen, results, strict=True)}
 
@@ -303,13 +305,12 @@ class _Engine(Generic[ResultT]):
         """A conversation with the chats of its pages; None when it was skipped."""
         newest_first = self._is_turned(item)
         try:
-            wire.segment("conversation id", item.id)
-        except ConfigurationError as error:
-            self._skip(item.id, DecodeError(error.message, path="$.id"))
-            return None
-        try:
             chats = await self._agreed_chats(item, newest_first)
             result: ResultT = self.codec.join(item, chats, newest_first)
+        except ConfigurationError as error:
+            # The id cannot be a segment of a path.
+            self._skip(item.id, DecodeError(error.message, path="$.id"))
+            return None
         except NotFoundError as error:
             if not await self._is_gone(item.id):
                 self._skip(item.id, error)

@@ -308,10 +308,15 @@ def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
 
 
 def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """As `decoder`, for structs. To look for `errors` in the decoder costs nothing; to search the body would."""
+    """As `decoder`, for structs. To look for `errors` in the decoder costs nothing; to search the body would.
+
+    A struct that has a field `errors` is given as it was decoded.
+    """
     names = kind.__struct_fields__  # type: ignore[attr-defined]
-    probe = msgspec.defstruct(kind.__name__, [("errors", Any, None)], bases=(kind,), kw_only=True, frozen=True)
-    decode = msgspec.json.Decoder(probe).decode
+    has_errors = "errors" in names
+    added = [] if has_errors else [("errors", Any, None)]
+    probe = msgspec.defstruct(kind.__name__, added, bases=(kind,), kw_only=True, frozen=True)
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(probe).decode
     keeps_raw = hasattr(kind, "raw")
 
     def decode_body(body: bytes) -> T:
@@ -323,9 +328,9 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
             failure = None
         if failure is not None:
             found = _second_try(decode, body, failure)
-        if found.errors is not None:  # type: ignore[attr-defined]
+        if found.errors is not None:
             raise _error_beside(body)
-        result = kind(**{name: getattr(found, name) for name in names})
+        result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
         return _keep_raw(result, body) if keeps_raw else result
 
     return decode_body

@@ -54,6 +54,7 @@ class _ListedRow(Struct, rename="camel", gc=False):
 class _ListedPage(Struct, gc=False):
     conversations: list[_ListedRow]
     cursor: str | None = None
+    errors: object = None
 
 
 _decode_page = wire.decoder(_ListedPage)

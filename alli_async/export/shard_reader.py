@@ -66,16 +66,14 @@ class Deferred:
     Attributes:
         ids: Their ids.
         before: No row was given before.
+        moved: Rows that are claimed by another shard are not known here.
     """
 
     before: Container[str] = frozenset()
+    moved: Container[str] = frozenset()
 
     def __init__(self) -> None:
         self.ids: list[str] = []
-
-    def has_moved(self, conversation_id: str) -> bool:
-        """Rows that are claimed by another shard are not known here."""
-        return False
 
     def claim(self, conversation_id: str) -> bool:
         """Leave a row to the last shard."""
