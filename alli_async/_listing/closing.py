@@ -136,7 +136,7 @@ class Closing(Generic[RowT]):
             try:
                 entries = await walk.next()
             except StuckError as stuck:
-                self.report(BadRow("a row that no cursor leads past", stuck.error))
+                self.report(BadRow("rows that no cursor leads past", stuck.error))
                 await walk.from_other_end(self.take)
                 return found
             if entries is None:
@@ -246,7 +246,7 @@ class Closing(Generic[RowT]):
             try:
                 entries = await walk.next()
             except StuckError as stuck:
-                self.report(BadRow("a row that no cursor leads past", stuck.error))
+                self.report(BadRow("rows that no cursor leads past", stuck.error))
                 return count
             if entries is None:
                 return count

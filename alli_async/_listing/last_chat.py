@@ -113,7 +113,7 @@ class LastChatReader(Generic[RowT]):
             try:
                 entries = await done.walk.next()
             except StuckError as stuck:
-                await self.take([BadRow("a row that no cursor leads past", stuck.error)])
+                await self.take([BadRow("rows that no cursor leads past", stuck.error)])
                 await done.walk.from_other_end(self._take_behind)
                 entries = None
             if entries is None:

@@ -118,10 +118,10 @@ class ListReader(Generic[RowT]):
         survey = await survey_list(self._pages, self._take, ordered=ordered)
         if survey.by_last_chat:
             await LastChatReader(self._pages, self._take).read()
-        elif survey.span is None or ordered:
-            await self._read_plainly(survey)
+        elif survey.span is not None and (survey.walk is None or not ordered):
+            await self._read_partitions(survey, survey.span, 1 if ordered else READERS)
         else:
-            await self._read_partitions(survey, survey.span)
+            await self._read_plainly(survey)
 
     async def _take(self, entries: Sequence[Entry[RowT]]) -> None:
         """Give the rows that were not given before, and report those that cannot be had."""
@@ -169,7 +169,7 @@ class ListReader(Generic[RowT]):
             try:
                 entries = await walk.next()
             except StuckError as stuck:
-                await self._take([BadRow("a row that no cursor leads past", stuck.error)])
+                await self._take([BadRow("rows that no cursor leads past", stuck.error)])
                 await walk.from_other_end(self._take)
                 return found
             if entries is None:
@@ -202,18 +202,18 @@ class ListReader(Generic[RowT]):
 
     # --- in partitions ------------------------------------------------------------------------------------
 
-    async def _read_partitions(self, survey: Survey[RowT], span: Span) -> None:
+    async def _read_partitions(self, survey: Survey[RowT], span: Span, count: int) -> None:
         profile: list[tuple[float, float]] = []
         if span.density * (span.high - span.low) >= _WORTH_ASKING:
             profile = await daily_activity(self._pages.session, span.low, span.high, span.second)
         planner = Planner(
-            span.low, span.last_cut, READERS, overlap=span.resolution, density=span.density, profile=profile
+            span.low, span.last_cut, count, overlap=span.resolution, density=span.density, profile=profile
         )
         planner.may_cut = survey.profile.cursor_keeps_bounds
         self._given.before.update(entry.id for entry in survey.entries)
         readers = _Readers(self, survey, span, planner)
         async with asyncio.TaskGroup() as group:
-            for _ in range(READERS):
+            for _ in range(count):
                 group.create_task(readers.run())
         await Closing(
             pages=self._pages,

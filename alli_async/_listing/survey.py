@@ -6,6 +6,7 @@ What is found is a `ServerProfile`. Nothing in it is taken on trust where a requ
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Struct
 
 from .._aio.tasks import both, concurrently
-from ..errors import BadRequestError
+from ..errors import AlliError, BadRequestError
 from ..models import Order
 from .cursors import OffsetCursors
 from .page_reader import BadRow, Entry, PageFaultError, PageReader
@@ -24,6 +25,7 @@ RowT = TypeVar("RowT", bound=Row)
 
 # Seconds since 1970 before which no conversation began, and after which none begins (1970-01-02, 2500-01-01).
 LONG_AGO, FAR_AHEAD = 86_400.0, 16_725_225_600.0
+_DAY = 86_400.0
 # A list of no more pages than this is simply walked: partitions would cost more requests than they save time.
 _FEW_PAGES = 3
 # Rows that a page must have to try its cursor with other bounds: fewer do not tell an offset from a keyset.
@@ -126,24 +128,54 @@ async def survey_list(
             raise
         return Survey(ServerProfile(), by_last_chat=True)
     except StuckError as stuck:
-        walk, entries = await _past_first_row(pages, stuck)
+        cursors = await _cursors_of_other_order(pages)
+        if cursors is None:
+            return await _survey_without_rows(pages, stuck.error)
+        walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, cursors=cursors)
+        entries = list(await walk.next() or ())
     if take is not None:
         await take(entries)
     return await _Surveyor(pages, walk, entries, take).run()
 
 
-async def _past_first_row(pages: PageReader[RowT], stuck: StuckError) -> tuple[Walk[RowT], list[Entry[RowT]]]:
-    """Begin again where the very first row cannot be listed: with cursors made like those of the other end."""
-    behind = Walk(pages, Order.FIRST_CHAT_TIME_DESC, pages.filters)
+async def _cursors_of_other_order(pages: PageReader[RowT]) -> OffsetCursors | None:
+    """How offset cursors are made, by those of another order of the list; None where they are not known."""
+    for order in (Order.FIRST_CHAT_TIME_DESC, Order.LAST_CHAT_TIME_DESC, Order.LAST_CHAT_TIME_ASC):
+        walk = Walk(pages, order, pages.filters)
+        try:
+            await walk.next()
+            await walk.next()
+        except (StuckError, BadRequestError):
+            continue
+        if walk.cursors is not None:
+            return walk.cursors
+    return None
+
+
+async def _survey_without_rows(pages: PageReader[RowT], error: AlliError) -> Survey[RowT]:
+    """What is known of a list whose very first row cannot be listed, nor passed by a cursor.
+
+    Its windows can be read, if the server keeps to them. The empty ones tell that the server is well.
+    """
+    # In seconds, this number is the year 5138.
+    recent = pages.filters.within(1e11, None)
     try:
-        await behind.next()
-        await behind.next()
-    except StuckError:
-        raise stuck.error from None
-    if behind.cursors is None:
-        raise stuck.error
-    walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, cursors=behind.cursors)
-    return walk, list(await walk.next() or ())
+        page = await pages.page(Order.FIRST_CHAT_TIME_ASC, None, recent, size=1)
+        second = 1000.0 if page.entries else 1.0
+    except PageFaultError:
+        second = 1000.0
+    low, high = LONG_AGO * second, (time.time() + _DAY) * second
+    if not await _keeps_windows(pages, second):
+        raise error
+    span = Span(
+        low=low,
+        high=high,
+        second=second,
+        resolution=second,
+        density=1 / (high - low),
+        bounded=pages.filters.on_first_chat,
+    )
+    return Survey(ServerProfile(second=second, order_kept=True, windows_kept=True), span=span)
 
 
 class _Surveyor(Generic[RowT]):
@@ -216,7 +248,7 @@ class _Surveyor(Generic[RowT]):
         if span is None or self._walk.has_ended:
             return self._plain(order_kept=True)
         kept, keeps_bounds, is_keyset = await concurrently(
-            [self._keeps_windows(span), self._cursor_keeps_bounds(span), self._is_keyset(span)]
+            [_keeps_windows(self._pages, span.second), self._cursor_keeps_bounds(span), self._is_keyset(span)]
         )
         kind: CursorKind = "keyset" if is_keyset and keeps_bounds and self._kind() == "opaque" else self._kind()
         profile = ServerProfile(
@@ -273,21 +305,6 @@ class _Surveyor(Generic[RowT]):
             return []
         return [row for row in _rows(found) if not is_empty(row)]
 
-    async def _keeps_windows(self, span: Span) -> bool:
-        """Whether nothing is found before the begin of time and behind its end; else the filter is ignored."""
-        filters = self._pages.filters
-        beyond = [
-            filters.within(FAR_AHEAD * span.second, None, keep=False),
-            filters.within(None, LONG_AGO * span.second, keep=False),
-        ]
-        try:
-            found = await concurrently(
-                [self._pages.page(Order.FIRST_CHAT_TIME_ASC, None, each, size=1) for each in beyond]
-            )
-        except (BadRequestError, PageFaultError):
-            return False
-        return not any(page.entries or page.cursor for page in found)
-
     async def _cursor_keeps_bounds(self, span: Span) -> bool:
         """Whether a page with a nearer end is the same up to there, and is then the last."""
         del span
@@ -325,6 +342,19 @@ class _Surveyor(Generic[RowT]):
     def _first_cursor(self) -> str | None:
         """A cursor behind the first page."""
         return self._walk.first_cursor
+
+
+async def _keeps_windows(pages: PageReader[Any], second: float) -> bool:
+    """Whether nothing is found before the begin of time and behind its end; else the filter is ignored."""
+    beyond = [
+        pages.filters.within(FAR_AHEAD * second, None, keep=False),
+        pages.filters.within(None, LONG_AGO * second, keep=False),
+    ]
+    try:
+        found = await concurrently([pages.page(Order.FIRST_CHAT_TIME_ASC, None, each, size=1) for each in beyond])
+    except (BadRequestError, PageFaultError):
+        return False
+    return not any(page.entries or page.cursor for page in found)
 
 
 def _rows(entries: Iterable[Any]) -> list[Any]:

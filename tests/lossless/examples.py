@@ -62,6 +62,17 @@ EXAMPLES = {
         {"conversations": 300}, Reader("skip"), marks=(Mark("huge", 500),)
     ),
     "a row is nested too deeply": Case({"conversations": 60}, Reader("export"), marks=(Mark("deep", 500),)),
+    "the only row is nested too deeply": Case(
+        {"conversations": 1, "seed": 0}, Reader("export"), marks=(Mark("deep"),)
+    ),
+    "the first and the last row are nested too deeply": Case(
+        {"conversations": 60, "seed": 0}, Reader("export"), marks=(Mark("deep"), Mark("deep", 1000))
+    ),
+    "the first and the last row fail each page, and cursors are opaque": Case(
+        {"conversations": 60, "seed": 0, "cursor": "opaque"},
+        Reader("skip"),
+        marks=(Mark("poison", 0, 500), Mark("poison", 1000, 500)),
+    ),
     "an id cannot be part of a path": Case(
         {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
     ),

@@ -15,6 +15,9 @@ _PAGE = 50
 _ALL = 1 << 30
 # Marks on rows that may be missing, if they are reported. A nonsensical time is no reason to miss a row.
 _UNREADABLE = {"poison", "poison_everywhere", "id", "deep", "huge"}
+_UNLISTABLE = _UNREADABLE - {"id"}
+# Requests for the time from which on a list can be had, behind rows that no cursor leads past.
+_SEARCH = 1500
 
 
 @dataclass
@@ -48,6 +51,9 @@ def excuse(case: Case, witness: Witness, truth: Truth, marked: dict[str, str]) -
 
     rows({each for each, mark in marked.items() if mark in _UNREADABLE}, AlliError, "cannot be read")
     rows(_lagging(case, truth), IncompleteError, "newest chats are on no page and in no row")
+    if case.server.get("cursor", "relay") in {"opaque", "keyset"} and _UNLISTABLE & set(marked.values()):
+        empty = {each for each, chats in truth.ever.items() if not chats}
+        rows(empty, AlliError, "stand behind rows that no cursor leads past, and in no window")
     if case.server.get("page_no") == "ignored":
         long = {each for each, chats in truth.ever.items() if len(chats) > _CHATS_PER_PAGE}
         rows(long, IncompleteError, "chat pages after the first cannot be had")
@@ -139,4 +145,5 @@ def most_requests(case: Case, truth: Truth) -> int:
     rows = len(truth.ever)
     chat_pages = sum(1 + len(chats) // _CHATS_PER_PAGE for chats in truth.ever.values())
     pages = 1 + rows * (4 if case.server.get("ragged") else 1) // case.page_size
-    return 500 + 60 * pages + 10 * (rows + chat_pages)
+    search = _SEARCH if any(mark.what in _UNLISTABLE for mark in case.marks) else 0
+    return 500 + search + 60 * pages + 10 * (rows + chat_pages)
