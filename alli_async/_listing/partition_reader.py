@@ -215,7 +215,7 @@ class PartitionReader(Generic[RowT]):
         behind = ids | overlap
         if not ids or self.end != end or self.walk.has_ended or not behind.isdisjoint(self.ids):
             return None
-        beyond = [entry.id for entry in page.entries if self._is_behind(entry, at)]
+        beyond = {entry.id for entry in page.entries if self._is_behind(entry, at)}
         self.end, self._boundary = at, behind
         self.walk.end_before(self._window(self._start, at), beyond)
         return page

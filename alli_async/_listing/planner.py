@@ -17,7 +17,7 @@ from .scale import Density, Scale
 
 # Rows of a partition. Each costs about half a page and two small requests; smaller ones share the work better.
 MOST_ROWS = 5_000
-_LEAST_ROWS = (150, 500)
+_LEAST_ROWS = (200, 500)
 # Partitions that the rows of a list are worth for each reader.
 _SLICES = 1.25
 # A partition with so many of the least slices ahead is worth splitting when a reader has nothing to do.

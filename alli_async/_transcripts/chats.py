@@ -164,27 +164,39 @@ async def all_chats(
     """
     started = time.monotonic()
     before: list[str] | None = None
-    joinable: Sequence[ChatHead] = shown.chats if expected else ()
     why = ""
     for _ in range(_MAX_ROUNDS):
-        pages = await _pages(fetch, 1, -(-(expected - len(joinable)) // CHATS_PER_PAGE))
-        for rest in (len(joinable), 0):
-            if (last := page_count(pages[0], rest)) > len(pages):
-                pages += await _pages(fetch, len(pages) + 1, last)
-            chats = Chats(pages, _tail(pages, joinable))
-            ids = chats.ids
-            if _adds_up(chats, ids, before):
-                whole = await _with_shown(chats, ids, shown)
-                if whole is not None:
-                    return whole
-                why = "they lack chats that the conversation itself shows"
-                break
+        chats, ids, adds_up = await _round(fetch, expected, shown.chats if expected else (), before)
+        if not adds_up:
             why = _difference(chats, ids)
-        before, expected, joinable = ids, 0, ()
+        elif (whole := await _with_shown(chats, ids, shown)) is not None:
+            return whole
+        else:
+            why = "they lack chats that the conversation itself shows"
+        before, expected = ids, 0
     error = IncompleteError(f"the chats of conversation {conversation_id!a} do not add up: {why}")
     path = wire.conversation_path(conversation_id, "chats")
     error.locate("GET", path, _MAX_ROUNDS, time.monotonic() - started)
     raise error
+
+
+async def _round(
+    fetch: Callable[[int], Awaitable[PageT]], expected: int, joinable: Sequence[ChatHead], before: list[str] | None
+) -> tuple[Chats[PageT], list[str], bool]:
+    """Fetch all pages but those whose chats came embedded; and those too, where the embedded ones do not follow.
+
+    Returns:
+        The chats, the ids of those on pages, and whether they add up.
+    """
+    pages = await _pages(fetch, 1, -(-(expected - len(joinable)) // CHATS_PER_PAGE))
+    for rest in (len(joinable), 0):
+        if (last := page_count(pages[0], rest)) > len(pages):
+            pages += await _pages(fetch, len(pages) + 1, last)
+        chats = Chats(pages, _tail(pages, joinable))
+        ids = chats.ids
+        if adds_up := _adds_up(chats, ids, before):
+            break
+    return chats, ids, adds_up
 
 
 def _adds_up(chats: Chats[PageT], ids: list[str], before: list[str] | None) -> bool:

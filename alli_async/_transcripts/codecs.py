@@ -257,7 +257,7 @@ class RawCodec:
             return True
         embedded = _fields_of(item)["chats"]
         # What nearly always is so, compared without looking into it: the same bytes at the end of the last page.
-        shown_end = bytes(embedded)[1:]
+        shown_end = bytes(memoryview(embedded)[1:])
         if bytes(memoryview(chats.pages[-1].array)[-len(shown_end) :]) == shown_end:
             return True
         fetched = {

@@ -98,12 +98,12 @@ async def list_spans(
 async def ask_again(
     session: Session, filters: Filters, ids: Sequence[str]
 ) -> AsyncGenerator[RawTranscript | Skipped, None]:
-    """Each of these conversations with all its chats, or why it still cannot be had.
+    """Fetch each of these conversations with all its chats; where one still cannot be had, give why.
 
     Args:
         session: Where the requests go.
-        filters: Of the export; what they say of variables holds here too.
-        ids: Of the conversations.
+        filters: The filters of the export, whose variables are asked for here too.
+        ids: The ids of the conversations.
 
     Raises:
         AlliError: What is wrong is not about one conversation.

@@ -42,26 +42,26 @@ class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(Struct, kw_only=True, omit_defaults=True):
-    """How a run is to be done.
+    """The plan of a run.
 
     Attributes:
-        run: Its number, from 1.
-        kind: Everything, what is new, or what was there without what is superseded.
-        snapshot: When it began, by the server's clock, as ISO 8601.
-        high_water: The latest chat's time when it began, in the server's unit.
-        since: Of an incremental run: the last chat's time from which conversations were asked for.
+        run: The run's number, from 1.
+        kind: What the run writes: everything, what is new, or what was there without what is superseded.
+        snapshot: When the run began, by the server's clock, as ISO 8601.
+        high_water: The latest chat's time when the run began, in the server's unit.
+        since: In an incremental run, the last chat's time from which conversations are asked for.
         again: Of an incremental run: conversations that earlier runs could not make whole.
         again_spans: Of an incremental run: first chat times between which earlier runs could not list a row.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.
         profile: How the server behaves, where the list is more than one shard.
-        shards: They cover the whole span.
-        ids: Of a few conversations, to know the project by.
-        replaces: Of a compact run: the runs it takes the place of.
-        sources: Of a compact run: what its shards are made of, in their order, like `2/00013`.
-        sdk_version: Which planned it.
-        requests: That planning took.
-        retries: Of these.
+        shards: The shards, which cover the whole span.
+        ids: The ids of a few conversations, by which the project is known again.
+        replaces: In a compact run, the runs whose place it takes.
+        sources: In a compact run, the shards that its own are made of, in their order, like `2/00013`.
+        sdk_version: The version of this package that made the plan.
+        requests: The requests that planning took.
+        retries: How many of these were retries.
     """
 
     run: int

@@ -227,21 +227,9 @@ class ShardReader:
         span, profile = self._span, self._profile
         assert span is not None and profile is not None  # noqa: S101, PT018
         given = self._given
-        results = []
-        for shard, commit in self._commits:
+        for _, commit in self._commits:
             given.finished.update_packed(commit.ids)
             self._committed.update_packed(commit.ids)
-            results.append(
-                PartitionResult(
-                    shard.start,
-                    math.inf if shard.end is None else shard.end,
-                    commit.listed or 0,
-                    commit.own or 0,
-                    commit.last_id,
-                    commit.last_own_id,
-                    commit.has_moved,
-                )
-            )
 
         async def take(rows: Sequence[Entry[Any]]) -> None:
             fresh = [row for row in rows if row.id not in given]
@@ -262,7 +250,7 @@ class ShardReader:
             take=take,
             give=give,
             report=self._report,
-            results=results,
+            results=[_result_of(shard, commit) for shard, commit in self._commits],
         ).run()
 
     async def _is_empty_first(self, profile: ServerProfile) -> bool:
@@ -306,6 +294,19 @@ class ShardReader:
             perhaps = sum(isinstance(one.error, _PERHAPS) for one in self.skipped)
             if not isinstance(each.error, _PERHAPS) or perhaps > _FEW + given / _RARE:
                 raise each.error
+
+
+def _result_of(shard: Shard, commit: Commit) -> PartitionResult:
+    """What was read of a shard that is committed."""
+    return PartitionResult(
+        start=shard.start,
+        end=math.inf if shard.end is None else shard.end,
+        listed=commit.listed or 0,
+        own=commit.own or 0,
+        last_id=commit.last_id,
+        last_own_id=commit.last_own_id,
+        has_moved=commit.has_moved,
+    )
 
 
 def why(error: Exception) -> str:

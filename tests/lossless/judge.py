@@ -100,9 +100,13 @@ def _identities(evidence: Evidence) -> Iterator[Complaint]:
 
 
 def _order(evidence: Evidence) -> Iterator[Complaint]:
-    """An ordered stream goes by first chat time, where the server sorts by it and nothing changes."""
+    """An ordered stream goes by first chat time, where the server sorts by it and nothing changes.
+
+    Where equal rows come in another order each time, a row can be missed at first, and comes late.
+    """
     case, truth = evidence.case, evidence.truth
-    is_sorted = (case.server.get("order"), case.server.get("first_chat_orders")) == (None, None)
+    is_sorted = not any(case.server.get(habit) for habit in ("order", "first_chat_orders"))
+    is_sorted = is_sorted and case.server.get("ties") != "shuffled"
     if case.reader.kind != "ordered" or not is_sorted or not case.is_quiet or case.marks:
         return
     known = [each.id for each in evidence.reading.given if truth.start.get(each.id)]
