@@ -8,7 +8,9 @@ async with AlliClient() as alli:
 from ._listing.filters import ConversationFilters
 from ._listing.pages import ChatPages, ConversationPages
 from ._transcripts.stream import TranscriptStream
-from ._transport.session import Handler, Middleware
+from ._transport.attempts import Handler
+from ._transport.call import Attempt, Call, CallHandler, CallMiddleware
+from ._transport.session import Middleware
 from ._transport.wire import Request, Response
 from ._version import __version__
 from .client import AlliClient
@@ -70,8 +72,12 @@ __all__ = [
     "AlliConnectionError",
     "AlliError",
     "AlliTimeoutError",
+    "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "Call",
+    "CallHandler",
+    "CallMiddleware",
     "Chat",
     "ChatInputSource",
     "ChatPage",

@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from multidict import CIMultiDict
+
 from .errors import ConfigurationError
 from .models import Region
 
@@ -53,16 +55,25 @@ def _whole(name: str, value: int, *, least: int) -> None:
 class RetryPolicy:
     """When and how often a call is tried again.
 
-    The delay before retry n (from 0) is uniform in `[0, min(cap, base * 2**n)]`, and never less than a
-    Retry-After of the server's.
+    The delay before retry n (from 0) is uniform in `[0, min(cap, base * 2**n)]`, and never less than the
+    Retry-After that the server sent.
+
+    While a server serves nothing, only one request at a time is sent, and all other calls wait without using up
+    attempts: a single call for as long as its own backoffs could have lasted, a bulk read (a stream, an export)
+    for `patience`.
 
     Attributes:
-        max_attempts: Requests per call at most; 1 means no retry.
-        base: Seconds.
-        cap: Seconds.
-        retry_after_cap: Seconds; a Retry-After above it is not waited for, but raised at once.
+        max_attempts: The most requests of one call; 1 means no retry.
+        base: Seconds of the first backoff, at most.
+        cap: Seconds of any backoff, at most.
+        retry_after_cap: Seconds; an error with a Retry-After above it is raised at once. Bulk reads wait for a
+            Retry-After up to the larger of this and `patience`.
         quota: Tokens that all calls of a client share. A retry takes some, a success gives some back; when
-            there are none the error is raised: a server that is down is not stormed.
+            there are none, errors are raised at once, so that retries do not storm a server that is down.
+        patience: Seconds for which a bulk read lives through an outage. It begins only after the client has had
+            one good answer, so that a wrong URL fails at once.
+        retry_unknown_writes: Whether POST and PATCH are repeated although they may have happened.
+        patience_from_start: Whether `patience` holds before the first good answer too.
     """
 
     max_attempts: int = 4
@@ -70,12 +81,18 @@ class RetryPolicy:
     cap: float = 20.0
     retry_after_cap: float = 120.0
     quota: int = 500
+    patience: float = 600.0
+    retry_unknown_writes: bool = False
+    patience_from_start: bool = False
 
     def __post_init__(self) -> None:
         _whole("retry.max_attempts", self.max_attempts, least=1)
         _whole("retry.quota", self.quota, least=0)
-        for name in ("base", "cap", "retry_after_cap"):
+        for name in ("base", "cap", "retry_after_cap", "patience"):
             _seconds(f"retry.{name}", getattr(self, name), zero=True)
+        for name in ("retry_unknown_writes", "patience_from_start"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigurationError(f"retry.{name}: expected True or False, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +135,17 @@ class ClientConfig:
             if isinstance(value, Secret):
                 text = _masked(text, value.removeprefix("Bearer "))
         return text
+
+    def redact_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers of an answer without the key."""
+        return CIMultiDict((self.redact(name), self.redact(value)) for name, value in headers.items())
+
+    def redact_body(self, body: bytes) -> bytes:
+        """The body of an answer without the key."""
+        # Latin-1 maps every byte to a character and back; all spellings of a key are ASCII.
+        text = body.decode("latin-1")
+        masked = self.redact(text)
+        return body if masked == text else masked.encode("latin-1")
 
 
 def _masked(text: str, secret: str) -> str:

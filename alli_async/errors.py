@@ -26,7 +26,10 @@ No error holds a key, nor anything of aiohttp's that does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
+
+from multidict import CIMultiDict
 
 __all__ = [
     "APIError",
@@ -59,10 +62,16 @@ class AlliError(Exception):
     """The root of all errors of this library.
 
     Attributes:
-        outcome: `"not_sent"`, `"rejected"` (the server refused it), or `"unknown"` (it may have happened).
-        request: What was asked, like `GET /webapi/v2/conversations`; None where no request was meant.
-        attempts: How many requests went, or were about to go, to the wire for this call.
-        elapsed: Seconds from the call to the error, waits included.
+        outcome: The outcome of the whole call, with all its attempts: `"not_sent"`, `"rejected"` (the server
+            refused it), or `"unknown"` (it may have happened). It is `"unknown"` as soon as one attempt of a
+            write may have happened, whatever came after that attempt.
+        request: The method and path, such as `GET /webapi/v2/conversations`; None if no request was meant.
+        attempts: The number of requests that were sent, or were about to be, for this call.
+        elapsed: Seconds from the start of the call to the error, waits included.
+        request_id: The server's id of the last request, where it sent one.
+        retry_after: Seconds after which another call may succeed, where the server or an outage says so.
+        why_final: Why the call was not tried again; None if the error comes from no call.
+        is_outage: Whether the server served nothing at all for as long as this call could wait.
         cursor: In the middle of a list: the cursor from which `list(cursor=…)` goes on; None at its start.
     """
 
@@ -75,6 +84,10 @@ class AlliError(Exception):
         self.request: str | None = None
         self.attempts = 0
         self.elapsed = 0.0
+        self.request_id: str | None = None
+        self.retry_after: float | None = None
+        self.why_final: str | None = None
+        self.is_outage = False
         self.cursor: str | None = None
 
     @property
@@ -86,10 +99,14 @@ class AlliError(Exception):
         if self.request is None:
             return self.message
         tries = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
-        return f"{self.message} [{self.request}: {tries} in {self.elapsed:.1f} s, {self.outcome}]"
+        told = [f"{self.request}: {tries} in {self.elapsed:.1f} s", self.outcome]
+        if self.request_id:
+            told.append(f"request id {self.request_id}")
+        why = f"; not tried again: {self.why_final}" if self.why_final else ""
+        return f"{self.message} [{', '.join(told)}{why}]"
 
     def locate(self, method: str, path: str, attempts: int, elapsed: float) -> None:
-        """Note what was asked, how often, and how long it took."""
+        """Note the method, the path, the number of attempts, and the seconds they took."""
         self.request = f"{method} {path}"
         self.attempts = attempts
         self.elapsed = elapsed
@@ -126,9 +143,11 @@ class APIError(AlliError):
         status: The HTTP status.
         code: Alli's own code (7000 server, 7001 key, 7002 JSON, 7003 parameter, 7004 payment), where sent.
         request_id: The server's id of the request, where sent.
-        method: The HTTP method that was asked.
-        path: The path that was asked, without the query.
+        method: The HTTP method of the request.
+        path: The path of the request, without the query.
         retry_after: Seconds the server asked to wait, where it did.
+        headers: The answer's headers, a case-insensitive mapping.
+        body: The answer's body, at most its first 64 KiB.
     """
 
     outcome: Outcome = "rejected"
@@ -141,6 +160,8 @@ class APIError(AlliError):
         code: int | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
         outcome: Outcome | None = None,
     ) -> None:
         super().__init__(message, outcome=outcome)
@@ -150,9 +171,11 @@ class APIError(AlliError):
         self.method: str | None = None
         self.path: str | None = None
         self.retry_after = retry_after
+        self.headers: Mapping[str, str] = CIMultiDict(headers or {})
+        self.body = body
 
     def locate(self, method: str, path: str, attempts: int, elapsed: float) -> None:
-        """Note what was asked, how often, and how long it took."""
+        """Note the method, the path, the number of attempts, and the seconds they took."""
         super().locate(method, path, attempts, elapsed)
         self.method, self.path = method, path
 

@@ -192,7 +192,7 @@ def test_an_error_is_one_line_and_code_1_without_a_traceback_or_the_key(sandbox:
     wrong = environment(sandbox, ALLI_API_KEY="a-wrong-canary")
     done = run("export", str(tmp_path / "x"), env=wrong)
     assert done.returncode == 1
-    assert done.stderr.startswith("alli-async: AuthenticationError: 403: ")
+    assert done.stderr.startswith("alli-async: AuthenticationError: 403/7001: ")
     assert done.stderr.count("\n") == 1
     assert "canary" not in done.stderr + done.stdout
     (tmp_path / "file").write_text("")

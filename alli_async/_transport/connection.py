@@ -9,6 +9,8 @@ import aiohttp
 
 from ..config import ClientConfig
 from ..errors import ConfigurationError
+from .call import Call
+from .outage import Outage
 from .retry import RetryQuota
 from .throttle import Throttle
 
@@ -22,6 +24,9 @@ class Connection:
     def __init__(self, config: ClientConfig, http: aiohttp.ClientSession | None) -> None:
         self.throttle = Throttle(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
+        self.outage = Outage()
+        # Calls with a deadline that wait for the throttle: a pause that begins may be too long for them.
+        self.queued: set[Call] = set()
         # The server's second, 1 or 1000, by base URL: clients that share the connections may use several servers.
         self.seconds: dict[str, float] = {}
         # Those of a caller's session, which would be replaced by ours, were they not put before it.

@@ -1,34 +1,38 @@
-"""Whether, when and how often to try again. tenacity counts and sleeps; what is decided here is ours."""
+"""Whether, when and how often a call is tried again. tenacity counts and sleeps; the decisions are made here."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from anyio import sleep
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ..config import RetryPolicy
-from ..errors import AlliError, APIError, DecodeError, ServerError, TLSError, TransportError
+from ..errors import (
+    AlliError,
+    APIError,
+    DecodeError,
+    ResponseTooLargeError,
+    ServerError,
+    TLSError,
+    TransportError,
+)
 
 T = TypeVar("T")
 
-_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE", "HEAD", "OPTIONS"})
 _STATUSES = frozenset({408, 429})
-# Server errors that another try cannot mend: not implemented, HTTP version not supported.
+# Server errors that another attempt cannot mend: not implemented, HTTP version not supported.
 _FINAL = frozenset({501, 505})
 _RETRY_COST = 5
 
 
-def is_retryable(error: BaseException, method: str) -> bool:
-    """Whether trying again can help and cannot do a thing twice."""
+def is_transient(error: BaseException) -> bool:
+    """Whether another attempt may end otherwise; not whether it may do a thing twice."""
     if isinstance(error, TLSError):
         return False
-    if method not in _IDEMPOTENT:
-        not_sent = isinstance(error, TransportError) and error.outcome == "not_sent"
-        return not_sent or (isinstance(error, APIError) and error.status == 429)
     if isinstance(error, APIError):
         if isinstance(error, ServerError):
             return error.status not in _FINAL
@@ -36,101 +40,134 @@ def is_retryable(error: BaseException, method: str) -> bool:
     return isinstance(error, TransportError) or (isinstance(error, DecodeError) and error.malformed)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server refused a request for load, which shows that it is there."""
+    return isinstance(error, APIError) and error.status == 429
+
+
+def is_retryable(error: BaseException, method: str, policy: RetryPolicy) -> bool:
+    """Whether another attempt can help, and cannot do a thing twice that must not be done twice."""
+    if not is_transient(error):
+        return False
+    if method in _IDEMPOTENT or policy.retry_unknown_writes:
+        return True
+    not_sent = isinstance(error, TransportError) and error.outcome == "not_sent"
+    return not_sent or is_refusal(error)
+
+
+def why_not_retryable(error: BaseException, method: str) -> str | None:
+    """Why an error that is not retryable ends its call, in words; None if it is no failure of a request."""
+    if is_transient(error):
+        return f"a {method} that may have happened is not repeated"
+    if isinstance(error, APIError):
+        return f"{error.status} is final"
+    if isinstance(error, (DecodeError, ResponseTooLargeError)):
+        return "another attempt would bring the same"
+    return "another attempt cannot mend it" if isinstance(error, TransportError) else None
+
+
 def delay(error: BaseException | None, retries: int, policy: RetryPolicy) -> float:
-    """Seconds to wait before the next try: exponential with full jitter, and never under a Retry-After.
+    """Seconds to wait before the next attempt: exponential with full jitter, and never less than Retry-After.
 
     Args:
-        error: What the last try ended with.
-        retries: How many retries there were before.
+        error: The error of the last attempt.
+        retries: The number of retries before.
         policy: The bounds.
     """
+    return max(random.uniform(0, ceiling(retries, policy)), asked(error))  # noqa: S311 - jitter, not a secret
+
+
+def ceiling(retries: int, policy: RetryPolicy) -> float:
+    """The most seconds of backoff before the next attempt, after so many retries."""
     # 2**1000 is no float; long before that the cap is what counts.
-    ceiling = min(policy.cap, policy.base * 2 ** min(retries, 60))
-    return max(random.uniform(0, ceiling), _asked(error))  # noqa: S311 - jitter, not a secret
+    return min(policy.cap, policy.base * 2.0 ** min(retries, 60))
 
 
-def _asked(error: BaseException | None) -> float:
-    return (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
+def longest_backoff(policy: RetryPolicy) -> float:
+    """The most seconds that one call can spend in backoffs."""
+    if policy.max_attempts > 60:  # every further backoff is the cap's
+        return policy.cap * policy.max_attempts if policy.base else 0.0
+    return sum(ceiling(retries, policy) for retries in range(policy.max_attempts - 1))
+
+
+def asked(error: BaseException | None) -> float:
+    """Seconds for which the server asked to wait; 0 if it did not ask."""
+    return (error.retry_after or 0.0) if isinstance(error, AlliError) else 0.0
 
 
 class RetryQuota:
-    """A bucket of tokens that all calls of a client share, so that a server that is down is not stormed.
+    """A bucket of tokens that all calls of a client share, so that retries do not storm a server that is down.
 
-    A retry takes five; a call that succeeds gives back what its last retry took, or one if it needed none.
+    A retry takes five tokens. A call that succeeds gives back the five of its last retry, or one if it needed
+    none.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = self.tokens = capacity
 
     def take(self) -> bool:
-        """Take what a retry costs; False when there is not enough."""
+        """Take the tokens of one retry; False if there are not enough."""
         if self.tokens < _RETRY_COST:
             return False
         self.tokens -= _RETRY_COST
         return True
 
     def give_back(self, *, retried: bool) -> None:
-        """A call succeeded."""
+        """Note that a call succeeded."""
         if self.tokens < self.capacity:
             self.tokens = min(self.capacity, self.tokens + (_RETRY_COST if retried else 1))
 
 
 async def retry(
-    attempt: Callable[[int], Awaitable[T]],
+    attempt: Callable[[], Awaitable[T]],
     error: AlliError,
     *,
-    method: str,
-    policy: RetryPolicy,
-    quota: RetryQuota,
-    ends_at: float,
-    on_wait: Callable[[float], None],
+    wait: Callable[[AlliError], float],
+    why_final: Callable[[AlliError, float], str | None],
+    on_wait: Callable[[AlliError, float], None],
 ) -> T:
-    """Go on after a first try that ended with `error`.
+    """Go on after a first attempt that ended with `error`.
 
-    Entered only once something has failed: tenacity's loop costs 35 µs a call, a plain first try nothing.
+    Entered only once something has failed: tenacity's loop costs 35 µs a call, a plain first attempt nothing.
 
     Args:
-        attempt: Makes one request; is given its number, from 2.
-        error: What the first try ended with. tenacity is shown it as its own first attempt.
-        method: The HTTP method, which decides what may be tried again.
-        policy: The bounds.
-        quota: The client's.
-        ends_at: `time.monotonic()` of the call's deadline; it is never slept past.
-        on_wait: Told the seconds before each sleep.
+        attempt: Makes one attempt.
+        error: The error of the first attempt. tenacity is shown it as its own first attempt.
+        wait: Gives the seconds to wait after an error.
+        why_final: Gives why the call must not go on after an error and a wait of so many seconds; None if it
+            may. It is written into the error.
+        on_wait: Told the error and the seconds before each sleep.
 
     Raises:
-        AlliError: The last error, when no further try is allowed.
+        AlliError: The last error, when no further attempt is allowed.
     """
-    number = 0
+    is_first = True
 
     async def next_attempt() -> T:
-        nonlocal number
-        number += 1
-        if number == 1:
+        nonlocal is_first
+        if is_first:
+            is_first = False
             raise error
-        return await attempt(number)
-
-    def wait(state: RetryCallState) -> float:
-        return delay(_error(state), state.attempt_number - 1, policy)
+        return await attempt()
 
     def stop(state: RetryCallState) -> bool:
-        return (
-            state.attempt_number >= policy.max_attempts
-            or _asked(_error(state)) > policy.retry_after_cap
-            or time.monotonic() + state.upcoming_sleep >= ends_at
-            or not quota.take()
-        )
+        last = _error(state)
+        last.why_final = why_final(last, state.upcoming_sleep)
+        return last.why_final is not None
 
     retrying = AsyncRetrying(
         sleep=sleep,
-        wait=wait,
+        wait=lambda state: wait(_error(state)),
         stop=stop,
-        retry=retry_if_exception(lambda raised: is_retryable(raised, method)),
-        before_sleep=lambda state: on_wait(state.upcoming_sleep),
+        retry=retry_if_exception_type(AlliError),
+        before_sleep=lambda state: on_wait(_error(state), state.upcoming_sleep),
         reraise=True,
     )
     return await retrying(next_attempt)
 
 
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+def _error(state: RetryCallState) -> AlliError:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, AlliError):  # tenacity asks only after an error of this kind
+        raise TypeError(f"expected an AlliError, got {error!r}")
+    return error

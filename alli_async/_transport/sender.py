@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import time
 from io import BytesIO
 
 import aiohttp
@@ -25,8 +23,6 @@ from ..errors import (
 )
 from .connection import Connection
 from .wire import Request, Response
-
-logger = logging.getLogger("alli_async")
 
 _LARGE = 1 << 20
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -74,10 +70,10 @@ class Sender:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = self._translate(error)
         failure.__context__ = None
+        request.maybe_done |= failure.outcome == "unknown"
         raise failure
 
     async def _exchange(self, http: aiohttp.ClientSession, request: Request) -> Response:
-        started = time.monotonic()
         async with http.request(
             request.method,
             URL.build(
@@ -97,14 +93,8 @@ class Sender:
             middlewares=self._middlewares,
         ) as answer:
             body = await self._read(answer)
-            logger.debug(
-                "%s %s: %d, %d bytes in %.3f s",
-                request.method,
-                request.path,
-                answer.status,
-                len(body),
-                time.monotonic() - started,
-            )
+            # A middleware may send a request again by itself, and then shows only the last answer.
+            request.maybe_done |= answer.status >= 500 or answer.status == 408
             return Response(answer.status, answer.headers, body)
 
     def _headers_for(self, request: Request) -> CIMultiDict[str]:

@@ -1,43 +1,39 @@
-"""The session: takes a request through throttle, middlewares and retry, to a decoded answer."""
+"""The session: takes a call through its middlewares, its deadline and its retries to its result."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TypeVar
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 
 from ..config import ClientConfig
-from ..errors import AlliError, AlliTimeoutError, APIError, NotFoundError
+from ..errors import AlliError, NotFoundError
 from ..models import StreamStats
-from . import wire
+from .attempts import Attempts, Handler, told
+from .call import Call, CallHandler, CallMiddleware
 from .connection import Connection
-from .retry import is_retryable, retry
+from .retry import is_retryable, is_transient, retry, why_not_retryable
+from .rules import RetryRules
 from .sender import Sender
 from .throttle import Throttle
 from .wire import Request, Response
 
 T = TypeVar("T")
-Handler = Callable[[Request], Awaitable[Response]]
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
 
 logger = logging.getLogger("alli_async")
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A configuration's way to the server. Cheap: many share one connection."""
+class Session(Attempts):
+    """A configuration's way to the server: calls with deadlines and retries. Sessions are cheap."""
 
-    config: ClientConfig
-    connection: Connection
-    throttle: Throttle
-    handle: Handler
-    stats: StreamStats
+    __slots__ = ()
 
     @classmethod
     def over(
@@ -46,138 +42,137 @@ class Session:
         config: ClientConfig,
         middlewares: Iterable[Middleware] = (),
         throttle: Throttle | None = None,
+        call_middlewares: Iterable[CallMiddleware] = (),
     ) -> Session:
         """A session that sends through the middlewares, the first of which is the outermost."""
         handle: Handler = Sender(connection, config).send
         for middleware in reversed(tuple(middlewares)):
             handle = _wrap(middleware, handle)
-        return cls(config, connection, throttle or connection.throttle, handle, StreamStats())
+        return cls(
+            config,
+            connection,
+            throttle or connection.throttle,
+            handle,
+            StreamStats(),
+            call_middlewares=tuple(call_middlewares),
+        )
 
     def counting(self, stats: StreamStats) -> Session:
-        """The same session, counting into `stats`."""
-        return replace(self, stats=stats)
+        """The session of a bulk read, which counts into `stats`."""
+        return replace(self, stats=stats, is_bulk=True)
+
+    def bounded(self, seconds: float | None = None) -> Session:
+        """A session whose calls share one deadline, which begins now.
+
+        Args:
+            seconds: Seconds of the deadline, in place of the client's own; None for the client's own.
+        """
+        if seconds is None:
+            seconds = self.config.deadline
+            if seconds is None or self.ends_at is not None:
+                return self
+        return replace(self, ends_at=asyncio.get_running_loop().time() + seconds)
 
     async def request(self, request: Request, decode: Callable[[bytes], T]) -> T:
         """Send a request until it is answered, and decode the answer.
 
         Args:
-            request: What to send.
-            decode: From the body of a 2xx answer to what the caller wants.
+            request: The request.
+            decode: Turns the body of a 2xx answer into the result.
 
         Raises:
-            AlliError: Whatever the last try ended with.
+            AlliError: The error of the last attempt.
         """
-        started = time.monotonic()
-        deadline = self.config.deadline
-        if deadline is None:
-            return await self._tries(request, decode, started, math.inf)
-        with anyio.move_on_after(deadline):
-            return await self._tries(request, decode, started, started + deadline)
-        error = AlliTimeoutError(
-            f"the call's deadline of {deadline:g} s passed", outcome="unknown" if request.sent else "not_sent"
-        )
-        self._note(error, request, request.attempt, started)
+        return await self.perform(Call(request), decode)
+
+    async def perform(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        """As `request`, for a call whose record the caller keeps."""
+        if not self.call_middlewares:
+            return await self._within_deadline(call, decode)
+        handle: CallHandler = partial(self._within_deadline, decode=decode)
+        for middleware in reversed(self.call_middlewares):
+            handle = _wrap_call(middleware, handle)
+        result: T = await handle(call)
+        return result
+
+    # --- a deadline ---------------------------------------------------------------------------------------
+
+    async def _within_deadline(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        call.started = asyncio.get_running_loop().time()
+        call.spent, call.waited = 0, 0.0
+        if self.ends_at is not None:
+            call.ends_at = self.ends_at
+        elif self.config.deadline is not None:
+            call.ends_at = call.started + self.config.deadline
+        if call.ends_at == math.inf:
+            return await self._until_answered(call, decode)
+        with anyio.move_on_after(call.ends_at - call.started) as call.scope:
+            return await self._until_answered(call, decode)
+        error = self.past_deadline(call)
+        self.note(error, call)
+        _warn(error, call)
         raise error
 
-    async def _tries(self, request: Request, decode: Callable[[bytes], T], started: float, ends_at: float) -> T:
+    # --- retries ------------------------------------------------------------------------------------------
+
+    async def _until_answered(self, call: Call, decode: Callable[[bytes], T]) -> T:
         try:
-            result = await self._attempt(request, decode)
+            result = await self.attempt(call, decode)
         except AlliError as error:
-            self._note(error, request, 1, started)
-            if not is_retryable(error, request.method):
+            self.note(error, call)
+            if error.why_final is None and is_retryable(error, call.method, self.config.retry):
+                first = error
+            else:
+                error.why_final = error.why_final or why_not_retryable(error, call.method)
+                _warn(error, call)
                 raise
-            first = error
         else:
             self.connection.quota.give_back(retried=False)
             return result
-        return await self._more_tries(request, decode, started, ends_at, first)
+        return await self._try_again(call, decode, first)
 
-    async def _more_tries(
-        self, request: Request, decode: Callable[[bytes], T], started: float, ends_at: float, first: AlliError
-    ) -> T:
+    async def _try_again(self, call: Call, decode: Callable[[bytes], T], first: AlliError) -> T:
         """Retry; a 404 that follows a delete whose outcome was unknown is that delete's success."""
-        maybe_done = first.outcome == "unknown"
+        config, shared = self.config, self.connection
+        rules = RetryRules(config.retry, shared.quota, shared.outage, call, is_bulk=self.is_bulk)
 
-        async def attempt(number: int) -> T:
-            nonlocal maybe_done
-            request.attempt = number
+        async def attempt() -> T:
+            if shared.outage.cause is not None:
+                await self.pass_outage(call)
+            rules.check_suspicion()
             self.stats.retries += 1
+            return await self.attempt(call, decode)
+
+        async def noted_attempt() -> T:
             try:
-                return await self._attempt(request, decode)
+                return await attempt()
             except NotFoundError as error:
-                if request.method == "DELETE" and maybe_done:
+                if call.method == "DELETE" and call.maybe_done:
                     return decode(b"")
-                self._note(error, request, number, started)
+                self.note(error, call)
                 raise
             except AlliError as error:
-                self._note(error, request, number, started)
-                maybe_done = maybe_done or error.outcome == "unknown"
+                self.note(error, call)
                 raise
 
-        def on_wait(seconds: float) -> None:
-            self.stats.seconds_waited += seconds
-            logger.debug("%s %s: retry in %.2f s", request.method, request.path, seconds)
-
-        result = await retry(
-            attempt,
-            first,
-            method=request.method,
-            policy=self.config.retry,
-            quota=self.connection.quota,
-            ends_at=ends_at,
-            on_wait=on_wait,
-        )
+        try:
+            result = await retry(
+                noted_attempt,
+                first,
+                wait=rules.wait,
+                why_final=rules.why_final,
+                on_wait=partial(self._on_wait, call),
+            )
+        except AlliError as error:
+            _warn(error, call)
+            raise
         self.connection.quota.give_back(retried=True)
         return result
 
-    def _note(self, error: AlliError, request: Request, attempts: int, started: float) -> None:
-        """Say in an error what was asked; and take the key out, should the server have echoed it."""
-        error.locate(request.method, request.path, attempts, time.monotonic() - started)
-        error.args = (self.config.redact(error.message),)
-        if isinstance(error, APIError) and error.request_id is not None:
-            error.request_id = self.config.redact(error.request_id)
-
-    async def _attempt(self, request: Request, decode: Callable[[bytes], T]) -> T:
-        stats = self.stats
-        asked = time.monotonic()
-        admitted_in = await self.throttle.acquire(urgent=request.urgent)
-        stats.seconds_waited += time.monotonic() - asked
-        request.sent = True
-        stats.requests += 1
-        stats.in_flight += 1
-        try:
-            # The throttle is told what came of it before the place is given to the next.
-            outcome = self._outcome(await self.handle(request), admitted_in, decode)
-        finally:
-            stats.in_flight -= 1
-            self.throttle.release()
-        if isinstance(outcome, AlliError):
-            raise outcome
-        return outcome
-
-    def _outcome(self, response: Response, admitted_in: int, decode: Callable[[bytes], T]) -> T | AlliError:
-        """What an answer means.
-
-        An error is given, not raised, and without a traceback: in one, a crash report's locals would show the
-        answer, in which a server may have echoed the key.
-        """
-        stats = self.stats
-        stats.bytes += len(response.body)
-        if wire.is_success(response):
-            self.throttle.answered()
-            try:
-                return decode(response.body)
-            except AlliError as failure:
-                return failure.with_traceback(None)
-        error = wire.error_of(response, datetime.now(UTC))
-        if error.status in (429, 503):
-            stats.refused += 1
-            asked_pause = error.retry_after or 0.0
-            pause = asked_pause if asked_pause <= self.config.retry.retry_after_cap else None
-            self.throttle.pushed_back(admitted_in, pause)
-        elif error.status < 500:
-            self.throttle.answered()
-        return error
+    def _on_wait(self, call: Call, error: AlliError, seconds: float) -> None:
+        self.stats.seconds_waited += seconds
+        call.waited += seconds
+        logger.info("%s: retry in %.2f s, after: %s", told(call, error), seconds, error.message)
 
 
 def _wrap(middleware: Middleware, inner: Handler) -> Handler:
@@ -185,3 +180,16 @@ def _wrap(middleware: Middleware, inner: Handler) -> Handler:
         return await middleware(request, inner)
 
     return handle
+
+
+def _wrap_call(middleware: CallMiddleware, inner: CallHandler) -> CallHandler:
+    async def handle(call: Call) -> Any:
+        return await middleware(call, inner)
+
+    return handle
+
+
+def _warn(error: AlliError, call: Call) -> None:
+    """Log that a call gave up, if its last error is one that another attempt might have mended."""
+    if is_transient(error) or error.is_outage:
+        logger.warning("%s: gave up: %s", told(call, error), error)

@@ -38,6 +38,15 @@ class Throttle:
         self._timer: asyncio.TimerHandle | None = None
         self._parent = parent
 
+    @property
+    def paused_for(self) -> float:
+        """Seconds for which nothing may go, because the server asked for a pause; 0 if it did not."""
+        if self._parent is not None:
+            return self._parent.paused_for
+        if self._paused_until == -math.inf:
+            return 0.0
+        return max(self._paused_until - asyncio.get_running_loop().time(), 0.0)
+
     async def acquire(self, *, urgent: bool = False) -> int:
         """Wait for a place; gives the round it belongs to, to be handed to `pushed_back`.
 

@@ -42,15 +42,16 @@ class Request:
     """One request as a middleware sees it. The key is added behind the last middleware.
 
     Attributes:
-        operation: The contract's name of it, like `listConversations`.
+        operation: The contract's name of the operation, such as `listConversations`.
         method: The HTTP method.
-        path: Percent-encoded, below the base URL.
-        query: Percent-encoded, without the question mark.
-        body: The JSON body; None when there is none.
-        headers: Further headers; the identity headers and the key are not among them.
-        attempt: 1 for the first try of a call, 2 for the first retry.
-        sent: Whether it has been on its way to the server at all, in this attempt or one before.
-        urgent: Whether it goes before others where requests queue, since its answer leads to more of them.
+        path: The percent-encoded path below the base URL.
+        query: The percent-encoded query, without the question mark.
+        body: The JSON body; None if there is none.
+        headers: Further headers; neither the identity headers nor the key are in it.
+        attempt: 1 for the first attempt of a call, 2 for the first retry.
+        sent: Whether it was handed on to be sent, in this attempt or one before.
+        maybe_done: Whether it was sent and may have happened, without a definite answer, in any attempt.
+        urgent: Whether it goes before other requests in a queue, since its answer leads to more of them.
     """
 
     operation: str
@@ -61,6 +62,7 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
     sent: bool = False
+    maybe_done: bool = False
     urgent: bool = False
 
 
@@ -159,6 +161,8 @@ def epoch_text(value: datetime | float, *, milliseconds: bool) -> str:
 
 # --- what comes back: errors ------------------------------------------------------------------------------
 
+# Bytes of an answer's body that an error keeps: enough for any error page, and quickly searched for the key.
+_ERROR_BODY = 64 << 10
 _REQUEST_ID = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "cf-ray")
 _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
@@ -193,13 +197,21 @@ def error_of(response: Response, now: datetime) -> APIError:
         kind = _BY_CODE.get(code, PermissionDeniedError)
     else:
         kind = _BY_STATUS.get(status, BadRequestError if 400 <= status < 500 else APIError)
+    shown = f"{status}/{code}" if code is not None else str(status)
     return kind(
-        f"{status}: {message or _excerpt(response.body) or 'no message'}",
+        f"{shown}: {message or _excerpt(response.body) or 'no message'}",
         status=status,
         code=code,
-        request_id=next((headers[name] for name in _REQUEST_ID if name in headers), None),
+        request_id=request_id(headers),
         retry_after=retry_after(headers.get("retry-after"), headers.get("date"), now),
+        headers=headers,
+        body=response.body[:_ERROR_BODY],
     )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The server's id of a request, by the answer's headers; None if it sent none."""
+    return next((headers[name] for name in _REQUEST_ID if name in headers), None)
 
 
 def reported_error(body: bytes, status: int = 200) -> APIError | None:
@@ -208,7 +220,8 @@ def reported_error(body: bytes, status: int = 200) -> APIError | None:
     if message is None:
         return None
     kind = _BY_CODE.get(code, BadRequestError if code == 7003 else APIError)
-    return kind(f"{status} with an error inside: {message}", status=status, code=code)
+    shown = f"{status}/{code}" if code is not None else str(status)
+    return kind(f"{shown} with an error inside: {message}", status=status, code=code)
 
 
 def _details(body: bytes) -> tuple[int | None, str | None]:

@@ -53,17 +53,17 @@ TOLD = [
     fact("errors", 403, {"errors": "m"}, PermissionDeniedError, None, "403: m"),
     fact("errors in an object", 422, {"errors": {"a": ["m"]}}, BadRequestError, None, '422: {"a":["m"]}'),
     fact("a message is cut after 500", 400, {"error": "x" * 600}, BadRequestError, None, "400: " + "x" * 500),
-    fact("a documented error", 500, documented(7000), ServerError, 7000, "500: m"),
-    fact("a documented key", 403, documented(7001), AuthenticationError, 7001, "403: m"),
-    fact("documented JSON", 403, documented(7002), BadRequestError, 7002, "403: m"),
-    fact("a documented parameter", 400, documented(7003), BadRequestError, 7003, "400: m"),
-    fact("a documented payment", 403, documented(7004), PaymentRequiredError, 7004, "403: m"),
-    fact("a code that nobody knows", 403, documented(9999), PermissionDeniedError, 9999, "403: m"),
-    fact("a code beside a 401", 401, documented(7004), AuthenticationError, 7004, "401: m"),
+    fact("a documented error", 500, documented(7000), ServerError, 7000, "500/7000: m"),
+    fact("a documented key", 403, documented(7001), AuthenticationError, 7001, "403/7001: m"),
+    fact("documented JSON", 403, documented(7002), BadRequestError, 7002, "403/7002: m"),
+    fact("a documented parameter", 400, documented(7003), BadRequestError, 7003, "400/7003: m"),
+    fact("a documented payment", 403, documented(7004), PaymentRequiredError, 7004, "403/7004: m"),
+    fact("a code that nobody knows", 403, documented(9999), PermissionDeniedError, 9999, "403/9999: m"),
+    fact("a code beside a 401", 401, documented(7004), AuthenticationError, 7004, "401/7004: m"),
     fact("a code that is a truth", 403, documented(True), PermissionDeniedError, None, "403: m"),
     fact("a code that is a text", 403, documented("7001"), PermissionDeniedError, None, "403: m"),
-    fact("a code and a message", 403, {"code": 7001, "message": "m"}, AuthenticationError, 7001, "403: m"),
-    fact("a code alone", 403, {"code": 7001}, AuthenticationError, 7001, "403: no message"),
+    fact("a code and a message", 403, {"code": 7001, "message": "m"}, AuthenticationError, 7001, "403/7001: m"),
+    fact("a code alone", 403, {"code": 7001}, AuthenticationError, 7001, "403/7001: no message"),
     fact("a type alone", 400, {"type": "APIError"}, BadRequestError, None, "400: no message"),
     fact("a message alone", 400, {"message": "m"}, BadRequestError, None, '400: {"message":"m"}'),
     fact("another type", 400, {"type": 1, "message": 2}, BadRequestError, None, '400: {"type":1,"message":2}'),
@@ -141,7 +141,7 @@ def test_an_error_inside_a_success_is_told_by_its_code(body: Any, kind: type[API
     error = wire.reported_error(msgspec.json.encode(body))
     assert error is not None
     assert (type(error), error.status, error.code) == (kind, 200, code)
-    assert error.message == "200 with an error inside: m"
+    assert error.message == f"200{'' if code is None else f'/{code}'} with an error inside: m"
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,11 @@ async def test_what_a_call_took_is_counted(make_client: ClientFactory, sleeps: l
 async def test_an_error_says_what_was_asked_how_often_and_for_how_long(
     make_client: ClientFactory, sleeps: list[float]
 ) -> None:
-    async with ScriptedServer(answer(500, {"error": "m"})) as server:
+    async with ScriptedServer(answer(500, {"error": "m"}, headers=[("X-Request-Id", "r-7")])) as server:
         with pytest.raises(AlliError) as raised:
             await make_client(server).conversations.get("a b")
         error = raised.value
         assert (error.request, error.attempts) == ("GET /webapi/v2/conversations/a%20b", 4)
-        assert str(error) == f"500: m [{error.request}: 4 attempts in {error.elapsed:.1f} s, unknown]"
+        why = "4 attempts are the most (max_attempts)"
+        told = f"4 attempts in {error.elapsed:.1f} s, unknown, request id r-7; not tried again: {why}"
+        assert str(error) == f"500: m [{error.request}: {told}]"

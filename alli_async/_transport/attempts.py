@@ -1,0 +1,265 @@
+"""One attempt of a call: past an outage, through the throttle and the middlewares, to what the answer shows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from ..config import ClientConfig
+from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError
+from ..models import StreamStats
+from . import wire
+from .call import Attempt, Call, CallMiddleware
+from .connection import Connection
+from .retry import asked, is_refusal, is_transient
+from .throttle import Throttle
+from .wire import Request, Response
+
+T = TypeVar("T")
+Handler = Callable[[Request], Awaitable[Response]]
+
+logger = logging.getLogger("alli_async")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Makes single attempts of calls, and learns from each what the server takes and whether it serves.
+
+    Attributes:
+        handle: Sends one request through the middlewares.
+        call_middlewares: Wrapped around every call, the first of them outermost.
+        is_bulk: Whether the calls belong to a bulk read (a stream or an export), which lives through outages.
+        ends_at: Event loop time of the deadline of an operation that makes several calls; None if each call has
+            a deadline of its own.
+    """
+
+    config: ClientConfig
+    connection: Connection
+    throttle: Throttle
+    handle: Handler
+    stats: StreamStats
+    call_middlewares: tuple[CallMiddleware, ...] = ()
+    is_bulk: bool = False
+    ends_at: float | None = None
+
+    async def attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        stats, loop = self.stats, asyncio.get_running_loop()
+        asked_at = loop.time()
+        try:
+            admitted_in = await self._admit(call)
+            began = loop.time()
+            stats.seconds_waited += began - asked_at
+            stats.requests += 1
+            stats.in_flight += 1
+            call.begin_attempt(self.connection.outage.answers)
+            response: Response | None = None
+            try:
+                # The throttle is told the result before the place is given to the next.
+                response = await self.handle(call.request)
+                result = self._result(call, response, admitted_in, decode)
+            except AlliError as error:
+                result = error
+            except BaseException as error:
+                call.end_attempt("unknown")
+                self._record(call, response, error, began - asked_at, loop.time() - began)
+                raise
+            finally:
+                stats.in_flight -= 1
+                self.throttle.release()
+            now = loop.time()
+            self._learn(call, result, decode, now)
+            if self.call_middlewares or logger.isEnabledFor(logging.DEBUG):
+                self._record(call, response, result, began - asked_at, now - began)
+            # A crash report shows the locals of the frame that raises: the answer may echo the key.
+            response = None
+        finally:
+            if call.is_canary:
+                self.connection.outage.release(call)
+        if isinstance(result, AlliError):
+            raise result
+        return result
+
+    async def _admit(self, call: Call) -> int:
+        """Wait until a request may go: for a server that serves, then for the throttle."""
+        outage, throttle = self.connection.outage, self.throttle
+        while True:
+            if outage.cause is not None and not call.is_canary:
+                await self.pass_outage(call)
+            if call.ends_at == math.inf:
+                admitted_in = await throttle.acquire(urgent=call.request.urgent or call.is_canary)
+            else:
+                admitted_in = await self._admit_before_deadline(call)
+            if outage.cause is None or call.is_canary:
+                return admitted_in
+            # The outage began while the call waited for the throttle.
+            throttle.release()
+
+    async def _admit_before_deadline(self, call: Call) -> int:
+        if asyncio.get_running_loop().time() + self.throttle.paused_for >= call.ends_at:
+            raise self.past_deadline(call)
+        queued = self.connection.queued
+        queued.add(call)
+        try:
+            return await self.throttle.acquire(urgent=call.request.urgent or call.is_canary)
+        finally:
+            queued.discard(call)
+
+    def _result(
+        self, call: Call, response: Response, admitted_in: int, decode: Callable[[bytes], T]
+    ) -> T | AlliError:
+        """The result of an answer.
+
+        An error is returned, not raised, and without a traceback: in one, the locals in a crash report would
+        show the answer, in which a server may have echoed the key.
+        """
+        self.stats.bytes += len(response.body)
+        if wire.is_success(response):
+            self.throttle.answered()
+            try:
+                return decode(response.body)
+            except AlliError as failure:
+                failure.request_id = wire.request_id(response.headers)
+                return failure.with_traceback(None)
+        error = wire.error_of(response, datetime.now(UTC))
+        if error.status in (429, 503):
+            self.stats.refused += 1
+            self._pause(call, error, admitted_in)
+        elif error.status < 500:
+            self.throttle.answered()
+        return error
+
+    def _pause(self, call: Call, error: APIError, admitted_in: int) -> None:
+        """Tell the throttle of a refusal; a pause longer than a single call waits is kept like an outage."""
+        policy, seconds = self.config.retry, asked(error)
+        if seconds <= policy.retry_after_cap:
+            self.throttle.pushed_back(admitted_in, seconds)
+        else:
+            self.throttle.pushed_back(admitted_in, None)
+            if seconds <= policy.patience:
+                self.connection.outage.pause(error, asyncio.get_running_loop().time())
+        if pause := self.throttle.paused_for:
+            logger.info("%s: all requests pause for %.2f s, after: %d", told(call, error), pause, error.status)
+        now = asyncio.get_running_loop().time()
+        for queued in self.connection.queued:
+            if now + pause >= queued.ends_at and queued.scope is not None:
+                queued.scope.cancel()
+
+    def _learn(self, call: Call, result: object, decode: Callable[[bytes], Any], now: float) -> None:
+        """Note what an attempt shows about the server and about the outcome of the call."""
+        outage = self.connection.outage
+        if not isinstance(result, AlliError):
+            outage.succeeded(call.request, decode)
+            outage.served(now)
+            return
+        call.end_attempt("unknown" if call.request.maybe_done else result.outcome)
+        call.last = result
+        if is_transient(result):
+            if call.is_canary or not is_refusal(result):
+                outage.failed(call, result, now, self.config.retry)
+        elif isinstance(result, (APIError, DecodeError, ResponseTooLargeError)):
+            outage.served(now)
+
+    def _record(
+        self, call: Call, response: Response | None, result: object, queued: float, elapsed: float
+    ) -> None:
+        """Keep a record of an attempt for the call's middlewares, and log it."""
+        error = result if isinstance(result, BaseException) else None
+        status = None if response is None else response.status
+        request_id = None if response is None else wire.request_id(response.headers)
+        if request_id is not None:
+            request_id = self.config.redact(request_id)
+        if self.call_middlewares:
+            started = time.time() - elapsed
+            call.attempts.append(Attempt(call.made, started, elapsed, queued, status, error, request_id))
+        logger.debug(
+            "%s attempt %d%s: %s in %.3f s, queued %.3f s, request id %s",
+            call.operation,
+            call.made,
+            " (canary)" if call.is_canary else "",
+            status or type(error).__name__,
+            elapsed,
+            queued,
+            request_id or "-",
+        )
+
+    # --- outages ------------------------------------------------------------------------------------------
+
+    async def pass_outage(self, call: Call) -> None:
+        """Wait while the server serves nothing. Returns when it serves again, or when this call is the canary.
+
+        Raises:
+            AlliError: The outage's cause, when the call cannot wait any longer.
+        """
+        outage, policy, loop = self.connection.outage, self.config.retry, asyncio.get_running_loop()
+        began, failed_before = loop.time(), outage.failed_canaries
+        until = outage.give_up_at(call, began, policy, is_bulk=self.is_bulk)
+        if outage.cause is not None:
+            logger.info("%s: waits for a server that serves nothing: %s", call.operation, outage.cause.message)
+        try:
+            while outage.cause is not None and not call.is_canary:
+                now = loop.time()
+                if outage.may_ask(now, until, failed_before):
+                    await self._ask(*outage.next_canary(call))
+                elif now >= until or outage.asked_until > until:
+                    raise outage.error_for(now)
+                else:
+                    await outage.change(now, until)
+        finally:
+            call.waited += loop.time() - began
+
+    async def _ask(self, canary: Call, decode: Callable[[bytes], Any] | None) -> None:
+        """Send a canary that is no waiting call's own request."""
+        if decode is None:
+            return
+        try:
+            await self.attempt(canary, decode)
+        except AlliError as error:
+            self.note(error, canary)
+            logger.info("%s: the server still serves nothing: %s", told(canary, error), error.message)
+
+    # --- errors -------------------------------------------------------------------------------------------
+
+    def past_deadline(self, call: Call) -> AlliTimeoutError:
+        """The error of a call whose deadline has passed, or cannot be kept because of a pause."""
+        now, outage = asyncio.get_running_loop().time(), self.connection.outage
+        pause = self.throttle.paused_for
+        if call.ends_at - now > 0:
+            message = f"the server asked for a pause of {pause:.1f} s more, and the call's deadline is before that"
+        else:
+            is_own = self.ends_at is None and self.config.deadline is not None
+            message = (
+                f"the call's deadline of {self.config.deadline:g} s passed" if is_own else "the deadline passed"
+            )
+        if call.last is not None:
+            message += f"; the last attempt: {call.last.message}"
+        error = AlliTimeoutError(message, outcome=call.outcome)
+        if outage.cause is not None:
+            error.is_outage = True
+            pause = max(pause, outage.due - now)
+        error.retry_after = pause or None
+        error.why_final = "its deadline"
+        return error
+
+    def note(self, error: AlliError, call: Call) -> None:
+        """Write into an error what was asked, and the outcome of the whole call; and mask the key in it."""
+        config = self.config
+        elapsed = asyncio.get_running_loop().time() - call.started
+        error.locate(call.method, call.path, call.made, elapsed)
+        error.outcome = call.conclude(error.outcome)
+        error.args = (config.redact(error.message),)
+        if error.request_id is not None:
+            error.request_id = config.redact(error.request_id)
+        if isinstance(error, APIError):
+            error.headers = config.redact_headers(error.headers)
+            error.body = config.redact_body(error.body)
+
+
+def told(call: Call, error: AlliError) -> str:
+    """Name an attempt in a line of the log."""
+    return f"{call.operation} attempt {call.made}, request id {error.request_id or '-'}"

@@ -1,0 +1,125 @@
+"""One call: an operation as call middlewares see it, and the record of its attempts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from msgspec import Struct
+
+from ..errors import AlliError, Outcome
+from .wire import Request
+
+_RANK: dict[Outcome, int] = {"not_sent": 0, "rejected": 1, "unknown": 2}
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Attempt(Struct, frozen=True):
+    """One attempt of a call.
+
+    Attributes:
+        number: 1 for the first attempt, 2 for the first retry.
+        started: Epoch seconds at which the request was handed on.
+        elapsed: Seconds from then to the end of the answer.
+        queued: Seconds for which the attempt waited for the rate limiter, or for a server that served nothing.
+        status: The HTTP status; None when no whole answer came.
+        error: What the attempt ended with; None when it succeeded.
+        request_id: The server's id of the request, where it sent one.
+    """
+
+    number: int
+    started: float
+    elapsed: float
+    queued: float
+    status: int | None
+    error: BaseException | None
+    request_id: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One operation as a call middleware sees it, from before its first attempt to its result.
+
+    Attributes:
+        attempts: The attempts so far, in order. The list is kept only where there are call middlewares.
+    """
+
+    request: Request = field(repr=False)
+    attempts: list[Attempt] = field(default_factory=list)
+    #: Event loop time of the call's start and of its deadline.
+    started: float = 0.0
+    ends_at: float = math.inf
+    #: The scope that the deadline ends; it can be ended early when the deadline cannot be kept.
+    scope: anyio.CancelScope | None = None
+    #: Requests handed on, and how many of them count against `max_attempts`.
+    made: int = 0
+    spent: int = 0
+    #: Seconds slept between attempts, or waited for a server that served nothing.
+    waited: float = 0.0
+    #: Whether this is the one request that is sent while the server serves nothing.
+    is_canary: bool = False
+    #: The number of answers that the server had served when the last attempt was admitted.
+    served_before: int = 0
+    #: The error of the last attempt.
+    last: AlliError | None = None
+    #: The outcome of the whole call so far.
+    outcome: Outcome = "not_sent"
+
+    @property
+    def operation(self) -> str:
+        """The contract's name of the operation, such as `listConversations`."""
+        return self.request.operation
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        """The percent-encoded path below the base URL, without the query."""
+        return self.request.path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers to add to every attempt of the call; neither the key nor the identity headers are in it."""
+        return self.request.headers
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the method changes nothing on the server."""
+        return self.request.method in _READS
+
+    @property
+    def maybe_done(self) -> bool:
+        """Whether an attempt may have happened."""
+        return self.outcome == "unknown"
+
+    def begin_attempt(self, served_before: int) -> None:
+        """Note that a request is handed on, and how many answers the server had served before."""
+        self.made += 1
+        self.request.attempt = self.made
+        self.request.sent = True
+        self.served_before = served_before
+
+    def end_attempt(self, outcome: Outcome) -> None:
+        """Note how an attempt ended."""
+        if _RANK[outcome] > _RANK[self.outcome]:
+            self.outcome = outcome
+
+    def conclude(self, outcome: Outcome) -> Outcome:
+        """The outcome of the whole call, whose last attempt (or step before one) had this outcome.
+
+        A write that may have happened in any attempt may have happened. A read changes nothing: a definite
+        rejection is the last word on it.
+        """
+        if outcome == "rejected" and self.is_read:
+            return outcome
+        return max(outcome, self.outcome, key=_RANK.__getitem__)
+
+
+CallHandler = Callable[[Call], Awaitable[Any]]
+CallMiddleware = Callable[[Call, CallHandler], Awaitable[Any]]

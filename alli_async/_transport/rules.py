@@ -1,0 +1,97 @@
+"""The decisions of one call after each of its failed attempts: how long to wait, and whether to go on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..config import RetryPolicy
+from ..errors import AlliError
+from .call import Call
+from .outage import Outage
+from .retry import RetryQuota, asked, delay, is_refusal, is_retryable, is_transient, why_not_retryable
+
+
+class RetryRules:
+    """Decides for one call whether, and after how many seconds, it is tried again.
+
+    A single call has `max_attempts`. A bulk read spends attempts only on what may be wrong with its own request:
+    neither an outage nor refusals for load end it before its patience ends. When its attempts are used up and
+    nothing else was served meanwhile, it suspects an outage; if the canary is served, its request is at fault.
+
+    Args:
+        policy: The bounds.
+        quota: The quota that all calls share.
+        outage: The state of the server.
+        call: The call.
+        is_bulk: Whether it belongs to a bulk read.
+    """
+
+    def __init__(
+        self, policy: RetryPolicy, quota: RetryQuota, outage: Outage, call: Call, *, is_bulk: bool
+    ) -> None:
+        self._policy = policy
+        self._quota = quota
+        self._outage = outage
+        self._call = call
+        self._is_bulk = is_bulk
+        self._retries = 0
+        self._suspicion: AlliError | None = None
+        self._canaries_before = 0
+
+    @property
+    def _is_patient(self) -> bool:
+        return self._is_bulk and (self._outage.has_served or self._policy.patience_from_start)
+
+    def wait(self, error: AlliError) -> float:
+        """Seconds to wait after an error; the pauses of an outage come on top."""
+        if self._outage.cause is not None and is_transient(error) and not is_refusal(error):
+            return asked(error)
+        return delay(error, self._retries, self._policy)
+
+    def why_final(self, error: AlliError, seconds: float) -> str | None:
+        """Why the call ends with this error, given that it would wait so many seconds; None if it goes on."""
+        policy, now = self._policy, asyncio.get_running_loop().time()
+        if error.why_final is not None:
+            return error.why_final
+        if error is self._suspicion:
+            return f"its {policy.max_attempts} attempts (max_attempts) failed while other requests are served"
+        if not is_retryable(error, self._call.method, policy):
+            return why_not_retryable(error, self._call.method) or "it is no failure of a request"
+        longest = max(policy.retry_after_cap, policy.patience) if self._is_patient else policy.retry_after_cap
+        if asked(error) > longest:
+            return f"a Retry-After of {asked(error):g} s is longer than it may wait ({longest:g} s)"
+        if now + seconds >= self._call.ends_at:
+            return "its deadline comes before the next attempt"
+        return self._why_impatient(error, now)
+
+    def _why_impatient(self, error: AlliError, now: float) -> str | None:
+        policy, call, outage = self._policy, self._call, self._outage
+        if self._is_patient and is_refusal(error):
+            is_served = now - max(outage.served_at, call.started) < policy.patience
+            return None if is_served else f"nothing but refusals for {policy.patience:g} s (patience)"
+        if self._is_patient and outage.cause is not None:
+            return None
+        call.spent += 1
+        if call.spent >= policy.max_attempts:
+            if self._is_patient and outage.answers == call.served_before:
+                self._suspicion, self._canaries_before = error, outage.failed_canaries
+                outage.suspect(error, now)
+                return None
+            return f"{policy.max_attempts} attempts are the most (max_attempts)"
+        if not self._quota.take():
+            return "the retry quota that all calls of the client share is spent"
+        return None
+
+    def check_suspicion(self) -> None:
+        """Decide, once the server serves again, whether there was an outage or the request is at fault.
+
+        Raises:
+            AlliError: The request is at fault: the first canary was served.
+        """
+        self._retries += 1
+        suspicion = self._suspicion
+        if suspicion is None or self._call.is_canary:
+            return
+        if self._outage.failed_canaries == self._canaries_before:
+            raise suspicion
+        self._suspicion, self._call.spent = None, 0
