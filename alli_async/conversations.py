@@ -7,8 +7,6 @@ from datetime import date
 from functools import partial
 from typing import Any, Literal, Unpack, overload
 
-import anyio
-
 from ._aio.tasks import both
 from ._listing.filters import ConversationFilters, Filters
 from ._listing.pages import (
@@ -22,11 +20,12 @@ from ._listing.pages import (
 from ._transcripts.chats import Shown, all_chats, decode_chats, fetch_chats, walk_chats
 from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
 from ._transcripts.stream import TranscriptStream
+from ._transcripts.watching import is_running, wait_idle
 from ._transport import bodies, wire
-from ._transport.checks import names, text, texts
+from ._transport.checks import names, seconds, text, texts
 from ._transport.session import Session
 from ._transport.wire import Request
-from .errors import AlliTimeoutError, ConfigurationError
+from .errors import ConfigurationError
 from .models import (
     UNSET,
     Conversation,
@@ -107,8 +106,7 @@ class ConversationsAPI:
             variables: The names of the variables that are wanted with it; None for the server's choice.
         """
         query = "" if variables is None else wire.query([("variables", names("variables", variables)[0])])
-        path = wire.conversation_path(conversation_id)
-        return await self._session.request(Request("getConversation", "GET", path, query), decode_conversation)
+        return await _get(self._session, conversation_id, query)
 
     def list_chats(self, conversation_id: str) -> ChatPages:
         """A conversation's chats, oldest first; pages after the first are fetched concurrently.
@@ -127,15 +125,16 @@ class ConversationsAPI:
             IncompleteError: The pages of chats did not add up, however often they were fetched.
         """
         wire.segment("conversation id", conversation_id)
-        fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
-        conversation, chats = await both(self.get(conversation_id), all_chats(fetch, conversation_id))
+        session = self._session.bounded()
+        fetch = partial(fetch_chats, session, conversation_id, decode_chats)
+        conversation, chats = await both(_get(session, conversation_id), all_chats(fetch, conversation_id))
         fetched = set(chats.ids)
         newest_first = bool(is_newest_first(conversation.chats))
         if any(chat.id not in fetched for chat in conversation.chats):
             # They were asked for at the same moment: the pages may be older, or lag behind.
 
             async def again() -> tuple[list[str], int]:
-                now = await self.get(conversation_id)
+                now = await _get(session, conversation_id)
                 return [chat.id for chat in now.chats], now.chat_count
 
             shown = conversation.chats[::-1] if newest_first else conversation.chats
@@ -342,9 +341,7 @@ class ConversationsAPI:
 
     async def is_running(self, conversation_id: str) -> bool:
         """Whether an answer is being made just now."""
-        path = wire.conversation_path(conversation_id, "running")
-        answer = await self._session.request(Request("getConversationRunning", "GET", path), bodies.decode_running)
-        return answer.is_running
+        return await is_running(self._session, conversation_id)
 
     async def wait_until_idle(
         self, conversation_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
@@ -352,23 +349,23 @@ class ConversationsAPI:
         """Wait until no answer is being made.
 
         Args:
-            conversation_id: The conversation.
-            timeout: Seconds to wait at most; None for no bound.
-            poll_interval: Seconds between two questions.
+            conversation_id: The conversation's id.
+            timeout: Seconds to wait at most, in place of the client's `deadline`; None for the `deadline`.
+            poll_interval: Seconds between two requests.
 
         Raises:
-            AlliTimeoutError: It is still running.
+            AlliTimeoutError: The conversation is still running.
         """
-        for name, value in (("timeout", timeout), ("poll_interval", poll_interval)):
-            if value is not None and not (isinstance(value, (int, float)) and value >= 0):
-                raise ConfigurationError(f"{name}: expected a number of seconds of at least 0, got {value!r}")
-        with anyio.move_on_after(timeout):
-            while await self.is_running(conversation_id):  # noqa: ASYNC110 - the service can only be asked
-                await anyio.sleep(poll_interval)
-            return
-        raise AlliTimeoutError(f"conversation {conversation_id!a} is still running after {timeout:g} s")
+        seconds("poll_interval", poll_interval)
+        session = self._session.bounded(None if timeout is None else seconds("timeout", timeout))
+        await wait_idle(session, conversation_id, poll_interval)
 
     async def stop(self, conversation_id: str) -> None:
         """Stop the answer that is being made."""
         path = wire.conversation_path(conversation_id, "stop")
         await self._session.request(Request("stopConversation", "POST", path), wire.nothing)
+
+
+async def _get(session: Session, conversation_id: str, query: str = "") -> Conversation:
+    path = wire.conversation_path(conversation_id)
+    return await session.request(Request("getConversation", "GET", path, query), decode_conversation)

@@ -118,6 +118,7 @@ async def fetch_conversations(
     Raises:
         AlliError: With `.cursor`, from which another walk goes on.
     """
+    session = session.bounded()
     second = await server_second(session) if filters.needs_unit else None
     pairs = filters.query(milliseconds=second != 1)
     pairs.append(("pageSize", str(page_size)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,3 +34,11 @@ def names(name: str, value: Any) -> list[str]:
     if bad := next((each for each in found if "," in each), None):
         raise ConfigurationError(f"{name}: a name cannot hold a comma, got {bad!a}")
     return [",".join(found)]
+
+
+def seconds(name: str, value: Any) -> float:
+    """Check a number of seconds."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < 0:
+        raise ConfigurationError(f"{name}: expected a number of seconds of at least 0, got {value!r}")
+    return float(value)
