@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -186,6 +187,38 @@ def test_wrong_usage_is_one_line_and_code_2(
     assert done.stderr.startswith("alli-async: ")
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_with_retry_for_waits_for_a_server_that_is_not_up_yet(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    later = Sandbox(conversations=50, port=port)
+    key = later.api_key
+    env = environment(None, ALLI_BASE_URL=f"http://127.0.0.1:{port}", ALLI_API_KEY=key)
+    arguments = ["export", str(tmp_path / "x"), "--json", "--retry-for", "100"]
+    process = subprocess.Popen([*COMMAND, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(2)  # the command's start, and a few attempts
+        with later:
+            out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert json.loads(out)["conversations"] == 50
+
+
+def test_an_export_without_retry_for_fails_soon_where_nobody_listens(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = run(
+        "export",
+        str(tmp_path / "x"),
+        env=environment(None, ALLI_BASE_URL=f"http://127.0.0.1:{port}", ALLI_API_KEY="k"),
+    )
+    assert done.returncode == 1
+    assert "4 attempts" in done.stderr
 
 
 def test_an_error_is_one_line_and_code_1_without_a_traceback_or_the_key(sandbox: Sandbox, tmp_path: Path) -> None:

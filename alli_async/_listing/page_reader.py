@@ -217,7 +217,8 @@ class PageReader(Generic[RowT]):
 
 def is_about_the_page(error: AlliError) -> bool:
     """Whether an error may be caused by what is on the page, and not by the server, the key or the request."""
-    return isinstance(error, ServerError | DecodeError | ResponseTooLargeError | AlliTimeoutError)
+    may_be = isinstance(error, ServerError | DecodeError | ResponseTooLargeError | AlliTimeoutError)
+    return may_be and not error.is_outage
 
 
 # --- rows that cannot be decoded --------------------------------------------------------------------------

@@ -214,7 +214,7 @@ class _Engine(Generic[ResultT]):
 
     def _report(self, row: BadRow) -> None:
         """Go on without a row that cannot be listed or decoded, where that is wanted."""
-        if self._skipped is None:
+        if self._skipped is None or row.error.is_outage:
             raise row.error
         if not any(row.is_same(other) for other in self._reported):
             self._reported.append(row)
@@ -326,7 +326,9 @@ class _Engine(Generic[ResultT]):
             await self._get(conversation_id)
         except NotFoundError:
             return True
-        except AlliError:
+        except AlliError as error:
+            if error.is_outage:
+                raise
             return False
         return False
 
@@ -348,7 +350,7 @@ class _Engine(Generic[ResultT]):
 
     def _skip(self, conversation_id: str, error: AlliError) -> None:
         """Go on without a conversation, where that is wanted."""
-        if self._skipped is None:
+        if self._skipped is None or error.is_outage:
             raise error
         self._skipped.append(Skipped(conversation_id, error))
 

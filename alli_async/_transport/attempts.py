@@ -239,8 +239,9 @@ class Attempts:
         if call.last is not None:
             message += f"; the last attempt: {call.last.message}"
         error = AlliTimeoutError(message, outcome=call.outcome)
+        # Of a slow request and a server that serves nothing at all, the latter must not be passed over.
+        error.is_outage = outage.cause is not None or (self.is_bulk and outage.served_at < call.started)
         if outage.cause is not None:
-            error.is_outage = True
             pause = max(pause, outage.due - now)
         error.retry_after = pause or None
         error.why_final = "its deadline"

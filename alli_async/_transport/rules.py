@@ -14,8 +14,9 @@ from .retry import RetryQuota, asked, delay, is_refusal, is_retryable, is_transi
 class RetryRules:
     """Decides for one call whether, and after how many seconds, it is tried again.
 
-    A single call has `max_attempts`. A bulk read spends attempts only on what may be wrong with its own request:
-    neither an outage nor refusals for load end it before its patience ends. When its attempts are used up and
+    A single call has `max_attempts`, as far as the shared quota allows. A bulk read spends attempts only on what
+    may be wrong with its own request: neither an outage, nor refusals for load, nor a quota that an outage has
+    spent end it before its patience ends. When its attempts are used up and
     nothing else was served meanwhile, it suspects an outage; if the canary is served, its request is at fault.
 
     Args:
@@ -78,7 +79,7 @@ class RetryRules:
                 outage.suspect(error, now)
                 return None
             return f"{policy.max_attempts} attempts are the most (max_attempts)"
-        if not self._quota.take():
+        if not self._quota.take() and not self._is_patient:
             return "the retry quota that all calls of the client share is spent"
         return None
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..config import RetryPolicy
 from ..export import ExportReport, Outlook, compact, export, plan_export
 from ..models import Skipped, to_datetime
 from .options import connection_options, filter_options, moment, split
@@ -49,6 +50,12 @@ _LACKING = 3
     help="At what cannot be made whole: stop, or report it and go on. If left out: stop if DEST is a file.",
 )
 @click.option(
+    "--retry-for",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Go on for so long while the server serves nothing, from the start too. [default: 600, once it served]",
+)
+@click.option(
     "--dask", "cluster", metavar="ADDRESS", help="Let a cluster's workers write, like tcp://scheduler:8786."
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
@@ -56,7 +63,9 @@ _LACKING = 3
 @filter_options
 @connection_options
 @asynchronous
-async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json: bool, **options: Any) -> int:
+async def export_command(
+    dest: str, sandbox: int | None, dry_run: bool, as_json: bool, retry_for: float | None, **options: Any
+) -> int:
     """Write every conversation with all its chats to DEST, one a line (JSON Lines).
 
     DEST is a directory, or a file when its name ends in .jsonl, .jsonl.gz or .jsonl.zst. An export into a
@@ -71,6 +80,8 @@ async def export_command(dest: str, sandbox: int | None, dry_run: bool, as_json:
     how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error", "cluster")}
     span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
+    if retry_for is not None:
+        connection["retry"] = RetryPolicy(patience=retry_for, patience_from_start=True)
     # In a process of its own all of pyarrow may take memory from the C library (why, see `export.arrow.pool`).
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     async with open_client(sandbox, connection) as client:

@@ -127,4 +127,6 @@ async def _whole(session: Session, query: str, conversation_id: str) -> RawTrans
         item = await session.request(request, keeping_body(RAW_CODEC.conversation))
         return RAW_CODEC.join(item, await all_chats(fetch, conversation_id), False)
     except _ITS_OWN as error:
+        if error.is_outage:
+            raise
         return Skipped(conversation_id, error)
