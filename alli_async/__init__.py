@@ -5,6 +5,9 @@ async with AlliClient() as alli:
         print(conversation.id, conversation.title)
 """
 
+import os as _os
+
+from . import _log
 from ._listing.filters import ConversationFilters
 from ._listing.pages import ChatPages, ConversationPages
 from ._transcripts.stream import TranscriptStream
@@ -64,6 +67,8 @@ from .models import (
     UnsetType,
     User,
 )
+
+_log.switch_on(_os.environ)
 
 __all__ = [
     "UNSET",

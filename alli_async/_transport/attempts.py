@@ -144,7 +144,8 @@ class Attempts:
             if seconds <= policy.patience:
                 self.connection.outage.pause(error, asyncio.get_running_loop().time())
         if pause := self.throttle.paused_for:
-            logger.info("%s: all requests pause for %.2f s, after: %d", told(call, error), pause, error.status)
+            self.note(error, call)
+            logger.info("%s: all requests pause for %.2f s, after: %s", told(call, error), pause, error.message)
         now = asyncio.get_running_loop().time()
         for queued in self.connection.queued:
             if now + pause >= queued.ends_at and queued.scope is not None:
@@ -178,14 +179,14 @@ class Attempts:
             started = time.time() - elapsed
             call.attempts.append(Attempt(call.made, started, elapsed, queued, status, error, request_id))
         logger.debug(
-            "%s attempt %d%s: %s in %.3f s, queued %.3f s, request id %s",
+            "%s attempt %d, request id %s: %s in %.3f s, queued %.3f s%s",
             call.operation,
             call.made,
-            " (canary)" if call.is_canary else "",
+            request_id or "-",
             status or type(error).__name__,
             elapsed,
             queued,
-            request_id or "-",
+            ", canary of an outage" if call.is_canary else "",
         )
 
     # --- outages ------------------------------------------------------------------------------------------
@@ -200,7 +201,12 @@ class Attempts:
         began, failed_before = loop.time(), outage.failed_canaries
         until = outage.give_up_at(call, began, policy, is_bulk=self.is_bulk)
         if outage.cause is not None:
-            logger.info("%s: waits for a server that serves nothing: %s", call.operation, outage.cause.message)
+            logger.info(
+                "%s attempt %d, request id -: waits while the server serves nothing; last: %s",
+                call.operation,
+                call.made + 1,
+                outage.cause.message,
+            )
         try:
             while outage.cause is not None and not call.is_canary:
                 now = loop.time()
