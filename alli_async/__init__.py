@@ -13,6 +13,7 @@ from ._listing.pages import ChatPages, ConversationPages
 from ._transcripts.stream import TranscriptStream
 from ._transport.attempts import Handler
 from ._transport.call import Attempt, Call, CallHandler, CallMiddleware
+from ._transport.endpoint import ApiResponse
 from ._transport.session import Middleware
 from ._transport.wire import Request, Response
 from ._version import __version__
@@ -77,6 +78,7 @@ __all__ = [
     "AlliConnectionError",
     "AlliError",
     "AlliTimeoutError",
+    "ApiResponse",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",

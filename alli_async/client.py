@@ -8,17 +8,21 @@ from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 
+from ._transport.call import CallMiddleware
 from ._transport.connection import Connection
+from ._transport.endpoint import ApiResponse, Query, send
 from ._transport.session import Middleware, Session
 from ._transport.throttle import Throttle
 from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, resolve
 from .conversations import ConversationsAPI
 from .errors import ConfigurationError
-from .models import Region
+from .models import UNSET, Region
 
 __all__ = ["AlliClient", "ClientOptions"]
 
 _LIMITS = ("max_concurrency", "rate_limit")
+# Options that `with_options` adds to those of the client it is called on.
+_ADDED = ("middlewares", "call_middlewares")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -37,6 +41,7 @@ class ClientOptions(TypedDict, total=False):
     max_concurrency: int
     rate_limit: float | None
     middlewares: Sequence[Middleware]
+    call_middlewares: Sequence[CallMiddleware]
     max_response_bytes: int
     allow_http: bool
 
@@ -62,6 +67,8 @@ class AlliClient:
         rate_limit: Requests per second, evenly spaced; None for no bound.
         middlewares: Each `async (request, call_next) -> response`, once per attempt, inside the retry; the
             first is the outermost. They see neither the key nor the identity headers.
+        call_middlewares: Each `async (call, call_next) -> result`, once per operation, outside the retry; the
+            first is the outermost. `call` has `operation`, `method`, `path`, `headers` and `attempts`.
         session: An aiohttp session of the caller's (for a proxy, say), which is never closed here.
         max_response_bytes: Decoded bytes of one answer at most.
         allow_http: Send the key unencrypted to a host that is not this machine.
@@ -88,6 +95,7 @@ class AlliClient:
         max_concurrency: int = 64,
         rate_limit: float | None = None,
         middlewares: Sequence[Middleware] = (),
+        call_middlewares: Sequence[CallMiddleware] = (),
         session: aiohttp.ClientSession | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         allow_http: bool = False,
@@ -107,6 +115,7 @@ class AlliClient:
                 "max_concurrency": max_concurrency,
                 "rate_limit": rate_limit,
                 "middlewares": middlewares,
+                "call_middlewares": call_middlewares,
                 "max_response_bytes": max_response_bytes,
                 "allow_http": allow_http,
             },
@@ -121,21 +130,29 @@ class AlliClient:
         shared: Connection | None = None,
         throttle: Throttle | None = None,
     ) -> None:
-        middlewares = tuple(options.pop("middlewares"))
-        if bad := next((each for each in middlewares if not callable(each)), None):
-            raise ConfigurationError(f"middlewares: expected async functions, got {bad!r}")
+        middlewares = _functions("middlewares", options.pop("middlewares"))
+        call_middlewares = _functions("call_middlewares", options.pop("call_middlewares"))
         self._config = config = resolve(**options)
         self._connection = shared or Connection(config, http)
         self._owns_connection = shared is None
         # What the environment said is settled from here on, also for clients derived from this one.
-        self._options = options | config.settled() | {"middlewares": middlewares}
-        self.conversations = ConversationsAPI(Session.over(self._connection, config, middlewares, throttle))
+        self._options = (
+            options
+            | config.settled()
+            | {
+                "middlewares": middlewares,
+                "call_middlewares": call_middlewares,
+            }
+        )
+        self._session = Session.over(self._connection, config, middlewares, throttle, call_middlewares)
+        self.conversations = ConversationsAPI(self._session)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> AlliClient:
         """A client with some options changed, which shares the connections, the throttle and the retry quota.
 
-        A `max_concurrency` or `rate_limit` given here holds for the new client within what is shared. Closing
-        it is not needed; it can be used until the client it came from is closed.
+        `middlewares` and `call_middlewares` are added to this client's, inside of them. A `max_concurrency` or
+        `rate_limit` given here holds for the new client within what is shared. Closing it is not needed; it can
+        be used until the client it came from is closed.
 
         Args:
             **options: As for `AlliClient`, but for `session`.
@@ -147,6 +164,9 @@ class AlliClient:
         if unknown := next((name for name in options if name not in self._options), None):
             raise TypeError(f"with_options() got an unexpected option {unknown!r}")
         merged: dict[str, Any] = {**self._options, **options}
+        for name in _ADDED:
+            if name in options:
+                merged[name] = (*self._options[name], *_functions(name, merged[name]))
         for one, other in (("api_key", "token"), ("region", "base_url")):
             if (one in options) != (other in options):
                 merged[other if one in options else one] = None
@@ -159,6 +179,31 @@ class AlliClient:
         client = AlliClient.__new__(AlliClient)
         client._set_up(merged, shared=self._connection, throttle=throttle)
         return client
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        json: Any = UNSET,
+        operation: str | None = None,
+    ) -> ApiResponse:
+        """Send a request to any endpoint of the server, with the same key, retries and limits as all others.
+
+        Args:
+            method: The HTTP method. GET, HEAD, OPTIONS, PUT and DELETE are retried; POST and PATCH only if they
+                were surely not sent, or refused for load.
+            path: The percent-encoded path below the base URL, such as `/webapi/v2/projects`.
+            query: Names and values. A list is repeated, a bool is sent as `true` or `false`, None is not sent.
+            json: The body, sent as JSON; UNSET for no body.
+            operation: A name for errors, logs and middlewares; None for the method and the path.
+
+        Raises:
+            ConfigurationError: An argument cannot be right. Nothing was sent.
+            AlliError: As for all operations: an answer other than 2xx, or one that reports `errors`, is raised.
+        """
+        return await send(self._session, method, path, query=query, json=json, operation=operation)
 
     async def __aenter__(self) -> Self:
         return self
@@ -175,3 +220,11 @@ class AlliClient:
 
     def __repr__(self) -> str:
         return f"AlliClient(base_url={self._config.base_url!r})"
+
+
+def _functions(name: str, value: Any) -> tuple[Any, ...]:
+    """Check a sequence of functions."""
+    functions = tuple(value)
+    if bad := next((each for each in functions if not callable(each)), None):
+        raise ConfigurationError(f"{name}: expected async functions, got {bad!r}")
+    return functions

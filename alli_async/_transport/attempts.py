@@ -73,7 +73,7 @@ class Attempts:
                 stats.in_flight -= 1
                 self.throttle.release()
             now = loop.time()
-            self._learn(call, result, decode, now)
+            self._learn(call, response, result, decode, now)
             if self.call_middlewares or logger.isEnabledFor(logging.DEBUG):
                 self._record(call, response, result, began - asked_at, now - began)
             # A crash report shows the locals of the frame that raises: the answer may echo the key.
@@ -151,10 +151,13 @@ class Attempts:
             if now + pause >= queued.ends_at and queued.scope is not None:
                 queued.scope.cancel()
 
-    def _learn(self, call: Call, result: object, decode: Callable[[bytes], Any], now: float) -> None:
+    def _learn(
+        self, call: Call, response: Response | None, result: object, decode: Callable[[bytes], Any], now: float
+    ) -> None:
         """Note what an attempt shows about the server and about the outcome of the call."""
         outage = self.connection.outage
         if not isinstance(result, AlliError):
+            call.response, call.elapsed = response, now - call.started
             outage.succeeded(call.request, decode)
             outage.served(now)
             return

@@ -11,7 +11,7 @@ import anyio
 from msgspec import Struct
 
 from ..errors import AlliError, Outcome
-from .wire import Request
+from .wire import Request, Response
 
 _RANK: dict[Outcome, int] = {"not_sent": 0, "rejected": 1, "unknown": 2}
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,6 +63,9 @@ class Call:
     is_canary: bool = False
     #: The number of answers that the server had served when the last attempt was admitted.
     served_before: int = 0
+    #: The answer that was decoded to the call's result, and the seconds from the call's start to it.
+    response: Response | None = field(default=None, repr=False)
+    elapsed: float = 0.0
     #: The error of the last attempt.
     last: AlliError | None = None
     #: The outcome of the whole call so far.

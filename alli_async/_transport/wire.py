@@ -109,6 +109,11 @@ def query(pairs: Iterable[tuple[str, str]]) -> str:
     return "&".join(f"{name}={_quoted(name, value, safe=',')}" for name, value in pairs)
 
 
+def query_name(name: str) -> str:
+    """A name in a query, percent-encoded."""
+    return _quoted(name, name)
+
+
 def _quoted(name: str, value: str, safe: str = "") -> str:
     # What nearly all values are, base64 with its padding; `quote` takes longer.
     stem = value.rstrip("=")
@@ -234,7 +239,9 @@ def _details(body: bytes) -> tuple[int | None, str | None]:
         return None, None
     code = document.get("code")
     code = code if isinstance(code, int) and not isinstance(code, bool) else None
-    found = document.get("error", document.get("errors"))
+    found = document.get("error")
+    if found is None:
+        found = document.get("errors")
     if found is None and (document.get("type") == "APIError" or code is not None):
         found = document.get("message", "no message")
     if found is None:
@@ -342,15 +349,15 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
         if failure is not None:
             found = _second_try(decode, body, failure)
         if found.errors is not None:
-            raise _error_beside(body)
+            raise error_beside(body)
         result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
         return _keep_raw(result, body) if keeps_raw else result
 
     return decode_body
 
 
-def _error_beside(body: bytes) -> AlliError:
-    """The error that stands beside what was asked for. Without a definite code it may be gone the next time."""
+def error_beside(body: bytes) -> AlliError:
+    """The error that an answer with status 200 reports. Without a definite code it may be gone the next time."""
     error = reported_error(body)
     if error is None:
         return DecodeError("errors of an unknown form", path="$.errors")
