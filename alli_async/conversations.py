@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import date
 from functools import partial
 from typing import Any, Literal, Unpack, overload
@@ -20,7 +20,7 @@ from ._listing.pages import (
 from ._transcripts.chats import Shown, all_chats, decode_chats, fetch_chats, walk_chats
 from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
 from ._transcripts.stream import TranscriptStream
-from ._transcripts.watching import is_running, wait_idle
+from ._transcripts.watching import is_running, wait_idle, watch_chats
 from ._transport import bodies, wire
 from ._transport.checks import names, seconds, text, texts
 from ._transport.session import Session
@@ -28,6 +28,7 @@ from ._transport.wire import Request
 from .errors import ConfigurationError
 from .models import (
     UNSET,
+    Chat,
     Conversation,
     ConversationPage,
     ConversationState,
@@ -359,6 +360,38 @@ class ConversationsAPI:
         seconds("poll_interval", poll_interval)
         session = self._session.bounded(None if timeout is None else seconds("timeout", timeout))
         await wait_idle(session, conversation_id, poll_interval)
+
+    def watch(
+        self,
+        conversation_id: str,
+        *,
+        poll_interval: float = 1.0,
+        timeout: float | None = None,
+        history: bool = False,
+    ) -> AsyncGenerator[Chat, None]:
+        """Chats as they appear, in order and each once, until no answer is being made.
+
+        A chat is given when two polls showed it alike, or when the conversation is idle; so an answer is given
+        when it is finished.
+
+        Args:
+            conversation_id: The conversation's id.
+            poll_interval: Seconds between two polls.
+            timeout: Seconds to watch at most, in place of the client's `deadline`; None for the `deadline`.
+            history: Whether to begin with the chats that are already there.
+
+        Returns:
+            An async iterator.
+
+        Raises:
+            AlliTimeoutError: The conversation is still running.
+        """
+        wire.segment("conversation id", conversation_id)
+        checked_interval = seconds("poll_interval", poll_interval)
+        within = None if timeout is None else seconds("timeout", timeout)
+        return watch_chats(
+            lambda: self._session.bounded(within), conversation_id, checked_interval, history=history
+        )
 
     async def stop(self, conversation_id: str) -> None:
         """Stop the answer that is being made."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 
 import anyio
 
@@ -10,6 +13,10 @@ from .._transport import bodies, wire
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliTimeoutError
+from ..models import Chat, ChatPage
+from .chats import decode_chats, fetch_chats, walk_chats
+
+FetchPage = Callable[[int], Awaitable[ChatPage]]
 
 
 async def is_running(session: Session, conversation_id: str) -> bool:
@@ -41,3 +48,110 @@ async def pause(session: Session, conversation_id: str, seconds: float) -> None:
             await anyio.sleep(max(left, 0.0))
             raise AlliTimeoutError(f"conversation {conversation_id!a} is still running at the deadline")
     await anyio.sleep(seconds)
+
+
+async def watch_chats(
+    open_session: Callable[[], Session], conversation_id: str, poll_interval: float, *, history: bool
+) -> AsyncGenerator[Chat, None]:
+    """Give the chats that appear, each once and when it is finished, until the conversation is idle.
+
+    Args:
+        open_session: Makes the session, whose deadline begins with the first poll.
+        conversation_id: The conversation's id.
+        poll_interval: Seconds between two polls.
+        history: Whether to begin with the chats that are already there.
+
+    Raises:
+        AlliTimeoutError: It is still running at the session's deadline.
+    """
+    session = open_session()
+    tail = ChatTail(partial(fetch_chats, session, conversation_id, decode_chats))
+    if not history:
+        await tail.skip_present()
+    while True:
+        # The chats are read after the question: whatever an idle conversation shows is finished.
+        running = await is_running(session, conversation_id)
+        for chat in await tail.finished(is_idle=not running):
+            yield chat
+        if not running:
+            return
+        await pause(session, conversation_id, poll_interval)
+
+
+class ChatTail:
+    """Reads the end of a conversation again and again, and tells which chats are new and finished.
+
+    A chat is finished when two reads in a row showed it alike, or when the conversation is idle. Chats are given
+    in order, so one that is finished waits for those before it.
+
+    Args:
+        fetch: Fetches one page of chats; the first has number 1.
+    """
+
+    def __init__(self, fetch: FetchPage) -> None:
+        self._fetch = fetch
+        self._known: set[str] = set()
+        self._before: dict[str, Chat] = {}
+        self._unfinished: Chat | None = None
+        # Chats in all at the last read, how many of the first ones are given or known, and chats of a full page.
+        self._total = self._settled = self._per_page = 0
+
+    async def skip_present(self) -> None:
+        """Take the chats that are there as known. The last one may still be written, and is given if it grows."""
+        present = await self._read()
+        self._known = {chat.id for chat in present}
+        self._before = {chat.id: chat for chat in present[-1:]}
+        self._unfinished = present[-1] if present else None
+        self._settled = self._total - 1
+
+    async def finished(self, *, is_idle: bool) -> list[Chat]:
+        """Read the end of the conversation, and give the new chats that are finished.
+
+        Args:
+            is_idle: Whether no answer is being made any more, so that every chat is finished.
+        """
+        chats = await self._read(is_whole=is_idle)
+        if (last := self._unfinished) is not None and any(
+            chat.id == last.id and chat.message != last.message for chat in chats
+        ):
+            self._known.discard(last.id)
+            self._unfinished = None
+        before, self._before = self._before, {}
+        found: list[Chat] = []
+        is_blocked = False
+        for chat in chats:
+            if chat.id in self._known:
+                continue
+            is_blocked = is_blocked or not (is_idle or before.get(chat.id) == chat)
+            if is_blocked:
+                self._before[chat.id] = chat
+            else:
+                found.append(chat)
+        self._known.update(chat.id for chat in found)
+        self._settled = self._total - len(self._before)
+        return found
+
+    async def _read(self, *, is_whole: bool = False) -> Sequence[Chat]:
+        """The chats from the last page on that has known ones; all of them at first and after deletions."""
+        number = self._settled // self._per_page if self._per_page else 0
+        if number > 1 and not is_whole:
+            pages = await self._pages_from(number)
+            if pages[0].total_count >= self._total:
+                return self._unique(pages)
+        pages = []
+        async with aclosing(walk_chats(self._fetch)) as walk:
+            async for page in walk:
+                pages.append(page)
+        self._per_page = len(pages[0].chats) if len(pages) > 1 else 0
+        return self._unique(pages)
+
+    async def _pages_from(self, number: int) -> list[ChatPage]:
+        pages = [await self._fetch(number)]
+        while len(pages[-1].chats) >= self._per_page and number * self._per_page < pages[-1].total_count:
+            number += 1
+            pages.append(await self._fetch(number))
+        return pages
+
+    def _unique(self, pages: Sequence[ChatPage]) -> Sequence[Chat]:
+        self._total = pages[-1].total_count
+        return list({chat.id: chat for page in pages for chat in page.chats}.values())
