@@ -25,7 +25,7 @@ BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-j
 # A key is a few dozen characters, a page of 50 conversations about 170 KB; a bomb is hundreds of megabytes.
 MAX_RESPONSE_BYTES = 32 << 20
 
-# So many characters of a key give it away: a text that was cut may hold no more than its beginning.
+# The least number of a key's first characters that give it away, where a text was cut in its middle.
 _TELLING = 8
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
@@ -149,16 +149,27 @@ class ClientConfig:
 
 
 def _masked(text: str, secret: str) -> str:
+    """`text` with `***` for each place that shows the secret, or its beginning up to where the text was cut.
+
+    A word that begins like the secret and goes on otherwise is not masked: it is another word, such as a request
+    id with the same prefix.
+    """
     beginning, rest = _spelt(secret)
     shown, place = [], 0
     while found := beginning.search(text, place):
-        shown.append(text[place : found.start()])
-        place = found.end()
+        end, matched = found.end(), 0
         for char in rest:
-            if not (more := re.compile(char).match(text, place)):
+            if not (more := re.compile(char).match(text, end)):
                 break
-            place = more.end()
-    return "***".join([*shown, text[place:]])
+            end, matched = more.end(), matched + 1
+        is_key = matched == len(rest) or not text[end : end + 1].isalnum()
+        if len(secret) < _TELLING:  # so short a key is in many words
+            is_key = not (
+                text[end : end + 1].isalnum() or text[max(found.start() - 1, 0) : found.start()].isalnum()
+            )
+        shown.append(text[place : found.start()] + "***" if is_key else text[place:end])
+        place = end
+    return "".join([*shown, text[place:]])
 
 
 @lru_cache(maxsize=32)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
-from alli_async import AlliClient, AlliError, ConversationsAPI, RetryPolicy
+from alli_async import AlliClient, AlliError, ConversationsAPI, NotFoundError, RetryPolicy
 from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.support import Answer, ScriptedServer, answer, hang_up, reset, silence
@@ -192,6 +192,31 @@ async def test_no_error_before_the_wire_shows_the_key(certified: ssl.SSLContext)
     with pytest.raises(AlliError) as refused:
         AlliClient(f"{CANARY} {CANARY}")
     assert not holds_key(str(refused.value) + repr(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        fact("an id with the same prefix", "sandbox-0a1b2c3d4e5f", "sandbox-00000004", "sandbox-00000004"),
+        fact("a name with the same prefix", "sandbox-0a1b2c3d4e5f", "a sandbox-like one", "a sandbox-like one"),
+        fact("another key", "sandbox-0a1b2c3d4e5f", "no sandbox-0a1b9999 here", "no sandbox-0a1b9999 here"),
+        fact("the key", "sandbox-0a1b2c3d4e5f", "no sandbox-0a1b2c3d4e5f here", "no *** here"),
+        fact("the key within a word", "sandbox-0a1b2c3d4e5f", "xsandbox-0a1b2c3d4e5fy", "x***y"),
+        fact("the key cut short", "sandbox-0a1b2c3d4e5f", "no sandbox-0a1b2c", "no ***"),
+        fact("the key cut short, with dots", "sandbox-0a1b2c3d4e5f", "no sandbox-0a1b... here", "no ***... here"),
+        fact("a short key in a word", "key", "no monkeys, keyed", "no monkeys, keyed"),
+        fact("a short key by itself", "key", "no key, 'key'", "no ***, '***'"),
+    ],
+)
+async def test_only_the_key_is_masked_and_not_what_resembles_it(key: str, text: str, shown: str) -> None:
+    async with ScriptedServer(answer(404, {"error": text}, headers=[("X-Request-Id", text)])) as server:
+        async with AlliClient(key, base_url=server.url) as client:
+            with pytest.raises(NotFoundError) as raised:
+                await get(client.conversations)
+    error = raised.value
+    assert (error.message, error.request_id) == (f"404: {shown}", shown)
+    assert error.headers["x-request-id"] == shown
+    assert error.body == json.dumps({"error": shown}).encode()
 
 
 async def test_neither_the_arguments_of_the_command_nor_any_file_hold_the_key(tmp_path: Path) -> None:
