@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -39,16 +38,15 @@ class Attempt(Struct, frozen=True):
     request_id: str | None
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(Struct, eq=False):
     """One operation as a call middleware sees it, from before its first attempt to its result.
 
     Attributes:
         attempts: The attempts so far, in order. The list is kept only where there are call middlewares.
     """
 
-    request: Request = field(repr=False)
-    attempts: list[Attempt] = field(default_factory=list)
+    request: Request
+    attempts: list[Attempt] = []
     #: Event loop time of the call's start and of its deadline.
     started: float = 0.0
     ends_at: float = math.inf
@@ -64,12 +62,15 @@ class Call:
     #: The number of answers that the server had served when the last attempt was admitted.
     served_before: int = 0
     #: The answer that was decoded to the call's result, and the seconds from the call's start to it.
-    response: Response | None = field(default=None, repr=False)
+    response: Response | None = None
     elapsed: float = 0.0
     #: The error of the last attempt.
     last: AlliError | None = None
     #: The outcome of the whole call so far.
     outcome: Outcome = "not_sent"
+
+    def __repr__(self) -> str:
+        return f"Call({self.operation!r}, {self.method} {self.path}, {self.made} attempts)"
 
     @property
     def operation(self) -> str:
