@@ -123,7 +123,7 @@ def test_a_row_that_cannot_be_listed_is_said_in_words_and_makes_the_exit_code_3(
         "  skipped   a conversation that could not be listed, with a first chat between 2024-01-01T0"
     )
     assert said.count("Z") == 2
-    assert said.endswith("Z: 500: Internal server error")
+    assert said.endswith("Z: 500/7000: Internal server error")
     assert as_json.returncode == 3
     (skipped,) = json.loads(as_json.stdout)["skipped"]
     assert (skipped["id"], len(skipped["span"])) == (None, 2)
