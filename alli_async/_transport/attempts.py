@@ -137,12 +137,10 @@ class Attempts:
     def _pause(self, call: Call, error: APIError, admitted_in: int) -> None:
         """Tell the throttle of a refusal; a pause longer than a single call waits is kept like an outage."""
         policy, seconds = self.config.retry, asked(error)
-        if seconds <= policy.retry_after_cap:
-            self.throttle.pushed_back(admitted_in, seconds)
-        else:
-            self.throttle.pushed_back(admitted_in, None)
-            if seconds <= policy.patience:
-                self.connection.outage.pause(error, asyncio.get_running_loop().time())
+        is_short = seconds <= policy.retry_after_cap
+        call.is_spent = self.throttle.pushed_back(admitted_in, seconds if is_short else None)
+        if not is_short and seconds <= policy.patience:
+            self.connection.outage.pause(error, asyncio.get_running_loop().time())
         if pause := self.throttle.paused_for:
             self.note(error, call)
             logger.info("%s: all requests pause for %.2f s, after: %s", told(call, error), pause, error.message)

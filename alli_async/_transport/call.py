@@ -55,6 +55,8 @@ class Call(Struct, eq=False):
     #: Requests handed on, and how many of them count against `max_attempts`.
     made: int = 0
     spent: int = 0
+    #: Whether the last attempt counts. The rate limiter says so of a refusal.
+    is_spent: bool = True
     #: Seconds slept between attempts, or waited for a server that served nothing.
     waited: float = 0.0
     #: Whether this is the one request that is sent while the server serves nothing.
@@ -106,7 +108,7 @@ class Call(Struct, eq=False):
         """Note that a request is handed on, and how many answers the server had served before."""
         self.made += 1
         self.request.attempt = self.made
-        self.request.sent = True
+        self.request.sent = self.is_spent = True
         self.served_before = served_before
 
     def end_attempt(self, outcome: Outcome) -> None:

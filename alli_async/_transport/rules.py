@@ -67,6 +67,8 @@ class RetryRules:
 
     def _why_impatient(self, error: AlliError, now: float) -> str | None:
         policy, call, outage = self._policy, self._call, self._outage
+        if not call.is_spent:
+            return None
         if self._is_patient and is_refusal(error):
             is_served = now - max(outage.served_at, call.started) < policy.patience
             return None if is_served else f"nothing but refusals for {policy.patience:g} s (patience)"

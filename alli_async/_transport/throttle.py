@@ -80,15 +80,18 @@ class Throttle:
         self.allowance.served(asyncio.get_running_loop().time(), self.in_flight, paced=self._paced)
         self._paced = False
 
-    def pushed_back(self, admitted_in: int, pause: float | None) -> None:
-        """The server refused for load: less from now on, and nothing before `pause` seconds have passed."""
+    def pushed_back(self, admitted_in: int, pause: float | None) -> bool:
+        """The server refused for load: less from now on, and nothing before `pause` seconds have passed.
+
+        Gives whether the refusal counts as an attempt of its call.
+        """
         if self._parent is not None:
-            self._parent.pushed_back(admitted_in, pause)
-            return
+            return self._parent.pushed_back(admitted_in, pause)
         now = asyncio.get_running_loop().time()
         if rest := self._refused(now, admitted_in, pause or 0.0):
             self._paused_until = max(self._paused_until, now + rest)
             self._opens_at = max(self._opens_at, self._paused_until)
+        return True
 
     def _refused(self, now: float, admitted_in: int, pause: float) -> float:
         allowance, chance = self.allowance, self._chance

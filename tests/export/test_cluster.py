@@ -545,7 +545,8 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
 
 @pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize(
-    ("key", "message"), [("", "is left aside: no key"), ("not-the-key", "is left aside: 403/7001: Invalid API key")]
+    ("key", "message"),
+    [("", "is left aside: no key"), ("not-the-key", "is left aside: 403/7001: Invalid API key")],
 )
 async def test_a_worker_that_joins_and_cannot_work_is_left_aside(
     make_client: ClientFactory,
