@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from ..errors import (
     AlliError,
@@ -79,6 +80,11 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def __post_init__(self) -> None:
+        # A middleware that answers by itself may give a dict.
+        if not isinstance(self.headers, (CIMultiDictProxy, CIMultiDict)):
+            self.headers = CIMultiDict(self.headers)
 
 
 # --- what is sent -----------------------------------------------------------------------------------------

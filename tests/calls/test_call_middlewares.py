@@ -15,6 +15,7 @@ from alli_async import (
     Call,
     ConfigurationError,
     NotFoundError,
+    Response,
     ServerError,
 )
 from tests.conformance.servers import OK, get
@@ -170,3 +171,14 @@ async def test_it_may_answer_client_request_by_itself_but_only_with_an_answer(ma
         with pytest.raises(AlliError, match="something else than an ApiResponse"):
             await client.request("GET", "/x")
         assert not server.requests
+
+
+async def test_headers_of_an_answer_that_a_middleware_makes_are_case_insensitive_too(
+    make_client: ClientFactory,
+) -> None:
+    async def made(request: Any, call_next: Any) -> Response:
+        return Response(200, {"X-Request-Id": "r-1"}, b"{}")
+
+    async with ScriptedServer(OK) as server:
+        found = await make_client(server, middlewares=[made]).request("GET", "/x")
+    assert (found.headers["x-request-id"], found.request_id) == ("r-1", "r-1")
