@@ -32,11 +32,26 @@ async def wait_idle(session: Session, conversation_id: str, poll_interval: float
     Raises:
         AlliTimeoutError: It is still running at the session's deadline.
     """
-    while await is_running(session, conversation_id):
-        await pause(session, conversation_id, poll_interval)
+    is_first = True
+    while await _is_still_running(session, conversation_id, is_first=is_first):
+        is_first = False
+        await _pause(session, conversation_id, poll_interval)
 
 
-async def pause(session: Session, conversation_id: str, seconds: float) -> None:
+async def _is_still_running(session: Session, conversation_id: str, *, is_first: bool) -> bool:
+    """Ask whether an answer is being made; a deadline that passes meanwhile is told as what it means."""
+    try:
+        return await is_running(session, conversation_id)
+    except AlliTimeoutError as error:
+        now = asyncio.get_running_loop().time()
+        if is_first or session.ends_at is None or now < session.ends_at:
+            raise
+        failure = error
+    failure.args = (f"conversation {conversation_id!a} is still running; {failure.message}",)
+    raise failure
+
+
+async def _pause(session: Session, conversation_id: str, seconds: float) -> None:
     """Sleep between two polls of a conversation that is running, until the session's deadline at most.
 
     Raises:
@@ -46,7 +61,7 @@ async def pause(session: Session, conversation_id: str, seconds: float) -> None:
         left = session.ends_at - asyncio.get_running_loop().time()
         if seconds >= left:
             await anyio.sleep(max(left, 0.0))
-            raise AlliTimeoutError(f"conversation {conversation_id!a} is still running at the deadline")
+            raise AlliTimeoutError(f"conversation {conversation_id!a} is still running; the deadline passed")
     await anyio.sleep(seconds)
 
 
@@ -68,14 +83,16 @@ async def watch_chats(
     tail = ChatTail(partial(fetch_chats, session, conversation_id, decode_chats))
     if not history:
         await tail.skip_present()
+    is_first = True
     while True:
         # The chats are read after the question: whatever an idle conversation shows is finished.
-        running = await is_running(session, conversation_id)
+        running = await _is_still_running(session, conversation_id, is_first=is_first)
+        is_first = False
         for chat in await tail.finished(is_idle=not running):
             yield chat
         if not running:
             return
-        await pause(session, conversation_id, poll_interval)
+        await _pause(session, conversation_id, poll_interval)
 
 
 class ChatTail:
