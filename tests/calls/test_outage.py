@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,19 @@ class Project(ScriptedServer):
         """Give this answer to every request from now on, for so long."""
         until = time.monotonic() + seconds
         self.fault = lambda _: fault if time.monotonic() < until else None
+
+    async def go_down(self) -> None:
+        """Refuse connections, and break those that are open."""
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def come_up(self) -> None:
+        """Listen on the same port again."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def _reply(self, exchange: Exchange) -> None:
         self.under_way += 1
@@ -103,6 +117,63 @@ async def test_a_stream_lives_through_an_outage_that_is_longer_than_any_call_and
                 server.fail_for(1.5, fault)
         assert sorted(found) == sorted(row["id"] for row in server.rows)
         assert len(server.requests) > down_at
+
+
+async def test_a_stream_lives_through_a_restart_of_the_server(make_client: ClientFactory) -> None:
+    async with Project() as server:
+        client = make_client(server, retry=SHORT)
+        found: list[str] = []
+        restart: asyncio.Task[None] | None = None
+
+        async def do_restart() -> None:
+            await server.go_down()
+            await asyncio.sleep(1.5)
+            await server.come_up()
+
+        async for transcript in client.conversations.transcripts():
+            found.append(transcript.id)
+            if len(found) == 40:
+                restart = asyncio.create_task(do_restart())
+                await asyncio.sleep(0.1)
+        assert restart is not None
+        await restart
+        assert sorted(found) == sorted(row["id"] for row in server.rows)
+
+
+async def test_an_export_lives_through_an_outage_and_is_whole(make_client: ClientFactory, tmp_path: Path) -> None:
+    async with Project() as server:
+        client = make_client(server, retry=SHORT)
+        served = [0]
+
+        def fail_in_the_middle(_: Exchange) -> None:
+            served[0] += 1
+            if served[0] == 60:
+                server.fail_for(1.5, answer(503))
+
+        server.fault = fail_in_the_middle
+        report = await export(client, tmp_path / "x")
+        assert served[0] >= 60
+        assert (report.conversations, report.skipped, report.quarantined) == (ROWS, [], 0)
+
+
+async def test_an_export_whose_patience_an_outage_outlives_goes_on_when_called_again(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Project() as server:
+        client = make_client(server, retry=RetryPolicy(base=0.02, cap=0.1, patience=0.5))
+        served = [0]
+
+        def fail_from_the_middle_on(_: Exchange) -> Answer | None:
+            served[0] += 1
+            return answer(503) if served[0] > 60 else None
+
+        server.fault = fail_from_the_middle_on
+        with pytest.raises(ServerError) as raised:
+            await export(client, tmp_path / "x", on_error="skip")
+        assert raised.value.is_outage
+        server.fault = lambda _: None
+        report = await export(client, tmp_path / "x", on_error="skip")
+        assert (report.conversations, report.skipped) == (ROWS, [])
 
 
 async def test_while_nothing_is_served_one_request_at_a_time_is_sent(make_client: ClientFactory) -> None:
