@@ -61,7 +61,8 @@ class AlliClient:
         user_email: Sent as `USER-EMAIL`.
         own_user_id: Sent as `OWN-USER-ID`; one that is not ASCII as `base64:` and the base64 of its UTF-8.
         timeout: Seconds for one attempt.
-        deadline: Seconds for a whole call, waits and retries included; None for no bound.
+        deadline: Seconds for a whole call, with its waits, its retries and all its requests; for each page of a
+            walk or a stream. None for no bound.
         retry: When and how often a call is tried again.
         max_concurrency: Ceiling of requests in flight; below it the client adapts to what the server takes.
         rate_limit: Requests per second, evenly spaced; None for no bound.

@@ -15,13 +15,13 @@
     │   ├── RateLimitError                       429
     │   ├── ServerError                          5xx
     │   └── RedirectError                        3xx: redirects are never followed
-    ├── DecodeError                              an answer that is not what the contract says
+    ├── DecodeError                              an answer that does not match the contract
     ├── ResponseTooLargeError                    an answer beyond the limit on decoded bytes
     ├── PaginationError                          a list that cannot end
-    ├── IncompleteError                          what was promised whole is not
+    ├── IncompleteError                          chats or conversations are missing
     └── ExportError                              an export that could not be written
 
-No error holds a key, nor anything of aiohttp's that does.
+No error holds a key, or an object of aiohttp that holds one.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class AlliError(Exception):
 
 
 class ConfigurationError(AlliError, ValueError):
-    """An option or argument that cannot be right; the message names it and what would be. Nothing was sent."""
+    """An option or argument is wrong; the message names it and what would be right. Nothing was sent."""
 
 
 class TransportError(AlliError):
@@ -211,15 +211,15 @@ class ServerError(APIError):
 
 
 class RedirectError(APIError):
-    """The server answered with a redirect; none is followed, since the key would go along."""
+    """The server answered with a redirect. Redirects are not followed, since the key would be sent along."""
 
 
 class DecodeError(AlliError):
-    """An answer that is not what the contract says.
+    """An answer does not match the contract.
 
     Attributes:
-        path: Where in the document, like `$.conversations[3].id`; `$` when it is no JSON at all.
-        malformed: True when it is no JSON at all (it may be whole the next time), False when it is another.
+        path: The place in the document, such as `$.conversations[3].id`; `$` if the answer is no JSON at all.
+        malformed: Whether the answer is no JSON at all, so that another attempt may bring a whole one.
     """
 
     outcome: Outcome = "unknown"
@@ -231,19 +231,19 @@ class DecodeError(AlliError):
 
 
 class ResponseTooLargeError(AlliError):
-    """The answer is beyond the limit on decoded bytes; it was not read further."""
+    """The answer has more decoded bytes than the limit allows; it was not read further."""
 
     outcome: Outcome = "unknown"
 
 
 class PaginationError(AlliError):
-    """A list that cannot end: a cursor came again, or pages stay empty."""
+    """A list does not end: a cursor came again, or pages stay empty."""
 
     outcome: Outcome = "unknown"
 
 
 class IncompleteError(AlliError):
-    """What was promised whole is not: chat pages that do not add up, however often they are fetched."""
+    """Chats are missing: the pages of chats do not add up, however often they are fetched."""
 
     outcome: Outcome = "unknown"
 
