@@ -6,8 +6,8 @@ The layers of a call, from the outside in:
   call: its attempts, and the outcome of all of them.
 - `RetryRules` (`rules`): decides after each failed attempt whether, and after how many seconds, the call goes on.
   `retry` holds the pure rules (what is retryable, how long a backoff is), the shared quota, and tenacity's loop.
-- `Attempts` (`attempts`): one attempt. It passes the outage, then the throttle, then the middlewares, and learns from
-  the answer.
+- `Attempts` (`attempts`): one attempt. It passes the outage, then the throttle, then the middlewares, and learns
+  from the answer.
 - `Outage` (`outage`): while a server serves nothing, one request at a time asks whether it is back.
 - `Throttle` (`throttle`, `allowance`, `chance`): how many requests may be in flight, and when the next may go.
 - `Sender` (`sender`): one request on the wire. It translates every exception of aiohttp.
