@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 import aiohttp
 
+from ._headers import merge_headers
 from ._transport.call import CallMiddleware
-from ._transport.connection import Connection
+from ._transport.connection import Connection, end_all
 from ._transport.endpoint import ApiResponse, Query, send
+from ._transport.lifetime import Lifetime
+from ._transport.routes import Route
+from ._transport.sender import Sender
 from ._transport.session import Middleware, Session
+from ._transport.tenants import Tenants
 from ._transport.throttle import Throttle
-from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, resolve
+from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, Token, resolve
 from .conversations import ConversationsAPI
-from .errors import ConfigurationError
+from .errors import AlliError, ConfigurationError
 from .models import UNSET, Region
 
 __all__ = ["AlliClient", "ClientOptions"]
 
-_LIMITS = ("max_concurrency", "rate_limit")
-# Options that `with_options` adds to those of the client it is called on.
-_ADDED = ("middlewares", "call_middlewares")
-
 
 class ClientOptions(TypedDict, total=False):
-    """The options that `with_options` takes; what they mean stands at `AlliClient`."""
+    """The options that `with_options` takes; `AlliClient` says what they mean."""
 
     api_key: str | None
-    token: str | None
+    token: Token | None
     region: Region | str | None
     base_url: str | None
     agent_email: str | None
@@ -42,6 +44,7 @@ class ClientOptions(TypedDict, total=False):
     rate_limit: float | None
     middlewares: Sequence[Middleware]
     call_middlewares: Sequence[CallMiddleware]
+    headers: Mapping[str, str] | None
     max_response_bytes: int
     allow_http: bool
 
@@ -49,12 +52,14 @@ class ClientOptions(TypedDict, total=False):
 class AlliClient:
     """A client of the Alli conversations API.
 
-    Use it as an async context manager, or call `aclose` when done. It is made anywhere, and then belongs to
-    the event loop (and process) that uses it first.
+    Use it as an async context manager, or call `aclose` when done. It can be made anywhere. It then belongs to the
+    asyncio event loop (and process) that uses it first; when that loop is closed, it may be used in another one.
 
     Args:
         api_key: Sent as `API-KEY`. Default: the environment's `ALLI_API_KEY`.
-        token: Sent as `Authorization: Bearer …` instead. Default: the environment's `ALLI_TOKEN`.
+        token: Sent as `Authorization: Bearer …` instead. Default: the environment's `ALLI_TOKEN`. Or an async
+            function that gives the token: it is asked before the first call, and once more by a call that is
+            answered 401.
         region: `"us"` or `"ja"`. Default: the environment's `ALLI_REGION`, else `"us"`.
         base_url: The server, when it is in neither region. Default: the environment's `ALLI_BASE_URL`.
         agent_email: Sent as `AGENT-EMAIL`.
@@ -70,21 +75,28 @@ class AlliClient:
             first is the outermost. They see neither the key nor the identity headers.
         call_middlewares: Each `async (call, call_next) -> result`, once per operation, outside the retry; the
             first is the outermost. `call` has `operation`, `method`, `path`, `headers` and `attempts`.
-        session: An aiohttp session of the caller's (for a proxy, say), which is never closed here.
+        headers: Further headers of every request; not those of the key.
+        proxy: URL of an HTTP proxy, `http://[user:password@]host[:port]`; None for none.
+        trust_env: Use the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, and
+            `no_proxy` for exceptions) where `proxy` is None.
+        session: An aiohttp session of the caller, with its own proxy and certificates. It is never closed here.
         max_response_bytes: Decoded bytes of one answer at most.
         allow_http: Send the key unencrypted to a host that is not this machine.
+        ssl: Certificates to trust, and a client certificate to show. Default: the file that the environment's
+            `SSL_CERT_FILE` names, else what the system trusts.
 
     Raises:
         ConfigurationError: An option that cannot be right, or no key. Nothing was sent.
     """
 
     conversations: ConversationsAPI
+    _config: ClientConfig
 
     def __init__(
         self,
         api_key: str | None = None,
         *,
-        token: str | None = None,
+        token: Token | None = None,
         region: Region | str | None = None,
         base_url: str | None = None,
         agent_email: str | None = None,
@@ -97,89 +109,139 @@ class AlliClient:
         rate_limit: float | None = None,
         middlewares: Sequence[Middleware] = (),
         call_middlewares: Sequence[CallMiddleware] = (),
+        headers: Mapping[str, str] | None = None,
+        proxy: str | None = None,
+        trust_env: bool = False,
         session: aiohttp.ClientSession | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         allow_http: bool = False,
+        ssl: SSLContext | None = None,
     ) -> None:
-        self._set_up(
-            {
-                "api_key": api_key,
-                "token": token,
-                "region": region,
-                "base_url": base_url,
-                "agent_email": agent_email,
-                "user_email": user_email,
-                "own_user_id": own_user_id,
-                "timeout": timeout,
-                "deadline": deadline,
-                "retry": retry,
-                "max_concurrency": max_concurrency,
-                "rate_limit": rate_limit,
-                "middlewares": middlewares,
-                "call_middlewares": call_middlewares,
-                "max_response_bytes": max_response_bytes,
-                "allow_http": allow_http,
-            },
-            session,
-        )
+        options: dict[str, Any] = {
+            "api_key": api_key,
+            "token": token,
+            "region": region,
+            "base_url": base_url,
+            "agent_email": agent_email,
+            "user_email": user_email,
+            "own_user_id": own_user_id,
+            "timeout": timeout,
+            "deadline": deadline,
+            "retry": retry,
+            "max_concurrency": max_concurrency,
+            "rate_limit": rate_limit,
+            "middlewares": middlewares,
+            "call_middlewares": call_middlewares,
+            "headers": headers,
+            "max_response_bytes": max_response_bytes,
+            "allow_http": allow_http,
+        }
+        refused = self._begin(options, proxy, trust_env, ssl, session)
+        if refused is not None:
+            # A crash report shows the locals of each frame: none that holds a key is left.
+            del options, api_key, token, base_url, headers, proxy
+            raise refused
+
+    def _begin(
+        self,
+        options: dict[str, Any],
+        proxy: str | None,
+        trust_env: bool,
+        context: SSLContext | None,
+        session: aiohttp.ClientSession | None,
+    ) -> AlliError | None:
+        """Set up a client with a connection of its own.
+
+        Returns:
+            The error of an option that cannot be right, without its frames, whose locals hold the key.
+        """
+        try:
+            if session is not None and (proxy is not None or trust_env or context is not None):
+                raise ConfigurationError(
+                    "session: brings its own proxy and certificates; proxy, trust_env and ssl do not go with it"
+                )
+            connection = Connection(Route(proxy, trust_env=trust_env, ssl=context), session)
+            self._set_up(options, connection, Tenants())
+        except AlliError as error:
+            return _bare(error)
+        self._is_owner = True
+        return None
 
     def _set_up(
         self,
         options: dict[str, Any],
-        http: aiohttp.ClientSession | None = None,
-        *,
-        shared: Connection | None = None,
-        throttle: Throttle | None = None,
+        connection: Connection,
+        tenants: Tenants,
+        like: AlliClient | None = None,
     ) -> None:
-        middlewares = _functions("middlewares", options.pop("middlewares"))
-        call_middlewares = _functions("call_middlewares", options.pop("call_middlewares"))
-        self._config = config = resolve(**options)
-        self._connection = shared or Connection(config, http)
-        self._owns_connection = shared is None
+        functions = {name: _functions(name, options[name]) for name in _ADDED}
+        options = options | functions | {"headers": merge_headers(options["headers"])}
+        config = resolve(**{name: value for name, value in options.items() if name not in _ADDED})
+        proxy = connection.route.proxy_for(config.base_url, allow_http=options["allow_http"])
+        self._is_owner = False
+        self._connection, self._tenants, self._tenant = connection, tenants, tenants.of(config)
+        self._limits = limits = config.max_concurrency, config.rate_limit
+        is_alike = like is not None and like._tenant is self._tenant and like._limits == limits
+        self._limiter: Throttle = like._limiter if like and is_alike else self._tenant.limiter_for(*limits)
+        connection.shared.update((self._limiter, self._tenant.limiter, self._tenant))
+        self._lifetime = Lifetime(connection)
         # What the environment said is settled from here on, also for clients derived from this one.
-        self._options = (
-            options
-            | config.settled()
-            | {
-                "middlewares": middlewares,
-                "call_middlewares": call_middlewares,
-            }
+        self._options = options | config.settled()
+        self._session = Session.over(
+            self._lifetime,
+            config,
+            self._tenant,
+            sender=Sender(connection, config, proxy),
+            throttle=self._limiter,
+            **functions,
         )
-        self._session = Session.over(self._connection, config, middlewares, throttle, call_middlewares)
         self.conversations = ConversationsAPI(self._session)
+        self._config = config
 
     def with_options(self, **options: Unpack[ClientOptions]) -> AlliClient:
-        """A client with some options changed, which shares the connections, the throttle and the retry quota.
+        """A client with some options changed, on the same connections.
 
-        `middlewares` and `call_middlewares` are added to this client's, inside of them. A `max_concurrency` or
-        `rate_limit` given here holds for the new client within what is shared. Closing it is not needed; it can
-        be used until the client it came from is closed.
+        Clients with the same base URL and key share what was learnt: the rate limiter, the retry quota, the unit
+        of time. A `max_concurrency` or `rate_limit` given here holds for the new client within what is shared.
+        For another base URL or key all of it is new, and a pause of one key holds for no other.
+
+        Closing the new client is not needed; it can be used until the client it came from is closed.
 
         Args:
-            **options: As for `AlliClient`, but for `session`.
+            **options: As for `AlliClient`, but for `session`, `proxy`, `trust_env` and `ssl`, which belong to
+                the connections. `headers` are merged with this client's; `middlewares` and `call_middlewares`
+                are added inside of this client's.
 
         Raises:
             ConfigurationError: An option that cannot be right.
             TypeError: A name that is no option.
         """
         if unknown := next((name for name in options if name not in self._options), None):
-            raise TypeError(f"with_options() got an unexpected option {unknown!r}")
-        merged: dict[str, Any] = {**self._options, **options}
-        for name in _ADDED:
-            if name in options:
-                merged[name] = (*self._options[name], *_functions(name, merged[name]))
+            hint = "; it belongs to the connections, so make an AlliClient" if unknown in _OF_CONNECTIONS else ""
+            del options
+            raise TypeError(f"with_options() got an unexpected option {unknown!r}{hint}")
+        client = AlliClient.__new__(AlliClient)
+        refused = client._derive(self, dict(options))
+        if refused is not None:
+            del options
+            raise refused
+        return client
+
+    def _derive(self, parent: AlliClient, options: dict[str, Any]) -> AlliError | None:
+        """Set up a client on another one's connection; the error is given as in `_begin`."""
+        merged = parent._options | options
         for one, other in (("api_key", "token"), ("region", "base_url")):
             if (one in options) != (other in options):
                 merged[other if one in options else one] = None
-        throttle = None
-        if "max_concurrency" in options or "rate_limit" in options:
-            limits = ClientConfig(base_url="", headers={}, **{name: merged[name] for name in _LIMITS})
-            throttle = Throttle(
-                limits.max_concurrency, options.get("rate_limit"), parent=self._connection.throttle
-            )
-        client = AlliClient.__new__(AlliClient)
-        client._set_up(merged, shared=self._connection, throttle=throttle)
-        return client
+        try:
+            for name in _ADDED & options.keys():
+                merged[name] = (*parent._options[name], *_functions(name, options[name]))
+            if "headers" in options:
+                merged["headers"] = merge_headers(parent._options["headers"], options["headers"])
+            self._set_up(merged, parent._connection, parent._tenants, parent)
+        except AlliError as error:
+            return _bare(error)
+        return None
 
     async def request(
         self,
@@ -207,6 +269,7 @@ class AlliClient:
         return await send(self._session, method, path, query=query, json=json, operation=operation)
 
     async def __aenter__(self) -> Self:
+        self._lifetime.check()
         return self
 
     async def __aexit__(
@@ -215,17 +278,44 @@ class AlliClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, but not an aiohttp session that was given. Twice is fine."""
-        if self._owns_connection:
+        """Close the client. Calling it twice is fine.
+
+        Its streams end, and calls in flight fail at once with a `ClientStateError`. The client that owns the
+        connections closes them too (but not an aiohttp session that was given), and with them all clients that
+        `with_options` has made. A client made by `with_options` closes nothing but itself.
+
+        Raises:
+            ClientStateError: The client belongs to another event loop, which is not closed.
+        """
+        if self._is_owner:
             await self._connection.aclose()
+        else:
+            await end_all([self._lifetime])
 
     def __repr__(self) -> str:
-        return f"AlliClient(base_url={self._config.base_url!r})"
+        config = getattr(self, "_config", None)  # it is missing when the construction was refused
+        return "AlliClient()" if config is None else f"AlliClient(base_url={config.base_url!r})"
 
 
-def _functions(name: str, value: Any) -> tuple[Any, ...]:
-    """Check a sequence of functions."""
-    functions = tuple(value)
+# Options that `with_options` adds to those of the client it is called on.
+_ADDED = frozenset({"middlewares", "call_middlewares"})
+# Options of `AlliClient` that all clients on the same connections have in common.
+_OF_CONNECTIONS = frozenset({"session", "proxy", "trust_env", "ssl"})
+
+
+def _functions(name: str, given: Iterable[Any]) -> tuple[Any, ...]:
+    """Check that an option is a sequence of functions.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    functions = tuple(given) if isinstance(given, Iterable) else (given,)
     if bad := next((each for each in functions if not callable(each)), None):
         raise ConfigurationError(f"{name}: expected async functions, got {bad!r}")
     return functions
+
+
+def _bare(error: AlliError) -> AlliError:
+    """An error without the frames that it passed, and without an exception that hangs on it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -6,8 +6,8 @@ import base64
 import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -15,10 +15,15 @@ from urllib.parse import urlsplit
 
 from multidict import CIMultiDict
 
+from ._headers import merge_headers
+from ._tokens import RotatingToken, Secret, is_credential
 from .errors import ConfigurationError
 from .models import Region
 
-__all__ = ["ClientConfig", "RetryPolicy", "Secret", "resolve"]
+__all__ = ["ClientConfig", "RetryPolicy", "Secret", "Token", "resolve"]
+
+# A token, or an async function that gives the one that is valid now.
+Token = str | Callable[[], Awaitable[str]]
 
 BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-ja.alli.ai"}
 
@@ -28,15 +33,6 @@ MAX_RESPONSE_BYTES = 32 << 20
 # The least number of a key's first characters that give it away, where a text was cut in its middle.
 _TELLING = 8
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
-
-
-class Secret(str):
-    """A string that does not show in a repr: not in a traceback's locals, not in a dict of headers."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 def _seconds(name: str, value: float, *, zero: bool = False, unit: str = "seconds") -> None:
@@ -97,10 +93,18 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """A client's settings, checked. `headers` are those that every request carries."""
+    """A client's settings, checked.
+
+    Attributes:
+        headers: The key and the identity, which every request carries.
+        extra_headers: The caller's own headers, which every request carries.
+        token: A token that rotates; None where `headers` hold the key.
+    """
 
     base_url: str
     headers: Mapping[str, str]
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    token: RotatingToken | None = None
     timeout: float = 60.0
     deadline: float | None = None
     retry: RetryPolicy = RetryPolicy()
@@ -119,19 +123,24 @@ class ClientConfig:
         if not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(f"retry: expected a RetryPolicy, got {type(self.retry).__name__}")
 
-    def settled(self) -> dict[str, str | None]:
+    @property
+    def credential(self) -> Hashable:
+        """The key or token: with the base URL it tells one tenant from another."""
+        return self.token or self.headers.get("API-KEY") or self.headers["Authorization"]
+
+    def settled(self) -> dict[str, Any]:
         """The options that stand for the server and the key in use, wherever they came from."""
         bearer = self.headers.get("Authorization")
         return {
             "api_key": self.headers.get("API-KEY"),
-            "token": Secret(bearer.removeprefix("Bearer ")) if bearer else None,
+            "token": Secret(bearer.removeprefix("Bearer ")) if bearer else self.token,
             "base_url": self.base_url,
             "region": None,
         }
 
     def redact(self, text: str) -> str:
         """`text` without the key, should a server have echoed it: escaped or not, whole or cut short."""
-        for value in self.headers.values():
+        for value in (*self.headers.values(), *(self.token.known if self.token else ())):
             if isinstance(value, Secret):
                 text = _masked(text, value.removeprefix("Bearer "))
         return text
@@ -190,12 +199,13 @@ def _spellings(char: str) -> str:
 def resolve(
     *,
     api_key: str | None,
-    token: str | None,
+    token: Token | RotatingToken | None,
     region: Region | str | None,
     base_url: str | None,
     agent_email: str | None,
     user_email: str | None,
     own_user_id: str | None,
+    headers: Mapping[str, str] | None = None,
     allow_http: bool,
     environ: Mapping[str, str] | None = None,
     **options: Any,
@@ -206,17 +216,32 @@ def resolve(
         ConfigurationError: A value that cannot be right. The message names it; it never shows a key.
     """
     env = os.environ if environ is None else environ
-    headers = _credentials(api_key, token, env)
-    headers.update(_identity(agent_email, user_email, own_user_id))
-    # An argument beats the environment as a whole: a region that was asked for is not led elsewhere by it.
+    rotating = token if isinstance(token, RotatingToken) else RotatingToken(token) if callable(token) else None
+    sent = _credentials(api_key, token, env) | _identity(agent_email, user_email, own_user_id)
+    url = server_url(region, base_url, env, allow_http=allow_http)
+    return ClientConfig(
+        base_url=url, headers=sent, extra_headers=merge_headers(headers), token=rotating, **options
+    )
+
+
+def server_url(
+    region: Region | str | None, base_url: str | None, environ: Mapping[str, str], *, allow_http: bool
+) -> str:
+    """The base URL of a region or of a server, from the environment where both are None.
+
+    Raises:
+        ConfigurationError: A region that does not exist, or a URL that cannot be right.
+    """
+    # An argument beats the environment as a whole: it must not lead a region that was asked for elsewhere.
     if base_url is None and region is None:
-        base_url = env.get("ALLI_BASE_URL") or None
-        region = env.get("ALLI_REGION") or Region.US
-    url = _region_url(region) if base_url is None else _base_url(base_url, allow_http=allow_http)
-    return ClientConfig(base_url=url, headers=headers, **options)
+        base_url = environ.get("ALLI_BASE_URL") or None
+        region = environ.get("ALLI_REGION") or Region.US
+    return _region_url(region) if base_url is None else _base_url(base_url, allow_http=allow_http)
 
 
-def _credentials(api_key: str | None, token: str | None, env: Mapping[str, str]) -> dict[str, str]:
+def _credentials(
+    api_key: str | None, token: Token | RotatingToken | None, env: Mapping[str, str]
+) -> dict[str, str]:
     if api_key is not None and token is not None:
         raise ConfigurationError("api_key and token: give one of them, not both")
     if api_key is None and token is None:
@@ -224,6 +249,8 @@ def _credentials(api_key: str | None, token: str | None, env: Mapping[str, str])
         token = None if api_key else env.get("ALLI_TOKEN") or None
     if api_key is not None:
         return {"API-KEY": Secret(_credential("api_key", api_key))}
+    if isinstance(token, RotatingToken) or callable(token):
+        return {}
     if token is not None:
         return {"Authorization": Secret("Bearer " + _credential("token", token))}
     raise ConfigurationError("no key: pass api_key or token, or set ALLI_API_KEY or ALLI_TOKEN")
@@ -231,7 +258,7 @@ def _credentials(api_key: str | None, token: str | None, env: Mapping[str, str])
 
 def _credential(name: str, value: str) -> str:
     value = value.strip() if isinstance(value, str) else ""
-    if not value or not all("!" <= char <= "~" for char in value):
+    if not is_credential(value):
         raise ConfigurationError(f"{name}: expected visible ASCII characters, and at least one (not shown here)")
     return value
 
@@ -276,14 +303,14 @@ def _base_url(url: str, *, allow_http: bool) -> str:
     clean = url.isascii() and not any(char <= " " or char in '\\"<>^`{|}' for char in url) if host else False
     if not clean or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise ConfigurationError(f"base_url: expected https://host[:port][/path], got {url!a}")
-    if parts.scheme == "http" and not allow_http and not _loopback(host or ""):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host or ""):
         raise ConfigurationError(
-            f"base_url: {url} would carry the key unencrypted; use https, or pass allow_http=True"
+            f"base_url: {url} would carry the key unencrypted; use https, or pass allow_http=True (--allow-http)"
         )
     return url.rstrip("/")
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

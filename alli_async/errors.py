@@ -2,6 +2,7 @@
 
     AlliError
     ├── ConfigurationError (also a ValueError)   bad options or arguments; nothing was sent
+    ├── ClientStateError                         the client is closed, or belongs to another loop or process
     ├── TransportError                           no whole answer arrived
     │   ├── AlliConnectionError                  refused, reset, cut short
     │   ├── AlliTimeoutError (also a TimeoutError)
@@ -38,6 +39,7 @@ __all__ = [
     "AlliTimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "ClientStateError",
     "ConfigurationError",
     "DecodeError",
     "ExportError",
@@ -114,6 +116,10 @@ class AlliError(Exception):
 
 class ConfigurationError(AlliError, ValueError):
     """An option or argument is wrong; the message names it and what would be right. Nothing was sent."""
+
+
+class ClientStateError(AlliError):
+    """The client is closed, or was closed in mid-call, or belongs to another event loop or process."""
 
 
 class TransportError(AlliError):

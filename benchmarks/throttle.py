@@ -137,8 +137,8 @@ async def _call(case: Case, pipe: Connection, *, told: bool) -> Measured:
     found = Measured()
     async with AlliClient(key, base_url=url, retry=_RETRY, **options) as client:
         if told and not options:
-            client._connection.throttle.__class__ = _Unthrottled
-            client._connection.throttle.allowance.limit = 64.0
+            client._tenant.limiter.__class__ = _Unthrottled
+            client._tenant.limiter.allowance.limit = 64.0
         began = time.monotonic()
 
         async def call_on(number: int) -> None:

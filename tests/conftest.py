@@ -17,8 +17,11 @@ ClientFactory = Callable[..., AlliClient]
 
 @pytest.fixture(autouse=True)
 def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ALLI_API_KEY", "ALLI_TOKEN", "ALLI_REGION", "ALLI_BASE_URL"):
+    for name in ("ALLI_API_KEY", "ALLI_TOKEN", "ALLI_REGION", "ALLI_BASE_URL", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

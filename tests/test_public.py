@@ -26,9 +26,10 @@ NAMES = """
     Request Response Middleware Handler Skipped StreamStats RawTranscript UNSET UnsetType __version__
     Conversation ConversationPage Chat ChatPage ChatInputSource KnowledgeBaseInfo FolderInfo Citation User LLMApp
     Transcript ConversationUpdate Feedback DailyCounts DailyCount Order ConversationState FeedbackReason Region
-    AlliError ConfigurationError TransportError AlliConnectionError AlliTimeoutError TLSError APIError
-    BadRequestError AuthenticationError PermissionDeniedError PaymentRequiredError NotFoundError RateLimitError
-    ServerError RedirectError DecodeError ResponseTooLargeError PaginationError IncompleteError ExportError
+    AlliError ClientStateError ConfigurationError TransportError AlliConnectionError AlliTimeoutError TLSError
+    APIError BadRequestError AuthenticationError PermissionDeniedError PaymentRequiredError NotFoundError
+    RateLimitError ServerError RedirectError DecodeError ResponseTooLargeError PaginationError IncompleteError
+    ExportError
 """
 
 

@@ -27,6 +27,9 @@ async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     try:
         if tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    except GeneratorExit:
+        tasks = []  # the loop was closed before this had ended: nothing can be cancelled there
+        raise
     finally:
         await cancel_all(tasks)
     errors = [task.exception() for task in tasks if not task.cancelled()]
@@ -39,8 +42,6 @@ async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 async def cancel_all(tasks: Sequence[asyncio.Future[Any]]) -> None:
     """Cancel tasks and wait until they have ended, even if the caller is cancelled; then raise CancelledError."""
     pending = [task for task in tasks if not task.done()]
-    if not pending:
-        return
     for task in pending:
         task.cancel()
     cancelled: asyncio.CancelledError | None = None
@@ -50,6 +51,9 @@ async def cancel_all(tasks: Sequence[asyncio.Future[Any]]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
         pending = [task for task in pending if not task.done()]
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # asyncio complains of an error that nobody looks at
     if cancelled is not None:
         raise cancelled
 

@@ -136,20 +136,17 @@ async def fetch_conversations(
 
 
 async def server_second(session: Session) -> float | None:
-    """The server's second, 1 or 1000, learnt from its own values once per base URL.
+    """The server's second, 1 or 1000, learnt from its own values once per base URL and key.
 
     None where there are no conversations, or none with a date; then no unit could select anything wrongly.
     """
-    units, base_url = session.connection.seconds, session.config.base_url
-    if base_url not in units:
+    tenant = session.tenant
+    if tenant.second is None:
         page = await fetch_conversations(
             session, Filters(), decode_conversations, cursor=None, page_size=_UNIT_ROWS, order=None
         )
-        second = second_in(page.conversations)
-        if second is None:
-            return None
-        units[base_url] = second
-    return units[base_url]
+        tenant.second = second_in(page.conversations)
+    return tenant.second
 
 
 def second_in(rows: Iterable[Row]) -> float | None:

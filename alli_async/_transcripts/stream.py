@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
@@ -16,7 +16,14 @@ from .._listing.reader import ListReader
 from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request
-from ..errors import AlliError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
+from ..errors import (
+    AlliError,
+    ClientStateError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    NotFoundError,
+)
 from ..models import Skipped, StreamStats
 from .chats import CHATS_PER_PAGE, Chats, Shown, all_chats, fetch_chats
 from .codecs import Codec, ResultT, Summary, is_newest_first
@@ -103,7 +110,11 @@ class TranscriptStream(Generic[ResultT]):
             skipped=self.skipped if on_error == "skip" else None,
             source=source,
         )
+        self._lifetime = session.lifetime
         self._task: asyncio.Task[None] | None = None
+        self._out: Channel[Sequence[Entry[ResultT]]] = Channel(_PAGES_AHEAD)
+        self._batch: Iterator[Entry[ResultT]] = iter(())
+        self._is_walked = self._is_ended = self._is_client_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,36 +126,110 @@ class TranscriptStream(Generic[ResultT]):
 
     async def aclose(self) -> None:
         """End the work; what is under way is cancelled. Calling it twice is fine."""
+        self._is_ended = True
         if self._task is not None:
             self._task.cancel()
-            await wait_done(self._task)
+        await self.wait_ended()
 
     def __aiter__(self) -> AsyncIterator[ResultT]:
-        if self._task is not None:
+        if self._is_walked:
             raise ConfigurationError("a transcript stream is walked once; ask for another")
-        return self._results()
+        self._is_walked = True
+        return _Results(self)
 
-    async def _results(self) -> AsyncGenerator[ResultT, None]:
-        out: Channel[Sequence[Entry[ResultT]]] = Channel(_PAGES_AHEAD)
+    def end(self) -> None:
+        """Begin to end the work, since the client is closed: the consumer gets a `ClientStateError`."""
+        self._is_client_closed = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def let_go(self) -> None:
+        """Begin to end the work, since nobody can read on. The collector calls this, in any thread."""
+        self._is_ended = True
+        task = self._task
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def wait_ended(self) -> None:
+        """Wait until no task of the stream is left."""
+        if self._task is not None:
+            await wait_done(self._task)
+
+    async def next_result(self) -> ResultT:
+        """The next result.
+
+        Raises:
+            StopAsyncIteration: There is none left, or the stream was closed.
+            ClientStateError: The client was closed.
+        """
         size = self._engine.codec.size
-        # A task of its own: nothing is ever yielded from inside a task group.
-        self._task = task = asyncio.create_task(self._engine.run(out))
+        while not self._is_ended:
+            if self._is_client_closed:
+                raise ClientStateError("the client was closed while the stream was read", outcome="unknown")
+            entry = next(self._batch, None)
+            if entry is None:
+                self._batch = iter(await self._next_batch())
+                continue
+            if isinstance(entry, _Again):
+                self.again.add(entry.id)
+                self.stats.chats += size(entry.result) - entry.chats_before
+                return entry.result
+            result = await entry if isinstance(entry, asyncio.Future) else entry
+            if result is not None:
+                self.stats.conversations += 1
+                self.stats.chats += size(result)
+                return result
+        raise StopAsyncIteration
+
+    async def _next_batch(self) -> Sequence[Entry[ResultT]]:
+        """The next entries; the end of the work when there are none, with its error if it has one."""
+        if self._task is None:
+            self._lifetime.check()
+            # A task of its own: nothing is ever yielded from inside a task group.
+            self._task = asyncio.create_task(self._engine.run(self._out))
+            self._task.add_done_callback(self._on_done)
+            self._lifetime.add_stream(self)
+        async for batch in self._out:
+            return batch
+        await wait_done(self._task)
+        if not self._is_client_closed and not self._is_ended:
+            self._is_ended = True
+            self._task.result()
+        return ()
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # asyncio complains of an error that nobody looks at, and nobody may read on
+        self._out.close()
+        self._lifetime.discard_stream(self)
+
+
+class _Results(AsyncIterator[ResultT], Generic[ResultT]):
+    """The iterator of a stream. Letting go of it ends the work, as soon as the event loop gets to it.
+
+    An asynchronous generator would be finished by a task that its event loop begins, behind everybody's back.
+    """
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: TranscriptStream[ResultT]) -> None:
+        self._stream: TranscriptStream[ResultT] = stream
+
+    async def __anext__(self) -> ResultT:
         try:
-            async for batch in out:
-                for entry in batch:
-                    if isinstance(entry, _Again):
-                        self.again.add(entry.id)
-                        self.stats.chats += size(entry.result) - entry.chats_before
-                        yield entry.result
-                        continue
-                    result = await entry if isinstance(entry, asyncio.Future) else entry
-                    if result is not None:
-                        self.stats.conversations += 1
-                        self.stats.chats += size(result)
-                        yield result
-            await task
-        finally:
-            await self.aclose()
+            return await self._stream.next_result()
+        except GeneratorExit:
+            raise  # the loop was closed in the middle of this: nothing can be ended there
+        except BaseException:
+            await self._stream.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the work."""
+        await self._stream.aclose()
+
+    def __del__(self) -> None:
+        self._stream.let_go()
 
 
 class _Engine(Generic[ResultT]):
@@ -349,8 +434,8 @@ class _Engine(Generic[ResultT]):
         return chats
 
     def _skip(self, conversation_id: str, error: AlliError) -> None:
-        """Go on without a conversation, where that is wanted."""
-        if self._skipped is None or error.is_outage:
+        """Go on without a conversation, where that is wanted. A closed client is no fault of the conversation."""
+        if self._skipped is None or error.is_outage or isinstance(error, ClientStateError):
             raise error
         self._skipped.append(Skipped(conversation_id, error))
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-import anyio
-
 from .._transport import bodies, wire
 from .._transport.session import Session
 from .._transport.wire import Request
@@ -60,9 +58,9 @@ async def _pause(session: Session, conversation_id: str, seconds: float) -> None
     if session.ends_at is not None:
         left = session.ends_at - asyncio.get_running_loop().time()
         if seconds >= left:
-            await anyio.sleep(max(left, 0.0))
+            await session.lifetime.sleep(max(left, 0.0))
             raise AlliTimeoutError(f"conversation {conversation_id!a} is still running; the deadline passed")
-    await anyio.sleep(seconds)
+    await session.lifetime.sleep(seconds)
 
 
 async def watch_chats(

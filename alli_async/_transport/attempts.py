@@ -12,12 +12,20 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ..config import ClientConfig
-from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError
+from ..errors import (
+    AlliError,
+    AlliTimeoutError,
+    APIError,
+    AuthenticationError,
+    DecodeError,
+    ResponseTooLargeError,
+)
 from ..models import StreamStats
 from . import wire
 from .call import Attempt, Call, CallMiddleware
-from .connection import Connection
+from .lifetime import Lifetime
 from .retry import asked, is_refusal, is_transient
+from .tenants import Tenant
 from .throttle import Throttle
 from .wire import Request, Response
 
@@ -40,8 +48,9 @@ class Attempts:
     """
 
     config: ClientConfig
-    connection: Connection
+    tenant: Tenant
     throttle: Throttle
+    lifetime: Lifetime
     handle: Handler
     stats: StreamStats
     call_middlewares: tuple[CallMiddleware, ...] = ()
@@ -49,7 +58,18 @@ class Attempts:
     ends_at: float | None = None
 
     async def attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
-        stats, loop = self.stats, asyncio.get_running_loop()
+        """Make one attempt, and another one with a new token if the server does not accept this one."""
+        try:
+            return await self._attempt(call, decode)
+        except AuthenticationError as error:
+            if error.status != 401 or self.config.token is None or call.request.renewals:
+                raise
+        call.request.renewals += 1
+        self.stats.retries += 1
+        return await self._attempt(call, decode)
+
+    async def _attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        stats, loop, binding = self.stats, asyncio.get_running_loop(), self.lifetime.connection.binding
         asked_at = loop.time()
         try:
             admitted_in = await self._admit(call)
@@ -57,7 +77,7 @@ class Attempts:
             stats.seconds_waited += began - asked_at
             stats.requests += 1
             stats.in_flight += 1
-            call.begin_attempt(self.connection.outage.answers)
+            call.begin_attempt(self.tenant.outage.answers)
             response: Response | None = None
             try:
                 # The throttle is told the result before the place is given to the next.
@@ -71,7 +91,9 @@ class Attempts:
                 raise
             finally:
                 stats.in_flight -= 1
-                self.throttle.release()
+                if self.lifetime.connection.binding == binding:
+                    # Else the collector ends a coroutine of a closed loop, whose places were taken back already.
+                    self.throttle.release()
             now = loop.time()
             self._learn(call, response, result, decode, now)
             if self.call_middlewares or logger.isEnabledFor(logging.DEBUG):
@@ -80,14 +102,14 @@ class Attempts:
             response = None
         finally:
             if call.is_canary:
-                self.connection.outage.release(call)
+                self.tenant.outage.release(call)
         if isinstance(result, AlliError):
             raise result
         return result
 
     async def _admit(self, call: Call) -> int:
         """Wait until a request may go: for a server that serves, then for the throttle."""
-        outage, throttle = self.connection.outage, self.throttle
+        outage, throttle = self.tenant.outage, self.throttle
         while True:
             if outage.cause is not None and not call.is_canary:
                 await self.pass_outage(call)
@@ -103,7 +125,7 @@ class Attempts:
     async def _admit_before_deadline(self, call: Call) -> int:
         if asyncio.get_running_loop().time() + self.throttle.paused_for >= call.ends_at:
             raise self.past_deadline(call)
-        queued = self.connection.queued
+        queued = self.tenant.queued
         queued.add(call)
         try:
             return await self.throttle.acquire(urgent=call.request.urgent or call.is_canary)
@@ -140,12 +162,12 @@ class Attempts:
         is_short = seconds <= policy.retry_after_cap
         call.is_spent = self.throttle.pushed_back(admitted_in, seconds if is_short else None)
         if not is_short and seconds <= policy.patience:
-            self.connection.outage.pause(error, asyncio.get_running_loop().time())
+            self.tenant.outage.pause(error, asyncio.get_running_loop().time())
         if pause := self.throttle.paused_for:
             self.note(error, call)
             logger.info("%s: all requests pause for %.2f s, after: %s", told(call, error), pause, error.message)
         now = asyncio.get_running_loop().time()
-        for queued in self.connection.queued:
+        for queued in self.tenant.queued:
             if now + pause >= queued.ends_at and queued.scope is not None:
                 queued.scope.cancel()
 
@@ -153,7 +175,7 @@ class Attempts:
         self, call: Call, response: Response | None, result: object, decode: Callable[[bytes], Any], now: float
     ) -> None:
         """Note what an attempt shows about the server and about the outcome of the call."""
-        outage = self.connection.outage
+        outage = self.tenant.outage
         if not isinstance(result, AlliError):
             call.response, call.elapsed = response, now - call.started
             outage.succeeded(call.request, decode)
@@ -198,7 +220,7 @@ class Attempts:
         Raises:
             AlliError: The outage's cause, when the call cannot wait any longer.
         """
-        outage, policy, loop = self.connection.outage, self.config.retry, asyncio.get_running_loop()
+        outage, policy, loop = self.tenant.outage, self.config.retry, asyncio.get_running_loop()
         began, failed_before = loop.time(), outage.failed_canaries
         until = outage.give_up_at(call, began, policy, is_bulk=self.is_bulk)
         if outage.cause is not None:
@@ -234,7 +256,7 @@ class Attempts:
 
     def past_deadline(self, call: Call) -> AlliTimeoutError:
         """The error of a call whose deadline has passed, or cannot be kept because of a pause."""
-        now, outage = asyncio.get_running_loop().time(), self.connection.outage
+        now, outage = asyncio.get_running_loop().time(), self.tenant.outage
         pause = self.throttle.paused_for
         if call.ends_at - now > 0:
             message = f"the server asked for a pause of {pause:.1f} s more, and the call's deadline is before that"

@@ -163,6 +163,11 @@ class Outage:
             self._canary = None
             self._notify()
 
+    def forget_in_flight(self) -> None:
+        """Forget the canary and the waiters of an event loop that is closed; the state of the server stays."""
+        self._canary = self._first = None
+        self._waiters.clear()
+
     async def change(self, now: float, give_up_at: float) -> None:
         """Wait until a canary has ended, the next one is due, or a call gives up."""
         until = give_up_at if self._canary is not None else min(self.due, give_up_at)

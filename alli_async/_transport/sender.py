@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import time
 from io import BytesIO
+from ssl import SSLContext
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from .._headers import check_header
 from .._version import __version__
-from ..config import ClientConfig
+from ..config import ClientConfig, Secret
 from ..errors import (
     AlliConnectionError,
     AlliError,
@@ -22,30 +24,47 @@ from ..errors import (
     TLSError,
 )
 from .connection import Connection
+from .routes import Proxy
 from .wire import Request, Response
 
 _LARGE = 1 << 20
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t -~\x80-\ud7ff\ue000-\U0010ffff]*")
-# A body of another length than was promised leaves the connection to whoever comes next in a wrong state.
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
+# Gateways put tokens, policies and traces into headers; aiohttp's own bounds are 8,190 bytes and 128 headers.
+_HEADER_BYTES = 1 << 16
+_HEADERS = 1024
 USER_AGENT = f"alli-async/{__version__}"
 
 
 class Sender:
-    """Sends for one configuration over a connection."""
+    """Sends the requests of one configuration over a connection.
 
-    def __init__(self, connection: Connection, config: ClientConfig) -> None:
+    Args:
+        connection: The connection.
+        config: The configuration.
+        proxy: The proxy on the way to the server; None for a direct way.
+    """
+
+    def __init__(self, connection: Connection, config: ClientConfig, proxy: Proxy | None = None) -> None:
         self._connection = connection
         self._config = config
-        base = URL(config.base_url, encoded=True)
+        self._proxy = proxy.url if proxy else None
+        self._proxy_headers: dict[str, str] | None = None
+        self._base = base = URL(config.base_url, encoded=True)
         self._scheme, self._authority, self._prefix = (
             base.scheme,
             base.raw_authority,
             base.raw_path.rstrip("/"),
         )
         self._middlewares = (*connection.middlewares, _once(config))
-        self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT, **config.headers})
+        self._headers = CIMultiDict({"Accept": "application/json", "User-Agent": USER_AGENT})
+        self._headers.update(config.extra_headers)
+        self._headers.update(config.headers)
+        if proxy and proxy.credentials:
+            # The tunnel to an https server is asked for with its own headers; a plain request carries them itself.
+            own: dict[str, str] = {"Proxy-Authorization": proxy.credentials}
+            if base.scheme == "https":
+                self._proxy_headers = own
+            else:
+                self._headers.update(own)
         # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
         # does: then it is known that nothing was sent. (A session of our own has a place for everyone.)
         self._timeout = aiohttp.ClientTimeout(
@@ -61,10 +80,23 @@ class Sender:
             AlliError: No whole answer came. It is raised from nothing and outside of any `except`, so that no
                 exception of aiohttp's, whose request_info and frames hold the headers, hangs on it.
         """
+        rotating, headers = self._config.token, self._headers_for(request)
+        if rotating is None:
+            return await self._send(request, headers)
+        token = await rotating.current()
+        headers = headers.copy()
+        headers["Authorization"] = Secret(f"Bearer {token}")
+        response = await self._send(request, headers)
+        if response.status == 401:
+            rotating.refuse(token)
+        return response
+
+    async def _send(self, request: Request, headers: CIMultiDict[str]) -> Response:
         http = self._connection.http()
+        trusted = self._connection.trusted() if self._scheme == "https" else True
         try:
             async with asyncio.timeout(self._config.timeout):  # 4.6 µs; anyio.fail_after 10
-                return await self._exchange(http, request)
+                return await self._exchange_anew(http, request, headers, trusted)
         except ResponseTooLargeError as error:
             failure: AlliError = error.with_traceback(None)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -73,7 +105,28 @@ class Sender:
         request.maybe_done |= failure.outcome == "unknown"
         raise failure
 
-    async def _exchange(self, http: aiohttp.ClientSession, request: Request) -> Response:
+    async def _exchange_anew(
+        self, http: aiohttp.ClientSession, request: Request, headers: CIMultiDict[str], trusted: SSLContext | bool
+    ) -> Response:
+        """Send a request; where no connection could be made to an address of old, look the name up and go on.
+
+        Nothing was sent then, so that this is still one request on the wire.
+        """
+        started = time.monotonic()
+        try:
+            return await self._exchange(http, request, headers, trusted)
+        except aiohttp.ConnectionTimeoutError:
+            peer = self._proxy or self._base
+            self._connection.forget_address(peer.host or "", peer.port, started)
+            raise
+        except aiohttp.ClientConnectorError as error:
+            if not self._connection.forget_address(error.host, error.port, started):
+                raise
+        return await self._exchange(http, request, headers, trusted)
+
+    async def _exchange(
+        self, http: aiohttp.ClientSession, request: Request, headers: CIMultiDict[str], trusted: SSLContext | bool
+    ) -> Response:
         async with http.request(
             request.method,
             URL.build(
@@ -84,9 +137,15 @@ class Sender:
                 encoded=True,
             ),
             data=_payload(request.body),
-            headers=self._headers_for(request),
+            headers=headers,
             allow_redirects=False,
             timeout=self._timeout,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
+            ssl=trusted,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+            max_headers=_HEADERS,
             # Whatever a caller's session says otherwise:
             raise_for_status=False,
             auto_decompress=True,
@@ -103,7 +162,9 @@ class Sender:
         headers = self._headers.copy()
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        headers.update(_checked(request.headers))
+        for name, value in request.headers.items():
+            check_header("a middleware's header", name, value)
+        headers.update(request.headers)
         return headers
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -166,16 +227,6 @@ def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
 
 class _BrokenError(aiohttp.ClientError):
     """The connection went away before the answer began, or what began was none."""
-
-
-def _checked(headers: dict[str, str]) -> dict[str, str]:
-    """A middleware's headers, such as aiohttp would refuse late, or not at all."""
-    for name, value in headers.items():
-        if not (isinstance(name, str) and _NAME.fullmatch(name)) or name.lower() in _FRAMING:
-            raise ConfigurationError(f"a middleware's header: expected a name that frames no body, got {name!a}")
-        if not (isinstance(value, str) and _VALUE.fullmatch(value)):
-            raise ConfigurationError(f"a middleware's header {name}: expected text without control characters")
-    return headers
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:

@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 import anyio
 
 from ..config import ClientConfig
-from ..errors import AlliError, NotFoundError
+from ..errors import AlliError, ClientStateError, NotFoundError
 from ..models import StreamStats
 from .attempts import Attempts, Handler, told
 from .call import Call, CallHandler, CallMiddleware
-from .connection import Connection
+from .lifetime import CLOSED_IN_CALL, Lifetime
 from .retry import is_retryable, is_transient, retry, why_not_retryable
 from .rules import RetryRules
 from .sender import Sender
+from .tenants import Tenant
 from .throttle import Throttle
 from .wire import Request, Response
 
@@ -38,20 +39,24 @@ class Session(Attempts):
     @classmethod
     def over(
         cls,
-        connection: Connection,
+        lifetime: Lifetime,
         config: ClientConfig,
+        tenant: Tenant,
+        *,
+        sender: Sender,
         middlewares: Iterable[Middleware] = (),
         throttle: Throttle | None = None,
         call_middlewares: Iterable[CallMiddleware] = (),
     ) -> Session:
         """A session that sends through the middlewares, the first of which is the outermost."""
-        handle: Handler = Sender(connection, config).send
+        handle: Handler = sender.send
         for middleware in reversed(tuple(middlewares)):
             handle = _wrap(middleware, handle)
         return cls(
             config,
-            connection,
-            throttle or connection.throttle,
+            tenant,
+            throttle or tenant.limiter,
+            lifetime,
             handle,
             StreamStats(),
             call_middlewares=tuple(call_middlewares),
@@ -88,12 +93,27 @@ class Session(Attempts):
     async def perform(self, call: Call, decode: Callable[[bytes], T]) -> T:
         """As `request`, for a call whose record the caller keeps."""
         if not self.call_middlewares:
-            return await self._within_deadline(call, decode)
-        handle: CallHandler = partial(self._within_deadline, decode=decode)
+            return await self._while_open(call, decode)
+        handle: CallHandler = partial(self._while_open, decode=decode)
         for middleware in reversed(self.call_middlewares):
             handle = _wrap_call(middleware, handle)
         result: T = await handle(call)
         return result
+
+    # --- an open client -----------------------------------------------------------------------------------
+
+    async def _while_open(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        try:
+            scope = self.lifetime.begin_call()
+        except AlliError as refused:
+            refused.locate(call.method, call.path, 1, 0.0)
+            raise
+        with scope:
+            return await self._within_deadline(call, decode)
+        error = ClientStateError(CLOSED_IN_CALL)
+        error.why_final = "the client is closed"
+        self.note(error, call)
+        raise error
 
     # --- a deadline ---------------------------------------------------------------------------------------
 
@@ -127,13 +147,13 @@ class Session(Attempts):
                 _warn(error, call)
                 raise
         else:
-            self.connection.quota.give_back(retried=False)
+            self.tenant.quota.give_back(retried=False)
             return result
         return await self._try_again(call, decode, first)
 
     async def _try_again(self, call: Call, decode: Callable[[bytes], T], first: AlliError) -> T:
         """Retry; a 404 that follows a delete whose outcome was unknown is that delete's success."""
-        config, shared = self.config, self.connection
+        config, shared = self.config, self.tenant
         rules = RetryRules(config.retry, shared.quota, shared.outage, call, is_bulk=self.is_bulk)
 
         async def attempt() -> T:
@@ -166,7 +186,7 @@ class Session(Attempts):
         except AlliError as error:
             _warn(error, call)
             raise
-        self.connection.quota.give_back(retried=True)
+        self.tenant.quota.give_back(retried=True)
         return result
 
     def _on_wait(self, call: Call, error: AlliError, seconds: float) -> None:

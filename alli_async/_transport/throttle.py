@@ -71,6 +71,13 @@ class Throttle:
         if self._parent is not None:
             self._parent.release()
 
+    def forget_in_flight(self) -> None:
+        """Forget requests and waiters of an event loop that is closed; limits and pauses that were learnt stay."""
+        self.in_flight = 0
+        self._urgent.clear()
+        self._waiters.clear()
+        self._timer = None
+
     def answered(self) -> None:
         """The server served a request."""
         if self._parent is not None:

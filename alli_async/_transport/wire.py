@@ -50,6 +50,7 @@ class Request:
         body: The JSON body; None if there is none.
         headers: Further headers; neither the identity headers nor the key are in it.
         attempt: 1 for the first attempt of a call, 2 for the first retry.
+        renewals: How often a new token was asked for, since the server did not accept the one before.
         sent: Whether it was handed on to be sent, in this attempt or one before.
         maybe_done: Whether it was sent and may have happened, without a definite answer, in any attempt.
         urgent: Whether it goes before other requests in a queue, since its answer leads to more of them.
@@ -62,6 +63,7 @@ class Request:
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
+    renewals: int = 0
     sent: bool = False
     maybe_done: bool = False
     urgent: bool = False

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import click
 
+from .._transport.routes import Proxy, environment_proxy, trusting
 from ..client import AlliClient
-from ..config import Secret
+from ..config import MAX_RESPONSE_BYTES, Secret, server_url
 from ..errors import ConfigurationError
 from ..models import Region
 
@@ -61,6 +62,23 @@ _CONNECTION = (
         show_default=True,
         help="Seconds for one attempt.",
     ),
+    click.option(
+        "--max-response-bytes",
+        type=click.IntRange(min=1),
+        default=MAX_RESPONSE_BYTES,
+        show_default=True,
+        help="Largest answer that is read, in bytes after decompression.",
+    ),
+    click.option(
+        "--proxy",
+        metavar="URL",
+        help='HTTP proxy; "" for none. [env: https_proxy, http_proxy, all_proxy, no_proxy, as in curl]',
+    ),
+    click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File of CA certificates (PEM) to trust instead of the system's. [env: SSL_CERT_FILE]",
+    ),
 )
 
 _FILTERS = (
@@ -94,6 +112,9 @@ CONNECTION_NAMES = (
     "max_concurrency",
     "rate_limit",
     "timeout",
+    "max_response_bytes",
+    "proxy",
+    "ca_file",
 )
 
 
@@ -120,11 +141,16 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return connection, filters
 
 
-def make_client(*, api_key_file: Path | None, **connection: Any) -> AlliClient:
+def make_client(
+    *, api_key_file: Path | None, proxy: str | None, ca_file: Path | None, **connection: Any
+) -> AlliClient:
     """A client whose key comes from a file, the environment, or a prompt.
 
     Never from an argument, which would show in a list of processes.
     """
+    connection["proxy"] = _checked_proxy(proxy, connection)
+    if ca_file is not None:
+        connection["ssl"] = trusting("--ca-file", ca_file)
     if api_key_file is not None:
         return AlliClient(_key_in(api_key_file), **connection)
     if os.environ.get("ALLI_API_KEY") or os.environ.get("ALLI_TOKEN"):
@@ -132,6 +158,20 @@ def make_client(*, api_key_file: Path | None, **connection: Any) -> AlliClient:
     if not sys.stdin.isatty():
         raise click.UsageError("no key: set ALLI_API_KEY (or ALLI_TOKEN), or give --api-key-file")
     return AlliClient(_asked_key(), **connection)
+
+
+def _checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
+    """The proxy to use: that of the option, else that of the environment; an empty option means none."""
+    if proxy is not None:
+        if proxy:
+            Proxy.parse("--proxy", proxy)
+        return proxy or None
+    where = {name: connection[name] for name in ("region", "base_url", "allow_http")}
+    found = environment_proxy(server_url(environ=os.environ, **where), os.environ, as_curl=True)
+    if found is None:
+        return None
+    Proxy.parse(*found)
+    return found[1]
 
 
 def _asked_key() -> Secret:

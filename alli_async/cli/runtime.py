@@ -88,6 +88,9 @@ async def open_client(sandbox: int | None, connection: dict[str, Any]) -> AsyncI
             from ..sandbox import Sandbox
 
             served = await stack.enter_async_context(Sandbox(conversations=sandbox))
-            kept = {name: connection[name] for name in ("max_concurrency", "rate_limit", "timeout")}
+            kept = {
+                name: connection[name]
+                for name in ("max_concurrency", "rate_limit", "timeout", "max_response_bytes")
+            }
             client = AlliClient(served.api_key, base_url=served.url, **kept)
         yield await stack.enter_async_context(client)

@@ -54,12 +54,23 @@ async def gathering(cluster: Cluster, client: AlliClient, store: Store) -> Async
 
 def _options(client: AlliClient) -> dict[str, Any]:
     """What a worker's client is made of. The key is not among it: tasks are kept, logged and shown."""
-    options = dict(client._options)
-    if options.pop("middlewares") or client._connection._given is not None:
+    options, connection = dict(client._options), client._connection
+    route = connection.route
+    functions = options.pop("middlewares") + options.pop("call_middlewares")
+    if functions or connection.is_given:
         raise ConfigurationError(
             "cluster: a client with middlewares or an aiohttp session of its own is in this process only; "
             "make one without"
         )
+    if route.ssl is not None:
+        raise ConfigurationError(
+            "cluster: certificates of the client's own (ssl, --ca-file) are in this process only; set "
+            "SSL_CERT_FILE on each worker instead"
+        )
+    # A proxy with a password is left to the environment of each worker, like the key.
+    is_secret = route.proxy is not None and route.proxy.credentials is not None
+    options["proxy"] = str(route.proxy.url) if route.proxy is not None and not is_secret else None
+    options["trust_env"] = route.trust_env or is_secret
     for name in ("api_key", "token", "region", "rate_limit"):
         del options[name]
     return options

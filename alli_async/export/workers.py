@@ -106,7 +106,7 @@ class Seat:
         self.store = store
         self._client = client
         self._worker = worker
-        self.share = Share(client._connection.throttle)
+        self.share = Share(client._tenant.limiter)
         self.session = replace(client.conversations._session, throttle=self.share)
         self.runner: ShardRunner | None = None
         self.seen = time.monotonic()

@@ -75,7 +75,7 @@ async def test_calls_that_wait_for_an_outage_say_so_and_why(
     async with ScriptedServer(BUSY) as server:
         client = make_client(server, retry=RetryPolicy(base=0.02))
         async with asyncio.timeout(20):
-            while client._connection.outage.cause is None:
+            while client._tenant.outage.cause is None:
                 await asyncio.gather(*(get(client.conversations) for _ in range(8)), return_exceptions=True)
         with pytest.raises(AlliError):
             await get(client.conversations)

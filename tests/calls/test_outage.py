@@ -183,7 +183,7 @@ async def test_while_nothing_is_served_one_request_at_a_time_is_sent(make_client
 
         def fail(_: Exchange) -> Answer:
             server.latency = 0.02
-            if client._connection.outage.cause is not None:
+            if client._tenant.outage.cause is not None:
                 at_once.append(server.under_way)
             return answer(500)
 
@@ -313,7 +313,7 @@ async def outage_of(client: AlliClient, server: Project) -> None:
     await client.conversations.get("c1")
     server.fault = lambda _: answer(503, {"error": "down"})
     async with asyncio.timeout(30):
-        while client._connection.outage.cause is None:
+        while client._tenant.outage.cause is None:
             await asyncio.gather(*(get(client.conversations) for _ in range(8)), return_exceptions=True)
 
 
@@ -361,7 +361,7 @@ async def test_a_call_right_after_an_outage_is_served_and_not_kept_out_by_its_me
         server.fault = lambda _: None
         for _ in range(3):
             await client.conversations.get("c1")
-        assert client._connection.outage.cause is None
+        assert client._tenant.outage.cause is None
 
 
 async def test_a_404_ends_an_outage_and_is_about_its_request(make_client: ClientFactory) -> None:
@@ -371,7 +371,7 @@ async def test_a_404_ends_an_outage_and_is_about_its_request(make_client: Client
         server.fault = lambda _: None
         with pytest.raises(NotFoundError):
             await client.conversations.get("gone")
-        assert client._connection.outage.cause is None
+        assert client._tenant.outage.cause is None
 
 
 async def test_a_cancelled_canary_lets_the_next_call_ask(make_client: ClientFactory) -> None:

@@ -183,7 +183,7 @@ async def test_refusals_that_the_rate_limiter_does_not_count_spend_no_attempts(
 
     async with ScriptedServer(*[answer(429)] * 9, OK) as server:
         client = make_client(server, retry=RetryPolicy(max_attempts=2, quota=5))
-        client._connection.throttle.__class__ = Uncounted
+        client._tenant.limiter.__class__ = Uncounted
         async with asyncio.timeout(60):
             await post(client.conversations)
         assert len(server.requests) == 10

@@ -56,7 +56,7 @@ async def test_the_published_scenarios_of_waits_and_quota(
                 await get(client.conversations)
             assert raised.value.status == answers[-1]
         assert len(server.requests) == len(answers)
-        assert (sleeps, client._connection.quota.tokens) == (waits, tokens)
+        assert (sleeps, client._tenant.quota.tokens) == (waits, tokens)
 
 
 DATE = "Thu, 01 Jan 2026 10:00:00 GMT"
@@ -148,7 +148,7 @@ async def test_cancelling_a_wait_returns_within_50_ms_and_sends_nothing_more(mak
             await asyncio.wait([call])
             took.append(time.monotonic() - began)
             assert call.cancelled()
-            assert client._connection.throttle.in_flight == 0
+            assert client._tenant.limiter.in_flight == 0
             await asyncio.sleep(0.02)
             assert len(server.requests) == 1
     assert min(took) < 0.05
@@ -164,7 +164,7 @@ async def test_a_server_that_is_down_is_not_stormed(make_client: ClientFactory, 
         assert {type(each) for each in failed} == {ServerError}
         # Without an outage's single canary there would be 300 + 100 / 5.
         assert len(server.requests) < 320
-        assert client._connection.quota.tokens < 100
+        assert client._tenant.quota.tokens < 100
 
 
 async def test_what_the_quota_lost_successes_give_back(make_client: ClientFactory, sleeps: list[float]) -> None:
@@ -172,11 +172,11 @@ async def test_what_the_quota_lost_successes_give_back(make_client: ClientFactor
         client = make_client(server, retry=RetryPolicy(quota=20, base=0))
         await _fails(client, attempts=4)
         await _fails(client, attempts=2)
-        assert client._connection.quota.tokens == 0
+        assert client._tenant.quota.tokens == 0
         server.default, server.answers = OK, []
         for _ in range(25):
             await get(client.conversations)
-        assert client._connection.quota.tokens == 20
+        assert client._tenant.quota.tokens == 20
         server.default = answer(500)
         await _fails(client, attempts=4)
 
@@ -194,7 +194,7 @@ async def test_the_quota_is_shared_by_derived_clients_and_a_success_gives_back(
             await get(derived.conversations)
         server.default = answer(500)
         await _fails(client, attempts=2)
-        assert client._connection.quota.tokens == 0
+        assert client._tenant.quota.tokens == 0
 
 
 async def _fails(client: Any, attempts: int) -> None:

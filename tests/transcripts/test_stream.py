@@ -244,7 +244,7 @@ async def test_breaking_out_leaves_no_task_and_no_request_behind(
         async for _ in client.conversations.transcripts(ordered=ordered):
             break
         await wait_until_nothing_is_left(before)
-        assert client._connection.throttle.in_flight == 0
+        assert client._tenant.limiter.in_flight == 0
         async with asyncio.timeout(10):
             while sandbox.in_flight:  # what was on its way already is served to its end
                 await asyncio.sleep(0.01)

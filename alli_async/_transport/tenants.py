@@ -1,0 +1,71 @@
+"""Tenants: what is learnt about one key at one server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from weakref import WeakValueDictionary
+
+from ..config import ClientConfig
+from .call import Call
+from .outage import Outage
+from .retry import RetryQuota
+from .throttle import Throttle
+
+# An app that makes a client for each of its customers' keys must not grow for ever; a tenant takes about 3 KB.
+_REMEMBERED = 1000
+
+
+class Tenant:
+    """What all clients with the same base URL and key share, within one family of `with_options` clients.
+
+    Attributes:
+        limiter: Holds the requests of this key to what the server takes.
+        quota: The retry quota.
+        outage: Whether the server serves anything.
+        queued: The calls with a deadline that wait for the limiter: a pause that begins may be too long for them.
+        second: The server's second, 1 or 1000, once that is learnt.
+    """
+
+    __slots__ = ("__weakref__", "limiter", "max_concurrency", "outage", "queued", "quota", "rate_limit", "second")
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.max_concurrency, self.rate_limit = config.max_concurrency, config.rate_limit
+        self.limiter = Throttle(config.max_concurrency, config.rate_limit)
+        self.quota = RetryQuota(config.retry.quota)
+        self.outage = Outage()
+        self.queued: set[Call] = set()
+        self.second: float | None = None
+
+    def forget_in_flight(self) -> None:
+        """Forget the calls of an event loop that is closed; what is known of the server stays."""
+        self.outage.forget_in_flight()
+        self.queued.clear()
+
+    def limiter_for(self, max_concurrency: int, rate_limit: float | None) -> Throttle:
+        """The limiter for a client with these limits: that of the tenant, or one inside it for other limits."""
+        own = self.max_concurrency, self.rate_limit
+        if own == (max_concurrency, rate_limit):
+            return self.limiter
+        rate = None if rate_limit == self.rate_limit else rate_limit
+        return Throttle(max_concurrency, rate, parent=self.limiter)
+
+
+class Tenants:
+    """The tenants of a connection: those in use, and the latest others, whose pauses and limits still hold."""
+
+    def __init__(self) -> None:
+        self._in_use: WeakValueDictionary[Hashable, Tenant] = WeakValueDictionary()
+        self._latest: OrderedDict[Hashable, Tenant] = OrderedDict()
+
+    def of(self, config: ClientConfig) -> Tenant:
+        """The tenant of a configuration's base URL and key; a new one if it was not met before."""
+        key = (config.base_url, config.credential)
+        tenant = self._in_use.get(key)
+        if tenant is None:
+            tenant = self._in_use[key] = Tenant(config)
+        self._latest[key] = tenant
+        self._latest.move_to_end(key)
+        if len(self._latest) > _REMEMBERED:
+            self._latest.popitem(last=False)
+        return tenant
