@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from alli_async import AlliClient, AlliError, ConfigurationError
+from tests.support.secrets import frames_of_the_package, holds_key
 
 KEY = "canary-0123456789"
 ODD: list[Any] = [object(), [], {}, 7, -1, 1.5, float("nan"), b"x", "", "x y", "é", "\ud800", True, (), print, [1]]
@@ -32,27 +31,6 @@ OPTIONS = [
     "max_response_bytes",
     "ssl",
 ]
-
-
-def frames_of_the_package(error: BaseException) -> list[FrameType]:
-    return [
-        frame
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals["__name__"].startswith("alli_async")
-    ]
-
-
-def holds_key(value: Any, depth: int = 0) -> bool:
-    """Whether a crash report that looks into containers and objects, and takes text as it is, shows the key."""
-    if isinstance(value, str):
-        return "canary" in value
-    if depth > 4:
-        return False
-    if isinstance(value, dict):
-        return any(holds_key(each, depth + 1) for pair in value.items() for each in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(holds_key(each, depth + 1) for each in value)
-    return "canary" in repr(value) or holds_key(getattr(value, "__dict__", None), depth + 1)
 
 
 def refused(make: Callable[..., AlliClient], **options: Any) -> ConfigurationError | None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, AuthenticationError, ConfigurationError, RetryPolicy
+from alli_async import AlliClient, AlliError, AuthenticationError, ConfigurationError, RetryPolicy
 from tests.conftest import ClientFactory
-from tests.support import Exchange, ScriptedServer, answer, conversation
+from tests.support import Exchange, ScriptedServer, answer, conversation, hang_up, reset, silence
+from tests.support.secrets import frames_of_the_package, shows_key
 
 OK = answer(200, conversation())
 EXPIRED = answer(401, {"error": "expired"})
@@ -79,6 +80,24 @@ async def test_a_second_401_is_an_error_that_shows_no_token(caplog: pytest.LogCa
         assert (raised.value.attempts, issuer.issued, len(server.requests)) == (2, 2, 2)
         shown = str(raised.value) + repr(raised.value) + repr(vars(client)) + repr(client._config) + caplog.text
         assert "canary" not in shown
+
+
+@pytest.mark.parametrize("token", [False, True])
+@pytest.mark.parametrize("stimulus", [hang_up, reset, silence, EXPIRED, answer(500), answer(200, b"[")])
+async def test_no_frame_of_a_failed_call_has_a_local_that_shows_the_key(stimulus: Any, token: bool) -> None:
+    async with ScriptedServer(stimulus) as server:
+        options: Any = {"token": Issuer()} if token else {"api_key": "canary-key"}
+        async with AlliClient(base_url=server.url, retry=ONCE, timeout=0.5, **options) as client:
+            with pytest.raises(AlliError) as raised:
+                await client.conversations.get("a")
+        frames = frames_of_the_package(raised.value)
+        assert frames
+        assert not [
+            (frame.f_code.co_name, name)
+            for frame in frames
+            for name, value in frame.f_locals.items()
+            if shows_key(value)
+        ]
 
 
 async def test_a_403_is_no_reason_to_ask_for_another_token() -> None:

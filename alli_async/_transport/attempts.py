@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -57,12 +57,15 @@ class Attempts:
     is_bulk: bool = False
     ends_at: float | None = None
 
-    async def attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
+    def attempt(self, call: Call, decode: Callable[[bytes], T]) -> Coroutine[Any, Any, T]:
         """Make one attempt, and another one with a new token if the server does not accept this one."""
+        return self._attempt(call, decode) if self.config.token is None else self._renewing(call, decode)
+
+    async def _renewing(self, call: Call, decode: Callable[[bytes], T]) -> T:
         try:
             return await self._attempt(call, decode)
         except AuthenticationError as error:
-            if error.status != 401 or self.config.token is None or call.request.renewals:
+            if error.status != 401 or call.request.renewals:
                 raise
         call.request.renewals += 1
         self.stats.retries += 1

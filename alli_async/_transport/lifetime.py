@@ -59,7 +59,9 @@ class Lifetime:
             ClientStateError: As in `check`, like the `ConfigurationError`.
         """
         self.check()
-        return CallScope(self)
+        scope = CallScope(self)
+        self._calls.add(scope)
+        return scope
 
     async def sleep(self, seconds: float) -> None:
         """Sleep between the calls of one operation.
@@ -118,13 +120,12 @@ class CallScope:
     def __init__(self, lifetime: Lifetime) -> None:
         self._lifetime = lifetime
         self._is_ended = False
-
-    def __enter__(self) -> Self:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs in a loop runs in a task
         self.task = task
         self._cancelling = task.cancelling()
-        self._lifetime._calls.add(self)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

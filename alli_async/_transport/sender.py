@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from io import BytesIO
-from ssl import SSLContext
+from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -13,6 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .._headers import check_header
+from .._tokens import RotatingToken
 from .._version import __version__
 from ..config import ClientConfig, Secret
 from ..errors import (
@@ -73,59 +75,59 @@ class Sender:
             sock_connect=min(10.0, config.timeout * 0.8),
         )
 
-    async def send(self, request: Request) -> Response:
+    def send(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send a request and read its answer.
 
         Raises:
             AlliError: No whole answer came. It is raised from nothing and outside of any `except`, so that no
                 exception of aiohttp's, whose request_info and frames hold the headers, hangs on it.
         """
-        rotating, headers = self._config.token, self._headers_for(request)
-        if rotating is None:
-            return await self._send(request, headers)
+        headers = self._headers_for(request)
+        if self._config.token is None:
+            return self._send(request, headers)
+        return self._send_with_token(request, headers, self._config.token)
+
+    async def _send_with_token(
+        self, request: Request, headers: CIMultiDict[str], rotating: RotatingToken
+    ) -> Response:
         token = await rotating.current()
         headers = headers.copy()
         headers["Authorization"] = Secret(f"Bearer {token}")
-        response = await self._send(request, headers)
+        try:
+            response = await self._send(request, headers)
+        except BaseException:
+            del headers, token  # a crash report shows the locals of each frame
+            raise
         if response.status == 401:
             rotating.refuse(token)
         return response
 
     async def _send(self, request: Request, headers: CIMultiDict[str]) -> Response:
-        http = self._connection.http()
-        trusted = self._connection.trusted() if self._scheme == "https" else True
+        http, started = self._connection.http(), time.monotonic()
         try:
             async with asyncio.timeout(self._config.timeout):  # 4.6 µs; anyio.fail_after 10
-                return await self._exchange_anew(http, request, headers, trusted)
-        except ResponseTooLargeError as error:
-            failure: AlliError = error.with_traceback(None)
+                try:
+                    return await self._exchange(http, request, headers)
+                except aiohttp.ClientConnectorError as error:
+                    # An address of old refuses: look the name up and go on. Nothing was sent, so that this is
+                    # still one request on the wire.
+                    if not self._connection.forget_address(error.host, error.port, started):
+                        raise
+                return await self._exchange(http, request, headers)
+        except AlliError as error:
+            failure = error.with_traceback(None)
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                peer = self._proxy or self._base
+                self._connection.forget_address(peer.host or "", peer.port, started)
             failure = self._translate(error)
+        del headers  # a crash report shows the locals of each frame
         failure.__context__ = None
         request.maybe_done |= failure.outcome == "unknown"
         raise failure
 
-    async def _exchange_anew(
-        self, http: aiohttp.ClientSession, request: Request, headers: CIMultiDict[str], trusted: SSLContext | bool
-    ) -> Response:
-        """Send a request; where no connection could be made to an address of old, look the name up and go on.
-
-        Nothing was sent then, so that this is still one request on the wire.
-        """
-        started = time.monotonic()
-        try:
-            return await self._exchange(http, request, headers, trusted)
-        except aiohttp.ConnectionTimeoutError:
-            peer = self._proxy or self._base
-            self._connection.forget_address(peer.host or "", peer.port, started)
-            raise
-        except aiohttp.ClientConnectorError as error:
-            if not self._connection.forget_address(error.host, error.port, started):
-                raise
-        return await self._exchange(http, request, headers, trusted)
-
     async def _exchange(
-        self, http: aiohttp.ClientSession, request: Request, headers: CIMultiDict[str], trusted: SSLContext | bool
+        self, http: aiohttp.ClientSession, request: Request, headers: CIMultiDict[str]
     ) -> Response:
         async with http.request(
             request.method,
@@ -142,7 +144,7 @@ class Sender:
             timeout=self._timeout,
             proxy=self._proxy,
             proxy_headers=self._proxy_headers,
-            ssl=trusted,
+            ssl=self._connection.trusted() if self._scheme == "https" else True,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
             max_headers=_HEADERS,
