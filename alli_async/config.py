@@ -1,4 +1,4 @@
-"""What a client is told: frozen, checked once, before anything is sent."""
+"""The settings of a client: frozen, and checked once, before anything is sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Token = str | Callable[[], Awaitable[str]]
 
 BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-ja.alli.ai"}
 
-# A key is a few dozen characters, a page of 50 conversations about 170 KB; a bomb is hundreds of megabytes.
+# Bytes of a decompressed answer. A page of 50 conversations has about 170 KB, a decompression bomb hundreds of MB.
 MAX_RESPONSE_BYTES = 32 << 20
 
 # The least number of a key's first characters that give it away, where a text was cut in its middle.
@@ -129,7 +129,7 @@ class ClientConfig:
         return self.token or self.headers.get("API-KEY") or self.headers["Authorization"]
 
     def settled(self) -> dict[str, Any]:
-        """The options that stand for the server and the key in use, wherever they came from."""
+        """The options of the server and the key in use, whether they came from arguments or the environment."""
         bearer = self.headers.get("Authorization")
         return {
             "api_key": self.headers.get("API-KEY"),
@@ -139,7 +139,7 @@ class ClientConfig:
         }
 
     def redact(self, text: str) -> str:
-        """`text` without the key, should a server have echoed it: escaped or not, whole or cut short."""
+        """Mask the key in a text that a server may have echoed it in, escaped or not, whole or cut short."""
         for value in (*self.headers.values(), *(self.token.known if self.token else ())):
             if isinstance(value, Secret):
                 text = _masked(text, value.removeprefix("Bearer "))
@@ -210,7 +210,7 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     **options: Any,
 ) -> ClientConfig:
-    """A checked configuration from the client's arguments, and the environment where they are silent.
+    """Check the client's arguments, and take from the environment what they leave out.
 
     Raises:
         ConfigurationError: A value that cannot be right. The message names it; it never shows a key.
@@ -311,6 +311,7 @@ def _base_url(url: str, *, allow_http: bool) -> str:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

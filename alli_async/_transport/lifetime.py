@@ -53,10 +53,11 @@ class Lifetime:
         self.connection.check()
 
     def begin_call(self) -> CallScope:
-        """A scope for one call: closing the client ends it at once.
+        """Begin a scope for one call; closing the client ends the call at once.
 
         Raises:
-            ClientStateError: As in `check`, like the `ConfigurationError`.
+            ClientStateError: The client is closed, or belongs to another event loop or process.
+            ConfigurationError: No asyncio event loop is running.
         """
         self.check()
         scope = CallScope(self)

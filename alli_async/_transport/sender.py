@@ -1,4 +1,4 @@
-"""One attempt: one request on the wire, its whole answer read, aiohttp's exceptions translated."""
+"""One attempt: sends one request, reads the whole answer, and translates aiohttp's exceptions."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class Sender:
                 self._proxy_headers = own
             else:
                 self._headers.update(own)
-        # Connecting, and waiting for a place in the pool of a caller's session, must fail before the attempt
-        # does: then it is known that nothing was sent. (A session of our own has a place for everyone.)
+        # Connecting, and waiting for a free connection of a caller's session, has less time than the attempt, so
+        # that a timeout there is known to be one before anything was sent. Our own session never runs out of
+        # connections.
         self._timeout = aiohttp.ClientTimeout(
             total=None,
             connect=config.timeout * 0.9 if connection.is_given else None,
@@ -109,8 +110,8 @@ class Sender:
                 try:
                     return await self._exchange(http, request, headers)
                 except aiohttp.ClientConnectorError as error:
-                    # An address of old refuses: look the name up and go on. Nothing was sent, so that this is
-                    # still one request on the wire.
+                    # The address was looked up before this attempt, and refuses: the name may have a new one.
+                    # Nothing was sent yet, so the attempt is still one request on the wire.
                     if not self._connection.forget_address(error.host, error.port, started):
                         raise
                 return await self._exchange(http, request, headers)
@@ -148,7 +149,7 @@ class Sender:
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
             max_headers=_HEADERS,
-            # Whatever a caller's session says otherwise:
+            # These override what a caller's session sets:
             raise_for_status=False,
             auto_decompress=True,
             middlewares=self._middlewares,
@@ -183,8 +184,8 @@ class Sender:
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _translate(self, error: Exception) -> AlliError:
-        """What an exception of aiohttp's means. The one place that knows them."""
-        # A ServerTimeoutError is a ServerConnectionError too, so timeouts are asked for first.
+        """Turn an exception of aiohttp into one of ours. Nothing else here knows aiohttp's exceptions."""
+        # Some timeouts of aiohttp are connection errors too, so timeouts come first.
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return AlliTimeoutError("no connection could be made in time", outcome="not_sent")
         if isinstance(error, TimeoutError):
@@ -203,11 +204,11 @@ class Sender:
 
 
 def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
-    """An aiohttp middleware that keeps aiohttp from sending a request a second time by itself.
+    """Make an aiohttp middleware that keeps aiohttp from sending a request a second time by itself.
 
-    On a dropped connection it resends GET, PUT and DELETE once. It knows a drop by these types, so they are
-    renamed before it sees them. (Its own switch is a private attribute, and a caller's session is not ours to
-    change.) Tracers record what is raised here, so a line that is no HTTP is told without the key.
+    When a connection drops, aiohttp resends GET, PUT and DELETE once. It recognises a drop by the type of the
+    exception, so this middleware raises another type. (aiohttp's own switch is a private attribute, and a caller's
+    session is not ours to change.) Tracers record the message, so the key is masked in it.
     """
 
     async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -220,7 +221,7 @@ def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
         except aiohttp.ClientOSError as error:
             failure = _BrokenError(str(error) or type(error).__name__)
         except aiohttp.ClientResponseError as error:
-            # The parser's; the status 400 it carries is invented.
+            # The parser raises this, with a status 400 that no server sent.
             failure = _BrokenError(f"not HTTP: {config.redact(error.message)}")
         raise failure
 
@@ -228,16 +229,16 @@ def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
 
 
 class _BrokenError(aiohttp.ClientError):
-    """The connection went away before the answer began, or what began was none."""
+    """The connection was lost before an answer began, or the answer is not HTTP."""
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
-    # aiohttp warns of large bytes, which would be written in one go; a file it writes in pieces.
+    # aiohttp writes bytes in one go, and warns of large ones; it writes a file in pieces.
     return BytesIO(body) if body is not None and len(body) >= _LARGE else body
 
 
 def _text_of(error: Exception) -> str:
-    """What happened, in one line, and without the status 400 that aiohttp's parser invents."""
+    """The message of an exception in one line, without the status 400 that aiohttp's parser adds."""
     cause = error.__cause__
     text = cause.message if isinstance(cause, HttpProcessingError) else str(error)
     return " ".join(text.split()).rstrip(" ^") or type(error).__name__
