@@ -16,6 +16,7 @@ import trustme
 
 from alli_async import AlliClient, AlliConnectionError, APIError, ConfigurationError, RetryPolicy, TLSError
 from alli_async._transport.routes import environment_proxy
+from alli_async.export.cluster import _options as worker_options
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, conversation
 from tests.support.proxies import ForwardProxy
@@ -230,6 +231,19 @@ async def test_the_file_of_ssl_cert_file_is_trusted_even_if_it_is_set_late(
 def test_certificates_that_are_no_context_are_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"ssl: expected an ssl.SSLContext"):
         AlliClient("k", ssl=value)
+
+
+# --- a cluster --------------------------------------------------------------------------------------------
+
+
+async def test_the_workers_of_a_cluster_get_the_proxy_but_never_its_password() -> None:
+    assert worker_options(AlliClient("k", proxy="http://127.0.0.1:1"))["proxy"] == "http://127.0.0.1:1"
+    secret = worker_options(AlliClient("k", proxy="http://me:canary@127.0.0.1:1"))
+    assert (secret["proxy"], secret["trust_env"]) == (None, True)
+    assert "canary" not in repr(secret)
+    with pytest.raises(ConfigurationError, match="cluster: certificates"):
+        worker_options(AlliClient("k", ssl=ssl.create_default_context()))
+    AlliClient("k", **worker_options(AlliClient("k", headers={"X": "1"}, trust_env=True)))
 
 
 # --- the command ------------------------------------------------------------------------------------------

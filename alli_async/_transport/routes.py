@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from ssl import SSLContext
 
@@ -127,12 +128,18 @@ def trusting(name: str, path: str | os.PathLike[str]) -> SSLContext:
         ConfigurationError: The file cannot be read, or holds no certificates.
     """
     try:
-        return ssl.create_default_context(cafile=os.fspath(path))
+        return _context(os.fspath(path), os.stat(path).st_mtime_ns)
     except ssl.SSLError:
         reason = "there are none in it"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that is no name of a file"
     raise ConfigurationError(f"{name}: cannot read CA certificates (PEM) from {str(path)!a}: {reason}")
+
+
+@lru_cache(maxsize=8)
+def _context(path: str, _modified: int) -> SSLContext:
+    # To read the authorities of a whole system takes 20 ms; an app may make many clients.
+    return ssl.create_default_context(cafile=path)
 
 
 def environment_proxy(url: str, environ: Mapping[str, str], *, as_curl: bool = False) -> tuple[str, str] | None:
