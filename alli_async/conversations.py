@@ -126,7 +126,6 @@ class ConversationsAPI:
             IncompleteError: The pages of chats did not add up, however often they were fetched.
         """
         wire.segment("conversation id", conversation_id)
-        self._session.lifetime.check()
         session = self._session.bounded()
         fetch = partial(fetch_chats, session, conversation_id, decode_chats)
         conversation, chats = await both(_get(session, conversation_id), all_chats(fetch, conversation_id))

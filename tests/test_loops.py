@@ -175,10 +175,19 @@ async def transcript(client: AlliClient) -> None:
 
 
 async def wait(client: AlliClient) -> None:
-    await client.conversations.wait_until_idle("a")
+    await client.conversations.wait_until_idle("a", timeout=5)
 
 
-@pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait])
+async def watch(client: AlliClient) -> None:
+    async for _ in client.conversations.watch("a", timeout=5):
+        pass
+
+
+async def request(client: AlliClient) -> None:
+    await client.request("GET", "/a")
+
+
+@pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait, watch, request])
 def test_under_trio_a_client_says_that_it_needs_asyncio(work: Callable[[AlliClient], Awaitable[Any]]) -> None:
     client = AlliClient("k")
     with pytest.raises(ConfigurationError, match="asyncio only"):

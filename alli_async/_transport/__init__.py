@@ -11,7 +11,12 @@ The layers of a call, from the outside in:
 - `Outage` (`outage`): while a server serves nothing, one request at a time asks whether it is back.
 - `Throttle` (`throttle`, `allowance`, `chance`): how many requests may be in flight, and when the next may go.
 - `Sender` (`sender`): one request on the wire. It translates every exception of aiohttp.
-- `Connection` (`connection`): the aiohttp session, and the state that a client shares with those derived from it.
+- `Connection` (`connection`): the aiohttp session of a client and of those derived from it. It belongs to one
+  event loop and process. When that loop is closed, the next use drops the sockets, forgets what was in flight, and
+  goes on in another loop with what was learnt. `routes` has proxies and certificates, `dns` the lookups.
+- `Tenant` (`tenants`): what clients with the same base URL and key share: throttle, quota, outage, unit of time.
+- `Lifetime` (`lifetime`): the calls in flight and the streams of one client, which closing it ends. Each call
+  begins with `begin_call`, which refuses a client that is closed, or used in another loop, process or framework.
 - `wire`: pure functions: paths, queries, status to error, Retry-After, bodies to structs.
 - `endpoint`: requests to any endpoint, for `client.request`. `bodies`, `checks`: arguments, checked.
 

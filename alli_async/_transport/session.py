@@ -72,6 +72,7 @@ class Session(Attempts):
         Args:
             seconds: Seconds of the deadline, in place of the client's own; None for the client's own.
         """
+        self.lifetime.check()
         if seconds is None:
             seconds = self.config.deadline
             if seconds is None or self.ends_at is not None:
