@@ -26,7 +26,7 @@ from .call import Attempt, Call, CallMiddleware
 from .lifetime import Lifetime
 from .retry import asked, is_refusal, is_transient
 from .tenants import Tenant
-from .throttle import Throttle
+from .throttle import InterruptedWaitError, Throttle
 from .wire import Request, Response
 
 T = TypeVar("T")
@@ -116,13 +116,15 @@ class Attempts:
         while True:
             if outage.cause is not None and not call.is_canary:
                 await self.pass_outage(call)
-            if call.ends_at == math.inf:
-                admitted_in = await throttle.acquire(urgent=call.request.urgent or call.is_canary)
-            else:
-                admitted_in = await self._admit_before_deadline(call)
+            try:
+                if call.ends_at == math.inf:
+                    admitted_in = await throttle.acquire(urgent=call.request.urgent or call.is_canary)
+                else:
+                    admitted_in = await self._admit_before_deadline(call)
+            except InterruptedWaitError:  # an outage began while the call waited for the throttle
+                continue
             if outage.cause is None or call.is_canary:
                 return admitted_in
-            # The outage began while the call waited for the throttle.
             throttle.release()
 
     async def _admit_before_deadline(self, call: Call) -> int:
@@ -163,7 +165,9 @@ class Attempts:
         """Tell the throttle of a refusal; a pause longer than a single call waits is kept like an outage."""
         policy, seconds = self.config.retry, asked(error)
         is_short = seconds <= policy.retry_after_cap
-        call.is_spent = self.throttle.pushed_back(admitted_in, seconds if is_short else None)
+        # An answer 503 in an outage says nothing about limits, unless it asks for a pause.
+        if self.tenant.outage.cause is None or is_refusal(error) or seconds:
+            call.is_spent = self.throttle.pushed_back(admitted_in, seconds if is_short else None)
         if not is_short and seconds <= policy.patience:
             self.tenant.outage.pause(error, asyncio.get_running_loop().time())
         if pause := self.throttle.paused_for:
@@ -235,13 +239,13 @@ class Attempts:
             )
         try:
             while outage.cause is not None and not call.is_canary:
-                now = loop.time()
-                if outage.may_ask(now, until, failed_before):
+                now, due = loop.time(), outage.due_for(policy, is_bulk=self.is_bulk)
+                if outage.may_ask(now, due, until, failed_before):
                     await self._ask(*outage.next_canary(call))
                 elif now >= until or outage.asked_until > until:
                     raise outage.error_for(now)
                 else:
-                    await outage.change(now, until)
+                    await outage.change(now, due, until)
         finally:
             call.waited += loop.time() - began
 

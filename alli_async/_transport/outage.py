@@ -39,6 +39,9 @@ class Outage:
     attempts and nothing else was served meanwhile. If the first canary is served, there was no outage, and the
     request itself is at fault.
 
+    Args:
+        on_begin: Called when an outage or a pause begins.
+
     Attributes:
         cause: The last error of the outage; None while the server serves.
         answers: The number of answers that were served so far.
@@ -47,16 +50,17 @@ class Outage:
         failed_canaries: The number of canaries that failed so far, in all outages.
         asked_until: When the wait that the server asked for ends.
         since: When the first failure came after which nothing was served.
-        due: When the next canary may go.
+        due: When the next canary may go, for bulk reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_begin: Callable[[], None] | None = None) -> None:
+        self._on_begin = on_begin
         self.cause: AlliError | None = None
         self.answers = 0
         self.served_at = -math.inf
         self.has_served = False
         self.failed_canaries = 0
-        self.asked_until = self.due = self.since = -math.inf
+        self.asked_until = self.due = self.since = self._failed_at = -math.inf
         self._failures = self._pauses = 0
         self._first: Call | None = None
         self._is_shared = False
@@ -94,9 +98,9 @@ class Outage:
             self._pauses += 1
             pause = ceiling(self._pauses, policy)
             jittered = random.uniform(pause / 2, pause)  # noqa: S311 - jitter, not a secret
-            self.due = now + max(jittered, asked(error), _LEAST_PAUSE)
+            self._wait(error, now, max(jittered, _LEAST_PAUSE))
         elif self._is_likely(now, policy):
-            self._begin(error, now + random.uniform(policy.base / 2, policy.base))  # noqa: S311 - jitter
+            self._begin(error, now, random.uniform(policy.base / 2, policy.base))  # noqa: S311 - jitter
 
     def _is_likely(self, now: float, policy: RetryPolicy) -> bool:
         is_new = self.cause is None and self._is_shared
@@ -106,17 +110,26 @@ class Outage:
         """Begin an outage whose first canary may go at once: a bulk read has used up its attempts."""
         if self.cause is None:
             self.since = now if not self._failures else self.since
-            self._begin(error, now)
+            self._begin(error, now, 0.0)
 
     def pause(self, error: AlliError, now: float) -> None:
         """Let nothing be sent for as long as the server asked: longer than a single call waits."""
-        if self.cause is None:
-            self.since = now if not self._failures else self.since
+        self.suspect(error, now)
         self.cause = error
-        self.asked_until = self.due = max(self.asked_until, now + asked(error))
+        self._wait(error, now, 0.0)
 
-    def _begin(self, error: AlliError, due: float) -> None:
-        self.cause, self.due, self._pauses = error, due, 0
+    def _begin(self, error: AlliError, now: float, pause: float) -> None:
+        self.cause, self._pauses = error, 0
+        self._wait(error, now, pause)
+        if self._on_begin is not None:
+            self._on_begin()
+
+    def _wait(self, error: AlliError, now: float, pause: float) -> None:
+        """Let the next canary wait for a pause of ours, and for what the server asked for."""
+        self._failed_at = now
+        if seconds := asked(error):
+            self.asked_until = max(self.asked_until, now + seconds)
+        self.due = max(now + pause, self.asked_until)
 
     # --- who waits, and who is the canary -----------------------------------------------------------------
 
@@ -135,15 +148,25 @@ class Outage:
             return max(patient_until, self.asked_until if self.asked_until <= now + policy.patience else 0.0)
         return now + max(longest_backoff(policy) - call.waited, 0.0)
 
-    def may_ask(self, now: float, give_up_at: float, failed_before: int) -> bool:
+    def due_for(self, policy: RetryPolicy, *, is_bulk: bool) -> float:
+        """When the next canary may go.
+
+        Bulk reads can wait for pauses that grow. Single calls do not wait long, so that for them a canary goes at
+        least every third of the time they wait.
+        """
+        if is_bulk:
+            return self.due
+        return max(min(self.due, self._failed_at + longest_backoff(policy) / 3), self.asked_until)
+
+    def may_ask(self, now: float, due: float, give_up_at: float, failed_before: int) -> bool:
         """Whether a waiting call may be, or send, the canary.
 
-        When a call is about to give up it may, even before the next canary is due, if no canary was refused
-        while it waited: no call fails for an outage without the server having been asked.
+        When a call is about to give up it may, even before the next canary is due, if no canary failed while it
+        waited: no call fails for an outage without the server having been asked, unless the server asked to wait.
         """
         if self._canary is not None or now < self.asked_until:
             return False
-        return now >= self.due or (now >= give_up_at and self.failed_canaries == failed_before)
+        return now >= due or (now >= give_up_at and self.failed_canaries == failed_before)
 
     def next_canary(self, own: Call) -> tuple[Call, Callable[[bytes], Any] | None]:
         """The canary to send: a read that worked before, with its decoder, or in turn the waiting call itself."""
@@ -168,9 +191,9 @@ class Outage:
         self._canary = self._first = None
         self._waiters.clear()
 
-    async def change(self, now: float, give_up_at: float) -> None:
+    async def change(self, now: float, due: float, give_up_at: float) -> None:
         """Wait until a canary has ended, the next one is due, or a call gives up."""
-        until = give_up_at if self._canary is not None else min(self.due, give_up_at)
+        until = give_up_at if self._canary is not None else min(due, give_up_at)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:

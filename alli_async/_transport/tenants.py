@@ -33,7 +33,7 @@ class Tenant:
         self.max_concurrency, self.rate_limit = config.max_concurrency, config.rate_limit
         self.limiter = Throttle(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
-        self.outage = Outage()
+        self.outage = Outage(on_begin=self.limiter.interrupt)
         self.queued: set[Call] = set()
         self.second: float | None = None
 

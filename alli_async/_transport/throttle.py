@@ -13,6 +13,10 @@ from .chance import Chance
 _LATE = 0.01
 
 
+class InterruptedWaitError(Exception):
+    """What a request waited for has changed: it must look again whether it may be sent at all."""
+
+
 class Throttle:
     """A number in flight and a pace that adapt, a rate that is given, and a pause that holds for everyone.
 
@@ -33,8 +37,8 @@ class Throttle:
         self._opens_at = self._paused_until = -math.inf
         self._paced = False
         self._round = 0
-        self._urgent: deque[asyncio.Future[int]] = deque()
-        self._waiters: deque[asyncio.Future[int]] = deque()
+        self._urgent: deque[asyncio.Future[int | None]] = deque()
+        self._waiters: deque[asyncio.Future[int | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._parent = parent
 
@@ -52,6 +56,9 @@ class Throttle:
 
         Args:
             urgent: Others wait for what this one brings, so it goes before them, after those as urgent.
+
+        Raises:
+            InterruptedWaitError: `interrupt` was called meanwhile.
         """
         if self._urgent or self._waiters or not self._admit():
             admitted_in = await self._queue(self._urgent if urgent else self._waiters)
@@ -77,6 +84,14 @@ class Throttle:
         self._urgent.clear()
         self._waiters.clear()
         self._timer = None
+
+    def interrupt(self) -> None:
+        """End the waits of all requests in the queue with an InterruptedWaitError."""
+        for waiters in (self._urgent, self._waiters):
+            while waiters:
+                place = waiters.popleft()
+                if not place.done():
+                    place.set_result(None)
 
     def answered(self) -> None:
         """The server served a request."""
@@ -128,16 +143,19 @@ class Throttle:
         self.in_flight += 1
         return True
 
-    async def _queue(self, waiters: deque[asyncio.Future[int]]) -> int:
-        place: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async def _queue(self, waiters: deque[asyncio.Future[int | None]]) -> int:
+        place: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         waiters.append(place)
         self._wake()
         try:
-            return await place
+            admitted_in = await place
         except asyncio.CancelledError:
-            if not place.cancelled():
+            if not place.cancelled() and place.result() is not None:
                 self._leave()
             raise
+        if admitted_in is None:
+            raise InterruptedWaitError
+        return admitted_in
 
     def _leave(self) -> None:
         self.in_flight -= 1

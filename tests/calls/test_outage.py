@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from alli_async import (
     ServerError,
 )
 from alli_async.export import export
+from alli_async.sandbox import Sandbox
 from tests.conformance.servers import fact, get
 from tests.conftest import ClientFactory
 from tests.support import Answer, Exchange, ScriptedServer, answer, chat, conversation, hang_up, reset
@@ -50,19 +54,6 @@ class Project(ScriptedServer):
         """Give this answer to every request from now on, for so long."""
         until = time.monotonic() + seconds
         self.fault = lambda _: fault if time.monotonic() < until else None
-
-    async def go_down(self) -> None:
-        """Refuse connections, and break those that are open."""
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-
-    async def come_up(self) -> None:
-        """Listen on the same port again."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def _reply(self, exchange: Exchange) -> None:
         self.under_way += 1
@@ -119,25 +110,39 @@ async def test_a_stream_lives_through_an_outage_that_is_longer_than_any_call_and
         assert len(server.requests) > down_at
 
 
-async def test_a_stream_lives_through_a_restart_of_the_server(make_client: ClientFactory) -> None:
-    async with Project() as server:
-        client = make_client(server, retry=SHORT)
-        found: list[str] = []
-        restart: asyncio.Task[None] | None = None
+async def served_on(port: int) -> asyncio.subprocess.Process:
+    """The sandbox in a process of its own, once it listens."""
+    options = ["--port", str(port), "--conversations", "2000", "--latency", "0.01"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alli_async", "sandbox", *options), stdout=PIPE, stderr=DEVNULL
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    return process
 
-        async def do_restart() -> None:
-            await server.go_down()
-            await asyncio.sleep(1.5)
-            await server.come_up()
 
-        async for transcript in client.conversations.transcripts():
-            found.append(transcript.id)
-            if len(found) == 40:
-                restart = asyncio.create_task(do_restart())
-                await asyncio.sleep(0.1)
-        assert restart is not None
-        await restart
-        assert sorted(found) == sorted(row["id"] for row in server.rows)
+async def test_a_stream_lives_through_a_server_that_is_killed_and_started_again() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    whole = Sandbox(conversations=2000, port=port)
+    process = await served_on(port)
+    try:
+        async with AlliClient(whole.api_key, base_url=f"http://127.0.0.1:{port}", retry=SHORT) as client:
+            found: list[str] = []
+            stream = client.conversations.transcripts()
+            async for transcript in stream:
+                found.append(transcript.id)
+                if len(found) == 40:
+                    process.kill()
+                    await process.wait()
+                    restart = asyncio.create_task(served_on(port))
+        process = await restart
+        assert stream.stats.retries > 0
+        assert sorted(found) == sorted(whole.conversation_ids())
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_an_export_lives_through_an_outage_and_is_whole(make_client: ClientFactory, tmp_path: Path) -> None:
