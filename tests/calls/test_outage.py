@@ -342,6 +342,22 @@ async def test_a_single_call_waits_as_long_as_its_backoffs_then_fails_with_the_o
             assert "503: down" in str(error)
 
 
+async def test_a_burst_of_calls_ends_within_the_time_of_their_backoffs_with_few_requests(
+    make_client: ClientFactory,
+) -> None:
+    async with Project() as server:
+        client = make_client(server, retry=RetryPolicy(base=0.2, cap=1))
+        await client.conversations.get("c1")
+        server.fault = lambda _: answer(503)
+        began, before = time.monotonic(), len(server.requests)
+        calls = [client.conversations.get("c1") for _ in range(100)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        # The backoffs of one call last 1.4 s at most; one after another, with the limit at one, they took 24 s.
+        assert time.monotonic() - began < 10
+        assert len(server.requests) - before < 60
+        assert {type(each) for each in results} == {ServerError}
+
+
 async def test_calls_that_wait_spend_no_attempts_and_succeed_when_the_server_is_back(
     make_client: ClientFactory,
 ) -> None:
