@@ -140,6 +140,8 @@ class Session(Attempts):
         try:
             result = await self.attempt(call, decode)
         except AlliError as error:
+            if _is_deleted(error, call):
+                return decode(b"")
             self.note(error, call)
             if error.why_final is None and is_retryable(error, call.method, self.config.retry):
                 first = error
@@ -153,32 +155,25 @@ class Session(Attempts):
         return await self._try_again(call, decode, first)
 
     async def _try_again(self, call: Call, decode: Callable[[bytes], T], first: AlliError) -> T:
-        """Retry; a 404 that follows a delete whose outcome was unknown is that delete's success."""
         config, shared = self.config, self.tenant
         rules = RetryRules(config.retry, shared.quota, shared.outage, call, is_bulk=self.is_bulk)
 
         async def attempt() -> T:
-            if shared.outage.cause is not None:
-                await self.pass_outage(call)
-            rules.check_suspicion()
-            self.stats.retries += 1
-            return await self.attempt(call, decode)
-
-        async def noted_attempt() -> T:
             try:
-                return await attempt()
-            except NotFoundError as error:
-                if call.method == "DELETE" and call.maybe_done:
-                    return decode(b"")
-                self.note(error, call)
-                raise
+                if shared.outage.cause is not None:
+                    await self.pass_outage(call)
+                rules.check_suspicion()
+                self.stats.retries += 1
+                return await self.attempt(call, decode)
             except AlliError as error:
+                if _is_deleted(error, call):
+                    return decode(b"")
                 self.note(error, call)
                 raise
 
         try:
             result = await retry(
-                noted_attempt,
+                attempt,
                 first,
                 wait=rules.wait,
                 why_final=rules.why_final,
@@ -208,6 +203,11 @@ def _wrap_call(middleware: CallMiddleware, inner: CallHandler) -> CallHandler:
         return await middleware(call, inner)
 
     return handle
+
+
+def _is_deleted(error: AlliError, call: Call) -> bool:
+    """Whether a 404 follows a delete whose outcome was unknown, and so shows that the delete has happened."""
+    return isinstance(error, NotFoundError) and call.method == "DELETE" and call.maybe_done
 
 
 def _warn(error: AlliError, call: Call) -> None:

@@ -122,6 +122,18 @@ async def test_a_middleware_that_tries_again_by_itself_hides_no_attempt(make_cli
     assert (len(server.requests), raised.value.outcome) == (2, "unknown")
 
 
+async def test_a_404_after_a_delete_that_a_middleware_sent_again_is_success(make_client: ClientFactory) -> None:
+    async def twice(request: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(request)
+        except AlliError:
+            return await call_next(request)
+
+    async with ScriptedServer(reset, answer(404)) as server:
+        await delete(make_client(server, middlewares=[twice]).conversations)
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("policy", "answers", "why"),
     [
