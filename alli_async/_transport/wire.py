@@ -396,8 +396,10 @@ def _decode_error(body: bytes, error: Exception) -> AlliError:
         return reported_error(body) or DecodeError(
             f"the answer is not what the contract says: {what} at {path}", path=path
         )
-    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-    return DecodeError(f"the answer is no JSON: {reason}; it begins {_excerpt(body)!a}", malformed=True)
+    is_deep = isinstance(error, RecursionError)
+    reason = "nested too deeply" if is_deep else str(error)
+    # What is nested too deeply is no garbage that another attempt may spare, but the data itself.
+    return DecodeError(f"the answer is no JSON: {reason}; it begins {_excerpt(body)!a}", malformed=not is_deep)
 
 
 def nothing(body: bytes) -> None:
