@@ -12,7 +12,14 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from alli_async import ConfigurationError, ExportError, IncompleteError, Order, PaymentRequiredError
+from alli_async import (
+    ConfigurationError,
+    ExportError,
+    IncompleteError,
+    Order,
+    PaymentRequiredError,
+    RetryPolicy,
+)
 from alli_async.export import compact, export
 from alli_async.export.journal import Run
 from alli_async.sandbox import Churn, Sandbox
@@ -79,7 +86,7 @@ async def test_the_first_incremental_run_brings_everything_and_an_unfinished_one
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=300) as sandbox:
-        client = make_client(sandbox)
+        client = make_client(sandbox, retry=RetryPolicy(base=0.001, cap=0.002, patience=0.0))
         first = await export(client, tmp_path, incremental=True)
         assert (first.kind, first.conversations) == ("full", 300)
         sandbox.add_chats(1, sandbox.conversation_ids()[0])
