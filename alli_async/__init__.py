@@ -14,6 +14,7 @@ from ._transcripts.stream import TranscriptStream
 from ._transport.attempts import Handler
 from ._transport.call import Attempt, Call, CallHandler, CallMiddleware
 from ._transport.endpoint import ApiResponse
+from ._transport.limiter import Limits
 from ._transport.session import Middleware
 from ._transport.wire import Request, Response
 from ._version import __version__
@@ -111,6 +112,7 @@ __all__ = [
     "IncompleteError",
     "KnowledgeBaseInfo",
     "LLMApp",
+    "Limits",
     "Middleware",
     "NotFoundError",
     "Order",

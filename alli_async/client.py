@@ -14,11 +14,11 @@ from ._transport.call import CallMiddleware
 from ._transport.connection import Connection, end_all
 from ._transport.endpoint import ApiResponse, Query, send
 from ._transport.lifetime import Lifetime
+from ._transport.limiter import Limits, RateLimiter
 from ._transport.routes import Route
 from ._transport.sender import Sender
 from ._transport.session import Middleware, Session
 from ._transport.tenants import Tenants
-from ._transport.throttle import Throttle
 from .config import MAX_RESPONSE_BYTES, ClientConfig, RetryPolicy, Token, resolve
 from .conversations import ConversationsAPI
 from .errors import AlliError, ConfigurationError
@@ -182,7 +182,7 @@ class AlliClient:
         self._connection, self._tenants, self._tenant = connection, tenants, tenants.of(config)
         self._limits = limits = config.max_concurrency, config.rate_limit
         is_alike = like is not None and like._tenant is self._tenant and like._limits == limits
-        self._limiter: Throttle = like._limiter if like and is_alike else self._tenant.limiter_for(*limits)
+        self._limiter: RateLimiter = like._limiter if like and is_alike else self._tenant.limiter_for(*limits)
         connection.shared.update((self._limiter, self._tenant.limiter, self._tenant))
         self._lifetime = Lifetime(connection)
         # What the environment said is settled from here on, also for clients derived from this one.
@@ -192,7 +192,7 @@ class AlliClient:
             config,
             self._tenant,
             sender=Sender(connection, config, proxy),
-            throttle=self._limiter,
+            limiter=self._limiter,
             **functions,
         )
         self.conversations = ConversationsAPI(self._session)
@@ -267,6 +267,11 @@ class AlliClient:
             AlliError: As for all operations: an answer other than 2xx, or one that reports `errors`, is raised.
         """
         return await send(self._session, method, path, query=query, json=json, operation=operation)
+
+    @property
+    def limits(self) -> Limits:
+        """What the rate limiter allows now. Clients of `with_options` share what was learnt of the server."""
+        return self._session.limiter.limits()
 
     async def __aenter__(self) -> Self:
         self._lifetime.check()

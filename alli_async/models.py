@@ -324,7 +324,7 @@ class StreamStats(Struct, kw_only=True):
         retries: Of these, second and further tries.
         refused: Answers 429 and 503.
         bytes: Of decompressed answers.
-        seconds_waited: In the throttle's queue and between tries, summed over all tasks.
+        seconds_waited: In the limiter's queue and between tries, summed over all tasks.
         in_flight: Requests under way now.
     """
 

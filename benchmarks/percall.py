@@ -20,7 +20,7 @@ from yarl import URL
 
 from alli_async import AlliClient, ChatPage, Conversation, ConversationPage
 from alli_async._transport import wire
-from alli_async._transport.throttle import Throttle
+from alli_async._transport.limiter import RateLimiter
 
 from .backend import Backend
 from .contestants import KEY
@@ -139,7 +139,7 @@ async def _block(call: Call, calls: int) -> tuple[float, float]:
 
 
 async def _pieces(bodies: dict[str, bytes], blocks: int, calls: int) -> dict[str, float]:
-    throttle = Throttle(64)
+    limiter = RateLimiter(64)
     logger = logging.getLogger("alli_async")
     path = wire.conversation_path("Q29udmVyc2F0aW9uOjE3MDQwMDAwMDE==")
 
@@ -147,9 +147,9 @@ async def _pieces(bodies: dict[str, bytes], blocks: int, calls: int) -> dict[str
         pass
 
     async def throttled() -> None:
-        await throttle.acquire()
-        throttle.release()
-        throttle.answered()
+        ticket = await limiter.acquire()
+        limiter.answered(ticket)
+        limiter.release()
 
     async def timed() -> None:
         async with asyncio.timeout(60):  # noqa: ASYNC100 - what it costs by itself
@@ -163,7 +163,7 @@ async def _pieces(bodies: dict[str, bytes], blocks: int, calls: int) -> dict[str
 
     pieces: dict[str, Call] = {
         "awaiting a coroutine (in all of these)": nothing,
-        "throttle: acquire, release, answered": throttled,
+        "limiter: acquire, release, answered": throttled,
         "asyncio.timeout": timed,
         "URL.build(encoded=True)": built,
         "logger.debug, off": logged,

@@ -18,7 +18,6 @@ from benchmarks.data import Dataset, index_of
 from benchmarks.report import Table, bars
 from benchmarks.server import Service
 from benchmarks.simulate import measure
-from benchmarks.throttle import Case, Measured, back_after
 from benchmarks.virtual import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -54,10 +53,10 @@ def test_a_simulation_that_loses_a_row_says_so() -> None:
     assert not simulation.run().whole
 
 
-def test_the_throttle_is_measured_against_one_who_knows(tmp_path: Path) -> None:
-    options = ["--quick", "--no-plot", "--only", "429 by chance", "--out", str(tmp_path)]
+def test_the_lab_of_limits_measures_a_form_beside_its_peers(tmp_path: Path) -> None:
+    options = ["--quick", "--no-plot", "--only", "bucket 60/s burst 20", "--out", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "throttle", *options],
+        [sys.executable, "-m", "benchmarks", "limits", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -65,16 +64,9 @@ def test_the_throttle_is_measured_against_one_who_knows(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "429 by chance, 10%" in done.stdout
-    values = json.loads((tmp_path / "throttle.json").read_text(encoding="utf-8"))["values"]
-    assert len(values) == 3
-    assert all(each["used"] > 0 and each["share_refused"] > 0 for each in values)
-
-
-def test_full_speed_is_back_when_half_a_second_of_it_was_served() -> None:
-    case = Case("lifted", 8.0, {}, change="lifted")
-    found = Measured(times=[step / 10 for step in range(50)] + [5 + step / 1000 for step in range(3000)])
-    assert back_after(case, found) == pytest.approx(1.0)
+    assert "bucket 60/s burst 20" in done.stdout
+    values = json.loads((tmp_path / "limits.json").read_text(encoding="utf-8"))["values"]
+    assert all(each["share"] > 0 and each["failed"] == 0 for each in values["forms"])
 
 
 def test_those_who_need_no_peers_get_everything() -> None:

@@ -21,7 +21,7 @@ from alli_async import AlliClient, ConversationsAPI, errors, models
 ROOT = Path(alli_async.__file__).parent
 
 NAMES = """
-    AlliClient ConversationsAPI ConversationFilters ConversationPages ChatPages TranscriptStream RetryPolicy
+    AlliClient ConversationsAPI ConversationFilters ConversationPages ChatPages TranscriptStream RetryPolicy Limits
     ApiResponse Call CallMiddleware CallHandler Attempt
     Request Response Middleware Handler Skipped StreamStats RawTranscript UNSET UnsetType __version__
     Conversation ConversationPage Chat ChatPage ChatInputSource KnowledgeBaseInfo FolderInfo Citation User LLMApp

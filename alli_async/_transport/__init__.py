@@ -6,15 +6,16 @@ The layers of a call, from the outside in:
   call: its attempts, and the outcome of all of them.
 - `RetryRules` (`rules`): decides after each failed attempt whether, and after how many seconds, the call goes on.
   `retry` holds the pure rules (what is retryable, how long a backoff is), the shared quota, and tenacity's loop.
-- `Attempts` (`attempts`): one attempt. It passes the outage, then the throttle, then the middlewares, and learns
+- `Attempts` (`attempts`): one attempt. It passes the outage, then the limiter, then the middlewares, and learns
   from the answer.
 - `Outage` (`outage`): while a server serves nothing, one request at a time asks whether it is back.
-- `Throttle` (`throttle`, `allowance`, `chance`): how many requests may be in flight, and when the next may go.
+- `RateLimiter` (`limiter`): admits requests when `LimitModel` (`limit_model`) says so: a pure model of what the
+  server allows. `pace` and `replay` fit a rate or a window; `background_errors`, `rate_headers`.
 - `Sender` (`sender`): one request on the wire. It translates every exception of aiohttp.
 - `Connection` (`connection`): the aiohttp session of a client and of those derived from it. It belongs to one
   event loop and process. When that loop is closed, the next use drops the sockets, forgets what was in flight, and
   goes on in another loop with what was learnt. `routes` has proxies and certificates, `dns` the lookups.
-- `Tenant` (`tenants`): what clients with the same base URL and key share: throttle, quota, outage, unit of time.
+- `Tenant` (`tenants`): what clients with the same base URL and key share: limiter, quota, outage, unit of time.
 - `Lifetime` (`lifetime`): the calls in flight and the streams of one client, which closing it ends. Each call
   begins with `begin_call`, which refuses a client that is closed, or used in another loop, process or framework.
 - `wire`: pure functions: paths, queries, status to error, Retry-After, bodies to structs.
@@ -25,7 +26,7 @@ How a call flows:
     request -> Session.perform -> call middlewares -> deadline -> retry loop
                                                                      |  RetryRules: wait, or why it is final
                                                                      v
-               Attempts.attempt: outage -> throttle -> middlewares -> Sender -> the wire
+               Attempts.attempt: outage -> limiter -> middlewares -> Sender -> the wire
                                    ^          ^                          |
                                    +----------+---- learns from ---------+
 

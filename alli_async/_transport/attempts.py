@@ -1,4 +1,4 @@
-"""One attempt of a call: past an outage, through the throttle and the middlewares, to what the answer shows."""
+"""One attempt of a call: past an outage, through the limiter and the middlewares, to what the answer shows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from ..models import StreamStats
 from . import wire
 from .call import Attempt, Call, CallMiddleware
 from .lifetime import Lifetime
+from .limit_model import Ticket
+from .limiter import InterruptedWaitError, RateLimiter
 from .retry import asked, is_refusal, is_transient
 from .tenants import Tenant
-from .throttle import InterruptedWaitError, Throttle
 from .wire import Request, Response
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Attempts:
 
     config: ClientConfig
     tenant: Tenant
-    throttle: Throttle
+    limiter: RateLimiter
     lifetime: Lifetime
     handle: Handler
     stats: StreamStats
@@ -75,7 +76,7 @@ class Attempts:
         stats, loop, binding = self.stats, asyncio.get_running_loop(), self.lifetime.connection.binding
         asked_at = loop.time()
         try:
-            admitted_in = await self._admit(call)
+            ticket = await self._admit(call)
             began = loop.time()
             stats.seconds_waited += began - asked_at
             stats.requests += 1
@@ -83,9 +84,9 @@ class Attempts:
             call.begin_attempt(self.tenant.outage.answers)
             response: Response | None = None
             try:
-                # The throttle is told the result before the place is given to the next.
+                # The limiter is told the result before the place is given to the next.
                 response = await self.handle(call.request)
-                result = self._result(call, response, admitted_in, decode)
+                result = self._result(call, response, ticket, decode)
             except AlliError as error:
                 result = error
             except BaseException as error:
@@ -96,7 +97,7 @@ class Attempts:
                 stats.in_flight -= 1
                 if self.lifetime.connection.binding == binding:
                     # Else the collector ends a coroutine of a closed loop, whose places were taken back already.
-                    self.throttle.release()
+                    self.limiter.release()
             now = loop.time()
             self._learn(call, response, result, decode, now)
             if self.call_middlewares or logger.isEnabledFor(logging.DEBUG):
@@ -110,35 +111,35 @@ class Attempts:
             raise result
         return result
 
-    async def _admit(self, call: Call) -> int:
-        """Wait until a request may go: for a server that serves, then for the throttle."""
-        outage, throttle = self.tenant.outage, self.throttle
+    async def _admit(self, call: Call) -> Ticket:
+        """Wait until a request may go: for a server that serves, then for the limiter."""
+        outage, limiter = self.tenant.outage, self.limiter
         while True:
             if outage.cause is not None and not call.is_canary:
                 await self.pass_outage(call)
             try:
                 if call.ends_at == math.inf:
-                    admitted_in = await throttle.acquire(urgent=call.request.urgent or call.is_canary)
+                    ticket = await limiter.acquire(urgent=call.request.urgent or call.is_canary)
                 else:
-                    admitted_in = await self._admit_before_deadline(call)
-            except InterruptedWaitError:  # an outage began while the call waited for the throttle
+                    ticket = await self._admit_before_deadline(call)
+            except InterruptedWaitError:  # an outage began while the call waited for the limiter
                 continue
             if outage.cause is None or call.is_canary:
-                return admitted_in
-            throttle.release()
+                return ticket
+            limiter.release()
 
-    async def _admit_before_deadline(self, call: Call) -> int:
-        if asyncio.get_running_loop().time() + self.throttle.paused_for >= call.ends_at:
+    async def _admit_before_deadline(self, call: Call) -> Ticket:
+        if asyncio.get_running_loop().time() + self.limiter.paused_for >= call.ends_at:
             raise self.past_deadline(call)
         queued = self.tenant.queued
         queued.add(call)
         try:
-            return await self.throttle.acquire(urgent=call.request.urgent or call.is_canary)
+            return await self.limiter.acquire(urgent=call.request.urgent or call.is_canary)
         finally:
             queued.discard(call)
 
     def _result(
-        self, call: Call, response: Response, admitted_in: int, decode: Callable[[bytes], T]
+        self, call: Call, response: Response, ticket: Ticket, decode: Callable[[bytes], T]
     ) -> T | AlliError:
         """The result of an answer.
 
@@ -147,7 +148,7 @@ class Attempts:
         """
         self.stats.bytes += len(response.body)
         if wire.is_success(response):
-            self.throttle.answered()
+            self.limiter.answered(ticket, response.headers)
             try:
                 return decode(response.body)
             except AlliError as failure:
@@ -156,21 +157,23 @@ class Attempts:
         error = wire.error_of(response, datetime.now(UTC))
         if error.status in (429, 503):
             self.stats.refused += 1
-            self._pause(call, error, admitted_in)
+            self._pause(call, error, ticket)
         elif error.status < 500:
-            self.throttle.answered()
+            self.limiter.answered(ticket, response.headers)
         return error
 
-    def _pause(self, call: Call, error: APIError, admitted_in: int) -> None:
-        """Tell the throttle of a refusal; a pause longer than a single call waits is kept like an outage."""
+    def _pause(self, call: Call, error: APIError, ticket: Ticket) -> None:
+        """Tell the limiter of a refusal; a pause longer than a single call waits is kept like an outage."""
         policy, seconds = self.config.retry, asked(error)
         is_short = seconds <= policy.retry_after_cap
         # An answer 503 in an outage says nothing about limits, unless it asks for a pause.
         if self.tenant.outage.cause is None or is_refusal(error) or seconds:
-            call.is_spent = self.throttle.pushed_back(admitted_in, seconds if is_short else None)
+            call.is_spent = self.limiter.pushed_back(
+                ticket, seconds if is_short else None, error.headers, may_be_down=error.status != 429
+            )
         if not is_short and seconds <= policy.patience:
             self.tenant.outage.pause(error, asyncio.get_running_loop().time())
-        if pause := self.throttle.paused_for:
+        if pause := self.limiter.paused_for:
             self.note(error, call)
             logger.info("%s: all requests pause for %.2f s, after: %s", told(call, error), pause, error.message)
         now = asyncio.get_running_loop().time()
@@ -264,7 +267,7 @@ class Attempts:
     def past_deadline(self, call: Call) -> AlliTimeoutError:
         """The error of a call whose deadline has passed, or cannot be kept because of a pause."""
         now, outage = asyncio.get_running_loop().time(), self.tenant.outage
-        pause = self.throttle.paused_for
+        pause = self.limiter.paused_for
         if call.ends_at - now > 0:
             message = f"the server asked for a pause of {pause:.1f} s more, and the call's deadline is before that"
         else:

@@ -18,11 +18,11 @@ from ..models import StreamStats
 from .attempts import Attempts, Handler, told
 from .call import Call, CallHandler, CallMiddleware
 from .lifetime import CLOSED_IN_CALL, Lifetime
+from .limiter import RateLimiter
 from .retry import is_retryable, is_transient, retry, why_not_retryable
 from .rules import RetryRules
 from .sender import Sender
 from .tenants import Tenant
-from .throttle import Throttle
 from .wire import Request, Response
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Session(Attempts):
         *,
         sender: Sender,
         middlewares: Iterable[Middleware] = (),
-        throttle: Throttle | None = None,
+        limiter: RateLimiter | None = None,
         call_middlewares: Iterable[CallMiddleware] = (),
     ) -> Session:
         """A session that sends through the middlewares, the first of which is the outermost."""
@@ -55,7 +55,7 @@ class Session(Attempts):
         return cls(
             config,
             tenant,
-            throttle or tenant.limiter,
+            limiter or tenant.limiter,
             lifetime,
             handle,
             StreamStats(),

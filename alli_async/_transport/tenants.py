@@ -8,9 +8,9 @@ from weakref import WeakValueDictionary
 
 from ..config import ClientConfig
 from .call import Call
+from .limiter import RateLimiter
 from .outage import Outage
 from .retry import RetryQuota
-from .throttle import Throttle
 
 # An app that makes a client for each of its customers' keys must not grow for ever; a tenant takes about 3 KB.
 _REMEMBERED = 1000
@@ -31,7 +31,7 @@ class Tenant:
 
     def __init__(self, config: ClientConfig) -> None:
         self.max_concurrency, self.rate_limit = config.max_concurrency, config.rate_limit
-        self.limiter = Throttle(config.max_concurrency, config.rate_limit)
+        self.limiter = RateLimiter(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
         self.outage = Outage(on_begin=self.limiter.interrupt)
         self.queued: set[Call] = set()
@@ -42,13 +42,13 @@ class Tenant:
         self.outage.forget_in_flight()
         self.queued.clear()
 
-    def limiter_for(self, max_concurrency: int, rate_limit: float | None) -> Throttle:
+    def limiter_for(self, max_concurrency: int, rate_limit: float | None) -> RateLimiter:
         """The limiter for a client with these limits: that of the tenant, or one inside it for other limits."""
         own = self.max_concurrency, self.rate_limit
         if own == (max_concurrency, rate_limit):
             return self.limiter
         rate = None if rate_limit == self.rate_limit else rate_limit
-        return Throttle(max_concurrency, rate, parent=self.limiter)
+        return RateLimiter(max_concurrency, rate, parent=self.limiter)
 
 
 class Tenants:

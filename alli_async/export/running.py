@@ -118,10 +118,10 @@ class Runner:
 
     async def _widen(self) -> None:
         """Let more shards join, as long as there is room for their requests."""
-        throttle = self._session.throttle
+        limiter = self._session.limiter
         while self.at_once < AT_ONCE:
             await asyncio.sleep(_JOINS_AFTER)
-            if throttle.in_flight < throttle.allowance.limit / 2:
+            if limiter.in_flight < limiter.max_in_flight / 2:
                 self._slots.release()
                 self.at_once += 1
 

@@ -7,8 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from .._transport.allowance import Allowance
-from .._transport.throttle import Throttle
+from .._transport.limiter import RateLimiter
 from ..errors import ExportError
 from .objects import ObjectStore, local_path
 from .stores import JOURNAL, PARTIAL, DirectoryStore, MissingError, Store, TakenError, refusals, sync_directory
@@ -96,22 +95,20 @@ class SharedDirectory(DirectoryStore):
         sync_directory(path.parent)
 
 
-class Share(Throttle):
+class Share(RateLimiter):
     """A worker's share of what an export may have in flight, and of its requests per second.
 
     Args:
-        parent: The worker's own throttle, which adapts to what the server takes.
+        parent: The worker's own limiter, which adapts to what the server takes.
     """
 
-    def __init__(self, parent: Throttle) -> None:
+    def __init__(self, parent: RateLimiter) -> None:
         super().__init__(1, parent=parent)
 
     async def change(self, ceiling: int, rate_limit: float | None) -> None:
         """Take another share, and wait until no more is in flight than that allows."""
-        self.allowance = Allowance(ceiling, ceiling)
-        self._interval = 1 / rate_limit if rate_limit else 0.0
-        self._wake()
-        while self.in_flight > ceiling:  # noqa: ASYNC110 - the throttle tells nobody
+        self.resize(ceiling, rate_limit)
+        while self.in_flight > ceiling:  # noqa: ASYNC110 - the limiter tells nobody
             await asyncio.sleep(_DRAIN)
 
 

@@ -107,7 +107,7 @@ class Seat:
         self._client = client
         self._worker = worker
         self.share = Share(client._tenant.limiter)
-        self.session = replace(client.conversations._session, throttle=self.share)
+        self.session = replace(client.conversations._session, limiter=self.share)
         self.runner: ShardRunner | None = None
         self.seen = time.monotonic()
         self.loop = asyncio.get_running_loop()

@@ -296,7 +296,7 @@ async def test_a_bulk_read_waits_for_a_retry_after_above_the_cap_of_single_calls
 async def test_refusals_without_end_do_not_use_up_the_attempts_of_a_bulk_read(make_client: ClientFactory) -> None:
     async with Project() as server:
         client = make_client(server, retry=RetryPolicy(base=0.01, cap=0.02, patience=30, max_attempts=2))
-        left = [40]
+        left = [14]
 
         def refuse(_: Exchange) -> Answer | None:
             left[0] -= 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alli_async import AlliError, AlliTimeoutError, RetryPolicy
-from alli_async._transport.throttle import Throttle
+from alli_async._transport.limiter import RateLimiter
 from tests.conformance.servers import OK, Call, delete, fact, get, post, put
 from tests.conftest import ClientFactory
 from tests.support import Answer, Exchange, ScriptedServer, answer, hang_up, reset, silence
@@ -188,9 +188,9 @@ async def test_an_api_error_has_the_answers_headers_and_body(make_client: Client
 async def test_refusals_that_the_rate_limiter_does_not_count_spend_no_attempts(
     make_client: ClientFactory, sleeps: list[float]
 ) -> None:
-    class Uncounted(Throttle):
-        def pushed_back(self, admitted_in: int, pause: float | None) -> bool:
-            super().pushed_back(admitted_in, pause)
+    class Uncounted(RateLimiter):
+        def pushed_back(self, *args: Any, **options: Any) -> bool:
+            super().pushed_back(*args, **options)
             return False
 
     async with ScriptedServer(*[answer(429)] * 9, OK) as server:

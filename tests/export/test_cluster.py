@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from alli_async import AuthenticationError, ConfigurationError, ExportError
-from alli_async._transport.throttle import Throttle
+from alli_async._transport.limiter import RateLimiter
 from alli_async.export import ExportProgress, cluster, crew, export, planning, running, scheduler, workers
 from alli_async.export.messages import Hello, Receipt
 from alli_async.export.records import Shard
@@ -184,7 +184,7 @@ def test_a_budget_is_cut_into_whole_shares_and_nothing_is_lost() -> None:
 
 
 async def test_a_share_that_shrinks_waits_for_what_is_in_flight_and_one_that_grows_lets_others_go() -> None:
-    share = Share(Throttle(64))
+    share = Share(RateLimiter(64))
     await share.change(3, 1000.0)
     for _ in range(3):
         await share.acquire()

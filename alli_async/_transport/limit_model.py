@@ -1,0 +1,352 @@
+"""A model of what the server allows. It is pure: it holds no clock, and is told the time of each event.
+
+The server's limit is unknown, and may be any of these: a token bucket (`rate` and `burst`; a leaky bucket is the
+same), a window (`size` requests in any `period`: fixed windows and sliding logs), a number of requests in flight,
+or none. On top of it the server may refuse a share of requests by chance. The model estimates which of these holds
+from the send times of our own requests and from the answers, then keeps a little under it.
+
+State
+    The number of requests allowed in flight (`_window`), and the largest one that is not refused (`_settled`).
+    `PaceEstimator`: what was sent and served when, and the fitted bucket or window.
+    `BackgroundErrorFilter`: the share that is refused whatever the load.
+    `ToldQuota`: what the server's headers say is left.
+    The overrun that is going on, and the canary that follows it.
+
+Estimates
+    A refusal is a moment at which the bucket was empty. The rate is the lowest at which a bucket, replayed over
+    our sends, serves all that was served between two such moments. If a pause ends and about as many requests are
+    served again as before, it is a window. If requests are refused only with more in flight than were served
+    before, it is a limit of requests in flight: a rate refuses fewer of them too.
+    A refusal in the burst that follows a pause makes the burst smaller, not the rate.
+
+Decisions
+    Start: few requests in flight; each answer to a full window adds a part of a place, so that the first overrun
+    refuses few requests.
+    An overrun: after a refusal nothing is sent until what was in flight is answered. If most of that was served,
+    the window shrinks. Otherwise all requests pause, for as long as the server asked or for a short time that
+    doubles, and one request (the canary) asks whether the server serves again. Refusals in an overrun or of a
+    canary do not count as attempts of their calls, as long as the server served something in the last minute.
+    Growth: after a hold, the rate or the window grows ever faster until the next refusal. The hold is longer where
+    a refusal costs a longer pause, doubles each time a probe confirms the estimate, and keeps the number of
+    refusals in a minute under what servers punish with a ban. A growth beyond double shows that the limit is gone.
+    Headers: where the server tells what is left, at most that much is sent until the reset, and nothing probes.
+    A Retry-After is never undercut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .background_errors import BackgroundErrorFilter
+from .pace import PaceEstimator
+from .rate_headers import RateHeaderReader, ToldQuota
+
+# Requests in flight at the start: low enough to be no burst, high enough for the chats of one page.
+_START = 8.0
+# Places that an answer to a full window adds: below this many in flight, above it, and while the rate is learnt.
+_CAREFUL, _CAREFUL_STEP, _STEP, _RAMP_STEP = 20.0, 1 / 3, 1.0, 1 / 32
+# Seconds before the first canary where the server asked for no pause, and between two canaries at most; and where
+# the server may be down.
+_FIRST_WAIT, _LONGEST_WAIT, _SHORT_WAIT = 0.1, 15.0, 0.2
+# Seconds without growth after a refusal, and per second of pause that a refusal costs.
+_HOLD, _HOLD_PER_PAUSE, _MOST_CONFIRMED = 3.0, 12.0, 4
+# Refusals within so many seconds after which growth waits; servers that ban do so at 20 or more.
+_MOST_REFUSED, _BANNED, _BAN_SECONDS = 15, 20, 60.0
+# Share of what followed a refusal that has to be served for a limit in flight, and for a refusal by chance.
+_CROWD_SERVED, _CHANCE_SERVED = 0.4, 0.7
+# A refusal at so much of the load that was refused before is one of fewer in flight.
+_FEWER, _AS_MANY = 0.6, 0.85
+# Growth of the rate after so many seconds, and the growth at which the limit is taken to be gone.
+_LINEAR, _QUADRATIC, _GONE, _FASTER = 0.02, 0.1, 2.0, 1.4
+# Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
+_UNSPENT = 65.0
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One admitted request.
+
+    Attributes:
+        sent_at: When it was sent.
+        number: Its number in the order of sending.
+        in_flight: Number of requests in flight at that moment, itself included.
+        overruns: Number of overruns that were known then.
+    """
+
+    sent_at: float
+    number: int
+    in_flight: int
+    overruns: int
+
+
+@dataclass(slots=True)
+class _Overrun:
+    """A refusal, and what became of the requests that were in flight then."""
+
+    first: Ticket
+    pause: float
+    fewest: int
+    last_sent_at: float
+    served: int = 0
+    refused: int = 1
+
+
+class LimitModel:
+    """What the server allows, as far as it is known. See the module's description.
+
+    Args:
+        ceiling: Largest number of requests in flight.
+
+    Attributes:
+        paused_until: The time before which nothing may go.
+        refusals: Number of refused requests so far.
+    """
+
+    def __init__(self, ceiling: float) -> None:
+        self.paused_until = -math.inf
+        self.refusals = 0
+        self._ceiling = ceiling
+        self._pace = PaceEstimator()
+        self._background = BackgroundErrorFilter()
+        self._quota = ToldQuota()
+        self._headers = RateHeaderReader()
+        self._window, self._settled = min(_START, ceiling), math.inf
+        self._latency = 0.05
+        self._sent = self._overruns = 0
+        self._served_at = -math.inf
+        # An overrun that is going on, and until when its answers are waited for.
+        self._overrun: _Overrun | None = None
+        self._drained_at = -math.inf
+        self._is_canary_due = False
+        self._wait, self._longest_wait = 0.0, _LONGEST_WAIT
+        # The fewest in flight that were refused by the overrun before.
+        self._crowd = math.inf
+        # Growth: when it begins, how long it has lasted, how fast it is, and how often probes confirmed the limit.
+        self._held_until = -math.inf
+        self._grown_for, self._sent_at, self._speed, self._confirmed = 0.0, -math.inf, 1.0, 0
+        # The last refusals; the rate before a limit fell, and until when that counts.
+        self._refused_at: deque[float] = deque(maxlen=_BANNED)
+        self._peak, self._fell_until = math.inf, -math.inf
+        self._untold: deque[float] = deque(maxlen=3)
+
+    @property
+    def max_in_flight(self) -> int:
+        """Number of requests that may be in flight."""
+        grown = max(self._window, self._settled * self._growth) if self._settled < math.inf else self._window
+        return int(min(grown, self._ceiling))
+
+    @property
+    def rate(self) -> float:
+        """Requests per second in the long run; infinite where no limit is known."""
+        return self._pace.long_run_rate
+
+    # --- decisions ----------------------------------------------------------------------------------------
+
+    def ready_at(self, now: float, in_flight: int) -> float:
+        """When the next request may go: a time, or infinity if only an answer can tell."""
+        if self._overrun is not None:
+            if in_flight and now < self._drained_at:
+                return self._drained_at
+            overrun, self._overrun = self._overrun, None
+            self._conclude(overrun, now)
+        if in_flight >= self.max_in_flight or (self._is_canary_due and in_flight):
+            return math.inf
+        ready = max(self.paused_until, self._quota.ready_at(now, in_flight))
+        if self._is_canary_due and not self._pace.is_window:
+            return ready
+        return max(ready, self._pace.ready_at(now, self._growth))
+
+    def admit(self, now: float, in_flight: int) -> Ticket:
+        """Note that a request is sent.
+
+        Args:
+            now: The time.
+            in_flight: Number of requests in flight, this one included.
+        """
+        if now > self._held_until > -math.inf and not self._is_canary_due:
+            self._grown_for += min(now - max(self._sent_at, self._held_until), 0.5)
+            self._leave_limit_behind()
+        self._sent_at = now
+        self._pace.sent(now, self._growth)
+        self._sent += 1
+        return Ticket(now, self._sent, in_flight, self._overruns)
+
+    def served(self, ticket: Ticket, now: float, in_flight: int, headers: Mapping[str, str]) -> None:
+        """Note that a request was served."""
+        self._served_at = now
+        self._read(ticket, now, headers, served=True)
+        self._latency += 0.1 * (now - ticket.sent_at - self._latency)
+        self._background.served()
+        self._pace.served(ticket.sent_at)
+        if self._overrun is not None:
+            if ticket.number > self._overrun.first.number:
+                self._overrun.served += 1
+                self._overrun.last_sent_at = ticket.sent_at
+        elif self._is_canary_due:
+            if ticket.overruns == self._overruns:
+                self._resume(now)
+        elif in_flight + 1 > self._window and self._window < min(self._settled, self._ceiling):
+            is_careful = self._window < _CAREFUL and not self._background.share
+            step = _RAMP_STEP if self._pace.is_ramping else _CAREFUL_STEP if is_careful else _STEP
+            self._window = min(self._window + step, self._settled, self._ceiling)
+
+    def refused(
+        self,
+        ticket: Ticket,
+        now: float,
+        pause: float,
+        headers: Mapping[str, str],
+        *,
+        may_be_down: bool = False,
+    ) -> bool:
+        """Note that a request was refused. Returns whether that counts as an attempt of its call.
+
+        Args:
+            ticket: The ticket of the request.
+            now: The time.
+            pause: Seconds for which the server asked to wait, or 0.
+            headers: The headers of the answer.
+            may_be_down: Whether the answer may also mean that the server is down.
+        """
+        self.refusals += 1
+        self._longest_wait = _SHORT_WAIT if may_be_down else _LONGEST_WAIT
+        self._refused_at.append(now)
+        self._read(ticket, now, headers, served=False)
+        self._pace.not_counted(ticket.sent_at)
+        self.paused_until = max(self.paused_until, now + pause)
+        is_new = ticket.overruns == self._overruns
+        if self._overrun is not None:
+            self._join(self._overrun, ticket, pause)
+        elif is_new and self._is_canary_due:
+            self._pause(now, pause)
+            self._pace.still_empty(ticket.sent_at)
+        elif is_new:
+            if self._is_by_chance(pause):
+                return True
+            self._overrun = _Overrun(ticket, pause, ticket.in_flight, ticket.sent_at)
+            self._drained_at = now + 1.5 * self._latency
+        self._overruns += is_new
+        return may_be_down or now - self._served_at > _UNSPENT
+
+    def _read(self, ticket: Ticket, now: float, headers: Mapping[str, str], *, served: bool) -> None:
+        told = self._headers.read(headers, refused=not served)
+        if told is not None:
+            self._quota.told(told, now, number=ticket.number, sent_at=ticket.sent_at, served=served)
+
+    # --- overruns -----------------------------------------------------------------------------------------
+
+    def _is_by_chance(self, pause: float) -> bool:
+        """Whether a refusal is one of a background, which no load of ours explains."""
+        is_first_growth = self._pace.is_unknown and self._settled == math.inf and self._held_until == -math.inf
+        is_grown = self._growth > 1.02 or self._pace.is_ramping or is_first_growth
+        load = min(self._pace.rate * self._latency, self._window)
+        before = self._background.share
+        if self._background.explains(load, is_grown=is_grown):
+            return not pause
+        if self._background.share > before == 0 and not pause:
+            self._settled = math.inf
+            return True
+        return False
+
+    @staticmethod
+    def _join(overrun: _Overrun, ticket: Ticket, pause: float) -> None:
+        overrun.refused += 1
+        overrun.last_sent_at = max(overrun.last_sent_at, ticket.sent_at)
+        overrun.pause = max(overrun.pause, pause)
+        overrun.fewest = min(overrun.fewest, ticket.in_flight)
+
+    def _conclude(self, overrun: _Overrun, now: float) -> None:
+        """Decide what an overrun shows, once everything that was in flight is answered."""
+        if self._was_told(now):
+            self._pause(now, overrun.pause)
+        elif self._pace.is_guess and (window := self._narrower(overrun)):
+            self._pace.forget()
+            self._settled = self._window = max(1.0, window)
+            self._is_canary_due = overrun.pause > 0
+            self._hold(now, overrun.pause, is_confirmed=self._growth > 1.02)
+        else:
+            self._pause(now, overrun.pause)
+            self._slow_down(overrun, now)
+
+    def _was_told(self, now: float) -> bool:
+        """Whether the server's headers explain an overrun. Headers that come too late again and again do not."""
+        if not self._quota.is_spent:
+            return False
+        self._untold.append(now)
+        if len(self._untold) < 3 or self._untold[0] < now - 10:
+            return True
+        self._quota.distrust()
+        return False
+
+    def _narrower(self, overrun: _Overrun) -> float | None:
+        """The window after an overrun that shows too many in flight, or chance; None if it shows a rate."""
+        served = overrun.served / (overrun.served + overrun.refused)
+        is_fewer = overrun.fewest <= _FEWER * self._settled < math.inf
+        is_crowd = served >= _CROWD_SERVED and not is_fewer and self._pace.is_unknown
+        if is_crowd or overrun.fewest >= _AS_MANY * self._crowd:
+            return min(self._window, 0.9 * overrun.fewest - 0.1)
+        if served >= _CHANCE_SERVED and self._background.is_watching:
+            return 0.7 * self._window
+        return None
+
+    def _slow_down(self, overrun: _Overrun, now: float) -> None:
+        """Fit the rate or the window anew."""
+        self._crowd = overrun.fewest if overrun.fewest > 2 else math.inf
+        is_grown = self._growth > 1.02
+        before = math.inf if self._pace.is_ramping else self._pace.rate
+        most = 2 * self._window / self._latency
+        trickle = overrun.served / max(overrun.last_sent_at - overrun.first.sent_at, 1e-3)
+        self._pace.refused(overrun.first.sent_at, overrun.served, trickle=trickle, most=most, is_grown=is_grown)
+        after = self._pace.rate
+        if after < 0.7 * self._peak and before < math.inf:
+            self._fell_until = now + _BAN_SECONDS
+        if is_grown or not self._peak < math.inf or after > self._peak:
+            self._peak = after
+        self._window = max(1.0, min(self._window, max(_START, 1.3 * overrun.served)))
+        self._settled = math.inf
+        is_confirmed = is_grown and before < math.inf and 0.95 < after / before < 1.05
+        self._hold(now, overrun.pause, is_confirmed=is_confirmed)
+
+    def _pause(self, now: float, asked: float) -> None:
+        """Let nothing go for as long as the server asked, or ever longer; then send a canary."""
+        self._is_canary_due = True
+        if not asked:
+            self._wait = min(max(2 * self._wait, _FIRST_WAIT, 0.3 * self._pace.period), self._longest_wait)
+        self.paused_until = max(self.paused_until, now + (asked or self._wait))
+
+    def _resume(self, now: float) -> None:
+        """The canary was served."""
+        self._is_canary_due, self._wait = False, 0.0
+        self._pace.resume(now)
+        self._held_until = max(self._held_until, now + _HOLD)
+
+    # --- growth -------------------------------------------------------------------------------------------
+
+    @property
+    def _growth(self) -> float:
+        free = self._grown_for * self._speed
+        return 1.0 if free <= 0 or self._quota.is_known else 1 + _LINEAR * free + _QUADRATIC * free * free
+
+    def _leave_limit_behind(self) -> None:
+        growth = self._growth
+        if growth <= _GONE:
+            return
+        self._speed *= _FASTER
+        self._grown_for = 2.0 / self._speed
+        self._pace.lift(growth / self._growth)
+        self._settled *= growth
+
+    def _hold(self, now: float, pause: float, *, is_confirmed: bool) -> None:
+        """Let nothing grow for a while after a refusal."""
+        has_fallen = now < self._fell_until
+        self._confirmed = min(self._confirmed + 1, _MOST_CONFIRMED) if is_confirmed and not has_fallen else 0
+        cost = max(0.0, pause - self._pace.refill)
+        hold = max(_HOLD, _HOLD_PER_PAUSE * cost) * 2**self._confirmed
+        recent = [moment for moment in self._refused_at if moment > now - _BAN_SECONDS]
+        if _MOST_REFUSED <= len(recent) < _BANNED and not has_fallen:
+            hold = max(hold, recent[-_MOST_REFUSED] + _BAN_SECONDS - now)
+        self._held_until = now + pause + hold
+        self._grown_for, self._speed = 0.0, 1.0

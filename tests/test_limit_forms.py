@@ -1,0 +1,59 @@
+"""Whole clients on a virtual clock against limits of many forms: no call is lost, and most of a limit is used."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from benchmarks.limits import Case, cases, measure
+
+ALL = {case.name: case for case in cases()}
+
+
+def find(name: str) -> Case:
+    return ALL[name]
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "600 in 60" not in name])
+def test_no_call_is_lost_to_a_limit(name: str) -> None:
+    outcome = measure(find(name), 400, 0.02, seed=random.Random(name).randrange(1000))
+    assert outcome.failed == 0
+    assert outcome.served == 400
+    assert outcome.undercut == 0
+
+
+@pytest.mark.parametrize("workers", [1, 4, 1000])
+@pytest.mark.parametrize(
+    "name", ["fixed 600 in 10 s", "bucket 60/s burst 20", "sliding log 60 in 1 s", "8 in flight"]
+)
+def test_no_call_is_lost_whatever_the_number_of_callers(name: str, workers: int) -> None:
+    outcome = measure(find(name), 1000, 0.02, workers=workers)
+    assert (outcome.failed, outcome.served) == (0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "refused"),
+    [
+        ("bucket 60/s burst 20", 0.93, 0.02),
+        ("leaky queue 60/s of 20", 0.93, 0.02),
+        ("fixed 60 in 1 s", 0.93, 0.02),
+        ("fixed 600 in 10 s", 0.93, 0.02),
+        ("sliding log 60 in 1 s", 0.93, 0.02),
+        ("8 in flight", 0.85, 0.02),
+        ("600 in 60 s, github", 0.97, 0.01),
+        ("600 in 60 s, anthropic", 0.97, 0.01),
+        ("bucket 60/s burst 20, RA s", 0.85, 0.02),
+    ],
+)
+def test_most_of_a_limit_is_used_and_little_refused(name: str, share: float, refused: float) -> None:
+    case = find(name)
+    outcome = measure(case, 3000, 0.02, seed=3)
+    assert max(case.ideal(3000, 0.02), 3000 / case.rate) / outcome.elapsed >= share
+    # The first overrun may cost what was in flight.
+    assert (outcome.refused - outcome.first) / 3000 <= refused
+
+
+@pytest.mark.parametrize("latency", [0.005, 0.02])
+def test_growth_brings_about_no_ban(latency: float) -> None:
+    assert measure(find("ban after 20 in 60 s"), 3000, latency).bans == 0

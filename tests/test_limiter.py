@@ -1,0 +1,196 @@
+"""The rate limiter: how many requests go at once, how fast, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import pytest
+
+from alli_async import AlliClient, RateLimitError, RetryPolicy
+from alli_async._transport.limiter import RateLimiter
+from tests.conftest import ClientFactory
+from tests.support import Exchange, ScriptedServer, answer, conversation
+
+OK = answer(200, conversation())
+
+
+class Gauge:
+    """A server that counts how many it serves at once, and when each came."""
+
+    def __init__(self, seconds: float = 0.01) -> None:
+        self.now = self.peak = 0
+        self.times: list[float] = []
+        self._seconds = seconds
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.times.append(time.monotonic())
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        await asyncio.sleep(self._seconds)
+        self.now -= 1
+        await exchange.send(OK)
+
+
+async def call(client: AlliClient, times: int) -> list[Any]:
+    return await asyncio.gather(*(client.conversations.get("a") for _ in range(times)), return_exceptions=True)
+
+
+@pytest.mark.parametrize("ceiling", [1, 3, 20])
+async def test_no_more_are_in_flight_than_max_concurrency(make_client: ClientFactory, ceiling: int) -> None:
+    gauge = Gauge()
+    async with ScriptedServer(gauge) as server:
+        await call(make_client(server, max_concurrency=ceiling), 120)
+        assert ceiling / 2 < gauge.peak <= ceiling
+
+
+async def test_the_first_moment_is_no_burst_and_the_ceiling_is_found_soon(make_client: ClientFactory) -> None:
+    gauge = Gauge(0.02)
+    async with ScriptedServer(gauge) as server:
+        client = make_client(server, max_concurrency=64)
+        calls = asyncio.create_task(call(client, 400))
+        await server.asked()
+        await asyncio.sleep(0.01)
+        assert gauge.peak <= 8
+        await calls
+        assert 40 < gauge.peak <= 64
+
+
+async def test_a_rate_limit_is_kept_and_spaced_evenly(make_client: ClientFactory) -> None:
+    gauge = Gauge(0)
+    async with ScriptedServer(gauge) as server:
+        await call(make_client(server, rate_limit=100), 40)
+    gaps = [later - earlier for earlier, later in zip(gauge.times, gauge.times[1:], strict=False)]
+    assert 0.38 < gauge.times[-1] - gauge.times[0] < 1.5
+    assert sum(gap < 0.002 for gap in gaps) < 8
+
+
+async def test_an_idle_rate_limit_saves_nothing_up(make_client: ClientFactory) -> None:
+    gauge = Gauge(0)
+    async with ScriptedServer(gauge) as server:
+        client = make_client(server, rate_limit=20)
+        await call(client, 1)
+        await asyncio.sleep(0.2)
+        await call(client, 3)
+    assert gauge.times[2] - gauge.times[1] > 0.03
+    assert gauge.times[3] - gauge.times[2] > 0.03
+
+
+async def test_one_retry_after_pauses_every_task(make_client: ClientFactory) -> None:
+    refusal = answer(429, headers=[("Retry-After", "0.3")])
+    gauge = Gauge(0)
+    async with ScriptedServer(refusal, default=gauge) as server:
+        client = make_client(server, max_concurrency=1)
+        results = await call(client, 5)
+        assert not [result for result in results if isinstance(result, Exception)]
+        assert len(server.requests) == 6
+        began = gauge.times[0]
+    refused_at = began - 0.3
+    assert all(moment >= refused_at for moment in gauge.times)
+
+
+async def test_a_pause_above_the_cap_holds_only_the_call_that_met_it(make_client: ClientFactory) -> None:
+    refusal = answer(429, headers=[("Retry-After", "3600")])
+    async with ScriptedServer(refusal, OK) as server:
+        client = make_client(server)
+        with pytest.raises(RateLimitError):
+            await client.conversations.get("a")
+        async with asyncio.timeout(5):
+            await client.conversations.get("a")
+
+
+async def test_derived_clients_share_the_limiter_and_keep_their_own_limits(make_client: ClientFactory) -> None:
+    gauge = Gauge()
+    async with ScriptedServer(gauge) as server:
+        client = make_client(server, max_concurrency=4)
+        narrow, wide = client.with_options(max_concurrency=2), client.with_options(max_concurrency=50)
+        await call(narrow, 20)
+        assert gauge.peak == 2
+        await asyncio.gather(call(wide, 40), call(client, 40), call(narrow, 10))
+        assert 2 < gauge.peak <= 4
+        paced = client.with_options(rate_limit=50)
+        began = time.monotonic()
+        await call(paced, 6)
+        assert time.monotonic() - began > 0.09
+
+
+async def test_waiters_that_are_cancelled_give_their_place_to_the_next() -> None:
+    limiter = RateLimiter(1)
+    await limiter.acquire()
+    first = asyncio.create_task(limiter.acquire())
+    second = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    limiter.release()
+    await second
+    third = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    limiter.release()
+    # Granted and cancelled in the same moment: the place must not be lost.
+    third.cancel()
+    await asyncio.wait([third])
+    assert limiter.in_flight == 0
+    await limiter.acquire()
+
+
+async def test_the_urgent_go_before_the_others_and_each_in_order_of_coming() -> None:
+    limiter = RateLimiter(1)
+    await limiter.acquire()
+    served: list[str] = []
+
+    async def call(name: str) -> None:
+        await limiter.acquire(urgent=name.isupper())
+        served.append(name)
+        limiter.release()
+
+    calls = [asyncio.create_task(call(name)) for name in "aAbBcC"]
+    await asyncio.sleep(0)
+    limiter.release()
+    await asyncio.wait(calls, timeout=5)
+    assert "".join(served) == "ABCabc"
+
+
+async def test_the_limits_of_a_client_say_what_is_in_flight_and_for_how_long_it_pauses(
+    make_client: ClientFactory,
+) -> None:
+    refusal = answer(429, headers=[("Retry-After", "0.5")])
+    async with ScriptedServer(OK, refusal, default=Gauge(0)) as server:
+        client = make_client(server, max_concurrency=5)
+        limits = client.limits
+        assert (limits.in_flight, limits.waiting, limits.max_in_flight, limits.refused) == (0, 0, 5, 0)
+        assert (limits.rate, limits.paused_for) == (math.inf, 0.0)
+        assert client.with_options(rate_limit=20, max_concurrency=3).limits.rate == 20
+        await client.conversations.get("a")
+        refused = asyncio.create_task(client.conversations.get("a"))
+        waiting = asyncio.create_task(call(client, 3))
+        async with asyncio.timeout(20):
+            while not client.limits.refused:
+                await asyncio.sleep(0.001)
+            limits = client.limits
+            assert limits.refused == 1
+            assert 0 < limits.paused_for <= 0.5
+            await refused
+            await waiting
+        assert client.limits.paused_for == 0.0
+
+
+async def test_refusals_of_a_shared_limit_spend_no_attempts_of_single_calls(make_client: ClientFactory) -> None:
+    refusals = [answer(429)] * 5
+    async with ScriptedServer(OK, *refusals, OK) as server:
+        client = make_client(server, retry=RetryPolicy(max_attempts=2, base=0.01))
+        await client.conversations.get("a")
+        async with asyncio.timeout(60):
+            await client.conversations.get("a")
+        assert len(server.requests) == 7
+
+
+async def test_a_server_that_only_refuses_uses_up_the_attempts(make_client: ClientFactory) -> None:
+    async with ScriptedServer(default=answer(429)) as server:
+        client = make_client(server, retry=RetryPolicy(max_attempts=3, base=0.01))
+        with pytest.raises(RateLimitError) as caught:
+            await client.conversations.get("a")
+        assert caught.value.attempts == 3
+        assert len(server.requests) == 3
