@@ -69,10 +69,6 @@ NO_JSON = [
     fact("a null byte in a text", holding("title", b'"a\0b"')),
     fact("an escape that is none", holding("title", rb'"\x41"')),
     fact("a surrogate cut in its escape", holding("title", rb'"\ud8"')),
-    fact("200,000 open brackets in a field nobody knows", beside(b"[" * 200_000)),
-    fact("200,000 arrays deep in a field nobody knows", beside(nested(200_000))),
-    fact("200,000 arrays deep in a variable", holding("variables", b'{"a":%b}' % nested(200_000))),
-    fact("200,000 objects deep", nested(200_000, b'{"a":', b"}")),
 ]
 
 
@@ -89,6 +85,26 @@ async def test_what_is_no_json_is_a_decode_error_that_may_be_whole_the_next_time
         assert raised.value.__cause__ is raised.value.__context__ is None
         server.answers = [*server.answers, answer(200, body), answer(200, WHOLE)]
         assert (await make_client(server).conversations.get("a")).title == "t"
+
+
+TOO_DEEP = [
+    fact("200,000 open brackets in a field nobody knows", beside(b"[" * 200_000)),
+    fact("200,000 arrays deep in a field nobody knows", beside(nested(200_000))),
+    fact("200,000 arrays deep in a variable", holding("variables", b'{"a":%b}' % nested(200_000))),
+    fact("200,000 objects deep", nested(200_000, b'{"a":', b"}")),
+]
+
+
+@pytest.mark.parametrize("body", TOO_DEEP)
+async def test_what_is_nested_too_deeply_is_a_decode_error_that_is_not_asked_for_again(
+    make_client: ClientFactory, body: bytes
+) -> None:
+    async with ScriptedServer(answer(200, body)) as server:
+        with pytest.raises(DecodeError, match="the answer is no JSON: nested too deeply") as raised:
+            await make_client(server).conversations.get("a")
+        assert (raised.value.path, raised.value.malformed, raised.value.attempts) == ("$", False, 1)
+        assert len(str(raised.value)) < 1000
+        assert raised.value.__cause__ is raised.value.__context__ is None
 
 
 DIGITS = b"9" * 5000

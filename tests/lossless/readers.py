@@ -14,7 +14,7 @@ from alli_async import AlliClient
 from alli_async.export import export
 
 # Seconds that one reading may take, on a busy machine too.
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 60.0
 
 _ID = re.compile(rb'"id":\s*("(?:[^"\\]|\\.)*")')
 
