@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from alli_async import IncompleteError, Skipped, __version__
+from alli_async import IncompleteError, Region, Skipped, __version__
 from alli_async.cli import exporting
+from alli_async.config import MAX_RESPONSE_BYTES
 from alli_async.sandbox import Sandbox
 from tests.export.support import wait_for
 
@@ -379,9 +380,16 @@ def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "alli-async: interrupted\n")
 
 
+def test_the_options_offer_the_regions_and_the_limit_of_the_library() -> None:
+    options = {option.name: option for option in exporting.export_command.params}
+    assert [*options["region"].type.choices] == [region.value for region in Region]
+    assert options["max_response_bytes"].default == MAX_RESPONSE_BYTES
+
+
 def test_other_commands_do_not_load_the_sandbox() -> None:
-    code = "import sys, alli_async.cli.app; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170, check=True)
+    code = "import sys, alli_async.cli.app as app; app.run(sys.argv[1:]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, "export", "nowhere", "--dry-run", "--base-url", "http://127.0.0.1:9"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=170, check=True)
     assert "alli_async.export.job" in done.stdout.split()
     assert {"alli_async.sandbox.server", "aiohttp.web"}.isdisjoint(done.stdout.split())
 

@@ -105,22 +105,54 @@ def test_the_structs_have_every_field_of_the_contract_and_ask_for_none_that_may_
         assert [*kind] == schemas[enum]["enum"]
 
 
-def test_importing_the_library_imports_only_its_four_dependencies_and_what_they_need() -> None:
-    code = "import sys, alli_async; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    for extra in ("click", "rich", "uvloop", "isal", "pytest"):
-        assert extra not in loaded
-    assert (
-        "alli_async.sandbox"
-        not in subprocess.run(
-            [sys.executable, "-c", "import sys, alli_async; print(*sys.modules)"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-    )
+def loaded_after(code: str) -> set[str]:
+    """The modules that a new interpreter holds after some code."""
+    code = f"import sys\n{code}\nsys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stderr.split())
+
+
+def test_importing_the_client_imports_only_its_dependencies_and_what_they_need() -> None:
+    loaded = loaded_after("from alli_async import AlliClient")
+    assert {"aiohttp", "msgspec", "anyio", "alli_async._transcripts.stream"} <= loaded
+    assert not loaded & {"click", "rich", "uvloop", "isal", "pytest", "aioresponses"}
+    assert not loaded & {"alli_async.sandbox", "alli_async.export", "alli_async.cli"}
+
+
+def test_tenacity_is_imported_by_the_first_retry_only() -> None:
+    assert "tenacity" not in loaded_after("from alli_async import AlliClient; AlliClient('k')")
+
+
+def test_importing_the_package_imports_nothing_that_is_not_used_yet() -> None:
+    loaded = {name for name in loaded_after("import alli_async; alli_async.__version__") if "alli_async" in name}
+    assert loaded == {"alli_async", "alli_async._late", "alli_async._log", "alli_async._version"}
+    assert not loaded_after("import alli_async") & {"aiohttp", "msgspec", "anyio", "asyncio"}
+
+
+def test_the_errors_and_models_are_attributes_of_the_package_without_an_import_of_their_own() -> None:
+    code = "import alli_async; alli_async.errors.AlliError, alli_async.models.Chat, alli_async.config.RetryPolicy"
+    assert "aiohttp" not in loaded_after(code)
+
+
+@pytest.mark.parametrize("command", ["", "export", "compact", "conversations", "chats", "daily", "sandbox"])
+def test_the_help_of_a_command_needs_neither_aiohttp_nor_msgspec(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    assert not loaded_after(f"from alli_async.cli.app import run; run({arguments})") & {
+        "aiohttp",
+        "msgspec",
+        "rich",
+    }
+
+
+def test_a_package_lists_its_public_names_before_they_are_used() -> None:
+    code = "import alli_async, alli_async.sandbox as sandbox\nfor each in (alli_async, sandbox):\n"
+    code += "    assert set(each.__all__) <= set(dir(each)), each\n    assert '__doc__' in dir(each)"
+    assert "aiohttp" not in loaded_after(code)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'alli_async' has no attribute 'AlliClients'"):
+        _ = alli_async.AlliClients  # type: ignore[attr-defined]
 
 
 def test_the_core_has_four_dependencies() -> None:

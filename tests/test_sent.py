@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
-from unittest.mock import Mock
 
-import aiohttp
 import pytest
-from aioresponses import aioresponses, core
+from aioresponses import aioresponses
 
 from alli_async import (
     UNSET,
@@ -31,18 +28,9 @@ BASE = "https://backend.alli.ai/webapi/v2/conversations"
 UPDATE = ConversationUpdate(title="x")
 
 
-class _Response(aiohttp.ClientResponse):
-    """aioresponses 0.7.9 makes responses as aiohttp 3.13 did; 3.14 also wants the writer of the request."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, stream_writer=Mock(output_size=0), **kwargs)
-
-
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
-    monkeypatch.setattr(core, "ClientResponse", _Response)
-    with aioresponses() as mocked:
-        yield mocked
+def wire(alli_responses: aioresponses) -> aioresponses:
+    return alli_responses
 
 
 def sent(wire: aioresponses) -> tuple[str, str, Any]:

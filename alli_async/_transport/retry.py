@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from anyio import sleep
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ..config import RetryPolicy
 from ..errors import (
@@ -19,6 +18,9 @@ from ..errors import (
     TLSError,
     TransportError,
 )
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -141,6 +143,9 @@ async def retry(
     Raises:
         AlliError: The last error, when no further attempt is allowed.
     """
+    # Imported here because most programs never get so far, and it costs as much as a third of this library.
+    from tenacity import AsyncRetrying, retry_if_exception_type
+
     is_first = True
 
     async def next_attempt() -> T:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from ..config import RetryPolicy
-from ..export import ExportReport, Outlook, compact, export, plan_export
-from ..models import Skipped, to_datetime
 from .options import connection_options, filter_options, moment, split
-from .progress import showing
 from .runtime import asynchronous, open_client
+
+if TYPE_CHECKING:  # The help needs none of it.
+    from ..export import ExportReport, Outlook
+    from ..models import Skipped
 
 
 class _Place(click.Path):
@@ -77,6 +76,10 @@ async def export_command(
 
     The exit code is 3 when all was written but for what the report lists.
     """
+    from ..config import RetryPolicy
+    from ..export import export, plan_export
+    from .progress import showing
+
     how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error", "cluster")}
     span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
@@ -102,6 +105,8 @@ async def export_command(
 @asynchronous
 async def compact_command(dest: str, as_json: bool) -> None:
     """Rewrite the parts in DEST to the latest version of each conversation only."""
+    from ..export import compact
+
     report = await compact(dest)
     click.echo(_report_json(report) if as_json else _summary(report))
 
@@ -151,6 +156,8 @@ def _parts_text(report: ExportReport) -> str:
 
 def _plan_json(outlook: Outlook) -> str:
     """The plan, of which those shards are left that are still to be written."""
+    import msgspec
+
     told = {"state": outlook.state, "written": outlook.written, "shards": outlook.shards}
     return msgspec.json.encode(msgspec.to_builtins(outlook.plan) | told).decode()
 
@@ -182,10 +189,14 @@ def _plan_text(outlook: Outlook) -> str:
 def _time(value: float | None) -> str:
     if value is None:
         return "open".ljust(24)
+    from ..models import to_datetime
+
     return to_datetime(value).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def _iso_time(value: float) -> str:
+    from ..models import to_datetime
+
     return to_datetime(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -199,4 +210,6 @@ def size_text(count: float) -> str:
 
 
 def _report_json(report: ExportReport) -> str:
+    import msgspec
+
     return msgspec.json.encode(report, enc_hook=str).decode()

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .._transport.routes import Proxy, environment_proxy, trusting
-from ..client import AlliClient
-from ..config import MAX_RESPONSE_BYTES, Secret, server_url
 from ..errors import ConfigurationError
-from ..models import Region
+
+if TYPE_CHECKING:  # The help needs none of it.
+    from ..client import AlliClient
+    from ..config import Secret
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -35,10 +35,12 @@ def moment(text: str) -> datetime | float:
     return found
 
 
+# The regions and the default of --max-response-bytes are those of `models` and `config`, which the help does not
+# import.
 _CONNECTION = (
     click.option(
         "--region",
-        type=click.Choice([region.value for region in Region]),
+        type=click.Choice(["us", "ja"]),
         help="Where the service runs. [env: ALLI_REGION]",
     ),
     click.option("--base-url", metavar="URL", help="The server, when it is in no region. [env: ALLI_BASE_URL]"),
@@ -65,7 +67,7 @@ _CONNECTION = (
     click.option(
         "--max-response-bytes",
         type=click.IntRange(min=1),
-        default=MAX_RESPONSE_BYTES,
+        default=32 << 20,
         show_default=True,
         help="Largest answer that is read, in bytes after decompression.",
     ),
@@ -148,6 +150,9 @@ def make_client(
 
     Never from an argument, which would show in a list of processes.
     """
+    from .._transport.routes import trusting
+    from ..client import AlliClient
+
     connection["proxy"] = _checked_proxy(proxy, connection)
     if ca_file is not None:
         connection["ssl"] = trusting("--ca-file", ca_file)
@@ -162,6 +167,9 @@ def make_client(
 
 def _checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
     """The proxy to use: that of the option, else that of the environment; an empty option means none."""
+    from .._transport.routes import Proxy, environment_proxy
+    from ..config import server_url
+
     if proxy is not None:
         if proxy:
             Proxy.parse("--proxy", proxy)
@@ -175,6 +183,8 @@ def _checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
 
 
 def _asked_key() -> Secret:
+    from ..config import Secret
+
     # The command's own handler would only note a Ctrl-C: nothing else goes on while this waits.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -184,6 +194,8 @@ def _asked_key() -> Secret:
 
 
 def _key_in(path: Path) -> Secret:
+    from ..config import Secret
+
     try:
         return Secret(path.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from .options import connection_options, filter_options, split
 from .runtime import asynchronous, open_client
+
+if TYPE_CHECKING:
+    import msgspec
 
 
 @click.command("conversations")
@@ -54,4 +56,6 @@ async def daily_command(start_date: str, end_date: str, **options: Any) -> None:
 
 
 def _print_json(value: msgspec.Struct) -> None:
+    import msgspec
+
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")

@@ -9,12 +9,14 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..client import AlliClient
 from .options import make_client
+
+if TYPE_CHECKING:  # The help does not need it.
+    from ..client import AlliClient
 
 INTERRUPTED = 128 + signal.SIGINT
 _ENDINGS = {signal.SIGINT: "alli-async: interrupted", signal.SIGTERM: "alli-async: terminated"}
@@ -85,6 +87,7 @@ async def open_client(sandbox: int | None, connection: dict[str, Any]) -> AsyncI
         if sandbox is None:
             client = make_client(**connection)
         else:
+            from ..client import AlliClient
             from ..sandbox import Sandbox
 
             served = await stack.enter_async_context(Sandbox(conversations=sandbox))

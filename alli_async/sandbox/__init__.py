@@ -8,8 +8,9 @@ contract leaves it open, its limits and its faults; methods change the data whil
             page = await alli.conversations.list()
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._late import late_names
 
 if TYPE_CHECKING:
     from .faults import Fault
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Churn", "Fault", "Received", "Sandbox", "SandboxOptions"]
 
+# pytest loads this package for its fixtures in every project of the environment, so imports are late.
 _HOMES = {
-    "Churn": "options",
-    "Fault": "faults",
-    "Received": "traffic",
-    "Sandbox": "sandbox",
-    "SandboxOptions": "options",
+    ".faults": "Fault",
+    ".options": "Churn SandboxOptions",
+    ".sandbox": "Sandbox",
+    ".traffic": "Received",
 }
 
+if not TYPE_CHECKING:  # A type checker would believe that every name is there.
+    __getattr__ = late_names(__name__, _HOMES)
 
-def __getattr__(name: str) -> Any:
-    # Imports are late because pytest loads this package, for its fixture, in every project of the environment.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import assert_type
 
+import alli_async
 from alli_async import (
     AlliClient,
     Chat,
@@ -83,3 +84,9 @@ async def clients() -> None:
             assert_type(alli.with_options(agent_email="a@b.c", timeout=5), AlliClient)
             assert_type(await export(alli, "dest", active_only=True), ExportReport)
             alli.with_options(session=None)  # type: ignore[call-arg]
+
+
+def names() -> None:
+    assert_type(alli_async.RetryPolicy(), RetryPolicy)
+    assert_type(alli_async.errors.AlliError("x"), alli_async.AlliError)
+    alli_async.AlliClients  # type: ignore[attr-defined]  # noqa: B018
