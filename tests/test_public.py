@@ -135,7 +135,7 @@ def test_the_errors_and_models_are_attributes_of_the_package_without_an_import_o
 
 
 @pytest.mark.parametrize("command", ["", "export", "compact", "conversations", "chats", "daily", "sandbox"])
-def test_the_help_of_a_command_needs_neither_aiohttp_nor_msgspec(command: str) -> None:
+def test_the_help_of_a_command_needs_neither_aiohttp_nor_msgspec_nor_a_loop(command: str) -> None:
     arguments = [*command.split(), "--help"]
     assert not loaded_after(f"from alli_async.cli.app import run; run({arguments})") & {
         "aiohttp",

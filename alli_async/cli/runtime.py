@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -29,6 +28,8 @@ def asynchronous(command: Any) -> Any:
 
     @wraps(command)
     def sync(*args: Any, **kwargs: Any) -> int:
+        import asyncio
+
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
                 return runner.run(_until_ended(command(*args, **kwargs)))
@@ -47,6 +48,8 @@ async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:
     which the process then waits. A signal that comes again at once is the same one (many send it to a whole group
     of processes, and to each); later it means that the cleaning up takes too long, and ends the process there.
     """
+    import asyncio
+
     loop, task = asyncio.get_running_loop(), asyncio.create_task(command)
     came: signal.Signals | None = None
     since = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -136,6 +135,8 @@ async def sandbox_command(
 
     The output can be pasted into a shell; the other commands then use this backend.
     """
+    import asyncio
+
     from ..sandbox import Sandbox
 
     try:
