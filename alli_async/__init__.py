@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._listing.filters import ConversationFilters
     from ._listing.pages import ChatPages, ConversationPages
+    from ._malloc import tune_malloc
     from ._transcripts.stream import TranscriptStream
     from ._transport.attempts import Handler
     from ._transport.call import Attempt, Call, CallHandler, CallMiddleware
@@ -141,6 +142,7 @@ __all__ = [
     "UnsetType",
     "User",
     "__version__",
+    "tune_malloc",
 ]
 
 # A name is imported when it is first used: the command's help, and a pytest run without the sandbox, need neither
@@ -148,6 +150,7 @@ __all__ = [
 _HOMES = {
     "._listing.filters": "ConversationFilters",
     "._listing.pages": "ChatPages ConversationPages",
+    "._malloc": "tune_malloc",
     "._transcripts.stream": "TranscriptStream",
     "._transport.attempts": "Handler",
     "._transport.call": "Attempt Call CallHandler CallMiddleware",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._malloc import tune_malloc
 from .options import make_client
 
 if TYPE_CHECKING:  # The help does not need it.
@@ -24,12 +25,16 @@ _AGAIN = 1.0
 
 
 def asynchronous(command: Any) -> Any:
-    """Run a coroutine function as a command: on uvloop where it is installed, ended by SIGINT and SIGTERM."""
+    """Run a coroutine function as a command: on uvloop where it is installed, ended by SIGINT and SIGTERM.
+
+    The process keeps freed memory for the next answers.
+    """
 
     @wraps(command)
     def sync(*args: Any, **kwargs: Any) -> int:
         import asyncio
 
+        tune_malloc()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
                 return runner.run(_until_ended(command(*args, **kwargs)))
