@@ -111,20 +111,39 @@ class FeedbackReason(StrEnum):
     NOT_BEST_ANSWER = "not_best_answer"
 
 
-# gc=False: the wire is a tree, so these can never be part of a cycle, and a page of thousands of them need
-# not be walked by the collector (a quarter of the decoding time).
+# gc=False: the wire is a tree, so these structs can never be part of a cycle, and the collector need not walk a
+# page of thousands of them (a quarter of the decoding time, and pauses of the event loop).
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """What all nested structs share."""
+    """The base of all nested structs."""
 
 
-class _Answer(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
-    """What the structs that can be a whole response share: its bytes stay reachable."""
+class _Kept:
+    """A place for the body of a whole answer.
+
+    A slot beside the fields: equality, pickle, copies and JSON do not know it, and a row of a list, which leaves
+    it empty, needs no dictionary for it.
+    """
+
+    __slots__ = ("_raw",)
+
+    _raw: bytes
+
+
+class _Answer(_Kept, Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """The base of the structs that can be a whole answer: its bytes stay reachable."""
 
     @property
     def raw(self) -> bytes:
         """The whole response body this was decoded from; empty when it was part of another, or built by hand."""
-        body: bytes = self.__dict__.get("_raw", b"")
-        return body
+        return getattr(self, "_raw", b"")
+
+
+def keep_raw(answer: object, body: bytes) -> None:
+    """Keep the body that a whole answer was decoded from; answers are frozen for everyone else."""
+    _set_raw(answer, body)
+
+
+_set_raw = _Kept.__dict__["_raw"].__set__
 
 
 class User(_Wire, frozen=True):

@@ -18,6 +18,7 @@ from ..models import (
     Feedback,
     FeedbackReason,
     UnsetType,
+    keep_raw,
 )
 from . import wire
 from .checks import texts
@@ -83,7 +84,7 @@ def decode_daily(body: bytes) -> DailyCounts:
     if error := wire.reported_error(body):
         raise error
     counts = _decode_daily_answer(body).result
-    counts.__dict__["_raw"] = body
+    keep_raw(counts, body)
     return counts
 
 

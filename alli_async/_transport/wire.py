@@ -31,7 +31,7 @@ from ..errors import (
     RedirectError,
     ServerError,
 )
-from ..models import EPOCH
+from ..models import EPOCH, keep_raw
 
 T = TypeVar("T")
 
@@ -359,7 +359,9 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
         if found.errors is not None:
             raise error_beside(body)
         result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
-        return _keep_raw(result, body) if keeps_raw else result
+        if keeps_raw:
+            keep_raw(result, body)
+        return result
 
     return decode_body
 
@@ -372,11 +374,6 @@ def error_beside(body: bytes) -> AlliError:
     if type(error) is not APIError:
         return error
     return ServerError(error.message, status=error.status, code=error.code)
-
-
-def _keep_raw(result: T, body: bytes) -> T:
-    result.__dict__["_raw"] = body
-    return result
 
 
 def _second_try(decode: Callable[[bytes], T], body: bytes, failure: Exception) -> T:
