@@ -3,4 +3,5 @@
 - `channel`: a bounded queue between tasks that can be closed.
 - `tasks`: calls made at once, and work that survives the cancellation of its caller.
 - `threads`: work in threads that no task leaves behind.
+- `turns`: work that holds the event loop, spread over its turns.
 """

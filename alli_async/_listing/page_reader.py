@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from .._transport.decoding import RowDecoder
 from .._transport.session import Session
 from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError, ServerError
 from ..models import Order, Skipped
@@ -252,6 +253,8 @@ def _row_by_row(decode: Callable[[bytes], ListPage]) -> Callable[[bytes], Page[A
         rows = [_decoded(decode, bytes(raw)) for raw in raw_page.conversations]
         return Page(rows, decode(page_of([], bytes(raw_page.cursor))).cursor or None)
 
+    if isinstance(decode, RowDecoder):
+        return decode.then(decode_page, lambda page: Page(page.conversations, page.cursor or None))
     return decode_page
 
 

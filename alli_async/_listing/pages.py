@@ -9,7 +9,10 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
+import msgspec
+
 from .._transport import wire
+from .._transport.decoding import row_decoder
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, PaginationError
@@ -30,7 +33,7 @@ _MAX_SAME_PAGES = 3
 # Rows whose times are looked at to learn the server's unit: one of them may be nonsense, not most of them.
 _UNIT_ROWS = 10
 
-decode_conversations = wire.decoder(ConversationPage)
+decode_conversations = row_decoder(ConversationPage, "conversations", msgspec.json.Decoder(Conversation).decode)
 
 
 class Row(Protocol):

@@ -14,11 +14,11 @@ The concepts:
 
 How data flows through a stream:
 
-    ListReader -> pages (4) -> dispatcher -> jobs (1,000) -> workers -> out (4) -> the consumer
+    ListReader -> pages (4) -> dispatcher -> jobs (256) -> workers -> out (4) -> the consumer
                                      \________ whole already ____________/
 
-The reader of the list goes ahead as far as the channels allow: at most four pages, and a thousand conversations
-whose chats are to be fetched, whatever the size of the list. The dispatcher sends on conversations whose embedded
+The reader of the list goes ahead as far as the channels allow: at most four pages, and 256 conversations whose
+chats are to be fetched, whatever the size of the list. The dispatcher sends on conversations whose embedded
 chats are all they have, and queues the others. The workers fetch chats, as many at a time as `concurrency` says. A
 task of its own owns all of them, so nothing is ever yielded from inside a task group; closing the stream cancels
 that task.

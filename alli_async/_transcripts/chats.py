@@ -10,12 +10,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from .._aio.tasks import concurrently
 from .._transport import wire
+from .._transport.decoding import row_decoder
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import IncompleteError, PaginationError
-from ..models import ChatPage
+from ..models import Chat, ChatPage
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ CHATS_PER_PAGE = 100
 # of a count, which can be wrong.
 _AHEAD, _AT_ONCE = 8, 64
 
-decode_chats = wire.decoder(ChatPage)
+decode_chats = row_decoder(ChatPage, "chats", msgspec.json.Decoder(Chat).decode)
 
 
 class ChatHead(Protocol):

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from .._listing.page_reader import ListPage
 from .._listing.pages import Row, decode_conversations
 from .._transport import wire
+from .._transport.decoding import row_decoder
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
 from .chats import ChatHead, Chats, ChatsPage, decode_chats
 
@@ -84,9 +85,9 @@ def is_newest_first(chats: Sequence[ChatHead]) -> bool | None:
 class StructCodec:
     """Transcripts as structs."""
 
-    list_page = staticmethod(decode_conversations)
+    list_page = decode_conversations
     conversation = staticmethod(decode_conversation)
-    chats = staticmethod(decode_chats)
+    chats = decode_chats
 
     def whole(self, item: Conversation, newest_first: bool) -> Transcript:
         """The transcript of a conversation whose embedded chats are all there are."""
@@ -191,6 +192,7 @@ class RawChatPage(Struct, gc=False):
 _decode_raw = wire.decoder(Raw)
 _decode_head = wire.decoder(_Head)
 _decode_head_list = wire.decoder(_HeadList)
+_decode_list_head = msgspec.json.Decoder(_Head).decode
 _decode_raw_list = wire.decoder(_RawList, is_answer=False)
 _decode_raw_chats = wire.decoder(_RawChats, is_answer=False)
 _decode_chat_heads = wire.decoder(_ChatHeads)
@@ -201,23 +203,36 @@ _decode_array = msgspec.json.Decoder(list[Raw]).decode
 _NEWLINES = bytes.maketrans(b"\n\r", b"  ")
 
 
+def _whole_list_page(body: bytes) -> RawListPage:
+    heads = _decode_head_list(body)
+    raws = _decode_raw_list(body).conversations
+    items = [_raw_item(head, raw) for head, raw in zip(heads.conversations, raws, strict=True)]
+    return RawListPage(items, heads.cursor)
+
+
+def _list_row(raw: Raw) -> RawItem:
+    return _raw_item(_decode_list_head(raw), raw)
+
+
+def _raw_item(head: _Head, json: Raw | bytes) -> RawItem:
+    # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
+    return RawItem(head.id, head.chat_count, head.chats, bytes(json), head.created_at, head.last_chat_time)
+
+
+decode_raw_list_page = row_decoder(RawListPage, "conversations", _list_row, _whole_list_page)
+
+
 class RawCodec:
     """Transcripts as the bytes that the server sent."""
 
-    def list_page(self, body: bytes) -> RawListPage:
-        """Decode a page of a list."""
-        heads = _decode_head_list(body)
-        raws = _decode_raw_list(body).conversations
-        # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
-        items = [_raw_item(head, bytes(raw)) for head, raw in zip(heads.conversations, raws, strict=True)]
-        return RawListPage(items, heads.cursor)
+    list_page = decode_raw_list_page
 
     def conversation(self, body: bytes) -> RawItem:
         """Decode a single conversation."""
         head = _decode_head(body)
         # Not the body itself: a lone surrogate in it has been repaired here, or its fields could not be told
         # apart.
-        return _raw_item(head, bytes(_decode_raw(body)))
+        return _raw_item(head, _decode_raw(body))
 
     def chats(self, body: bytes) -> RawChatPage:
         """Decode a page of chats."""
@@ -277,10 +292,6 @@ def _fields_of(item: RawItem) -> dict[str, Raw]:
 
 def _is_same(one: Raw, other: Raw) -> bool:
     return bytes(one) == bytes(other) or msgspec.json.decode(one) == msgspec.json.decode(other)
-
-
-def _raw_item(head: _Head, json: bytes) -> RawItem:
-    return RawItem(head.id, head.chat_count, head.chats, json, head.created_at, head.last_chat_time)
 
 
 def one_line(json: bytes) -> bytes:

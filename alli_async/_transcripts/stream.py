@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,7 +33,10 @@ from .embedded import EmbeddedCheck
 
 # What may lie between the list's reader and the consumer, in pages, and in conversations whose chats are to be
 # fetched. They bound the memory, whatever the size: a conversation waits as 4 KB of JSON, or as 7 KB of structs.
-_PAGES_AHEAD, _JOBS_AHEAD = 4, 1000
+_PAGES_AHEAD, _JOBS_AHEAD = 4, 256
+
+# Seconds for which a consumer that awaits nothing itself is given transcripts before other tasks get their turn.
+_SECONDS_A_TURN = 0.005
 
 # How often a conversation whose two sources disagree is asked for, before its pages are taken as they are.
 _MAX_ROUNDS = 4
@@ -114,6 +119,7 @@ class TranscriptStream(Generic[ResultT]):
         self._task: asyncio.Task[None] | None = None
         self._out: Channel[Sequence[Entry[ResultT]]] = Channel(_PAGES_AHEAD)
         self._batch: Iterator[Entry[ResultT]] = iter(())
+        self._turn_ends = math.inf
         self._is_walked = self._is_ended = self._is_client_closed = False
 
     async def __aenter__(self) -> Self:
@@ -163,6 +169,9 @@ class TranscriptStream(Generic[ResultT]):
             ClientStateError: The client was closed.
         """
         size = self._engine.codec.size
+        if time.monotonic() > self._turn_ends:
+            await asyncio.sleep(0)
+            self._turn_ends = time.monotonic() + _SECONDS_A_TURN
         while not self._is_ended:
             if self._is_client_closed:
                 raise ClientStateError("the client was closed while the stream was read", outcome="unknown")
@@ -185,6 +194,7 @@ class TranscriptStream(Generic[ResultT]):
         """The next entries; the end of the work when there are none, with its error if it has one."""
         if self._task is None:
             self._lifetime.check()
+            self._turn_ends = time.monotonic() + _SECONDS_A_TURN
             # A task of its own: nothing is ever yielded from inside a task group.
             self._task = asyncio.create_task(self._engine.run(self._out))
             self._task.add_done_callback(self._on_done)

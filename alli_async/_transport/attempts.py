@@ -23,6 +23,7 @@ from ..errors import (
 from ..models import StreamStats
 from . import wire
 from .call import Attempt, Call, CallMiddleware
+from .decoding import ready
 from .lifetime import Lifetime
 from .limit_model import Ticket
 from .limiter import InterruptedWaitError, RateLimiter
@@ -86,12 +87,13 @@ class Attempts:
             try:
                 # The limiter is told the result before the place is given to the next.
                 response = await self.handle(call.request)
-                result = self._result(call, response, ticket, decode)
+                result = self._result(call, response, ticket, await ready(decode, response.body))
             except AlliError as error:
                 result = error
             except BaseException as error:
                 call.end_attempt("unknown")
                 self._record(call, response, error, began - asked_at, loop.time() - began)
+                response = None  # as below
                 raise
             finally:
                 stats.in_flight -= 1

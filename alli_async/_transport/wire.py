@@ -299,7 +299,7 @@ def _http_date(text: str) -> datetime | None:
 _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
@@ -327,7 +327,7 @@ def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
     def decode_body(body: bytes) -> T:
         try:
             return decode(body)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             failure = error
         # Outside of any `except`, here and below: what is raised drags nothing behind it.
         return _second_try(decode, body, failure)
@@ -350,7 +350,7 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
     def decode_body(body: bytes) -> T:
         try:
             found = decode(body)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             failure: Exception | None = error
         else:
             failure = None
@@ -381,7 +381,7 @@ def _second_try(decode: Callable[[bytes], T], body: bytes, failure: Exception) -
     if not isinstance(failure, msgspec.ValidationError) and (repaired := repair_surrogates(body)) != body:
         try:
             return decode(repaired)
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             failure = error
     raise _decode_error(body, failure)
 
