@@ -86,6 +86,8 @@ CONTESTANTS = {
     "uvloop": Contestant("ours", "raw_on_uvloop", "alli_async, raw, uvloop", ("uvloop",)),
     "floor": Contestant("by_hand", "raw_protocol", "floor: raw protocol, 8 windows"),
     "loop": Contestant("by_hand", "aiohttp_loop", "aiohttp + msgspec.Raw by hand, 8 windows"),
+    "structs_loop": Contestant("by_hand", "aiohttp_structs", "aiohttp + msgspec structs by hand, 8 windows"),
+    "tuned": Contestant("ours", "tuned", "alli_async, structs, tune_malloc()"),
     "script": Contestant("script", "run", "aiohttp + orjson script, 64 in flight", ("orjson",)),
     "generated": Contestant(
         "generated", "run", "generated httpx client, 16 at once", ("openapi_python_client", "httpx")

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -57,7 +58,17 @@ def raw_protocol(job: Job) -> Callable[[], None]:
 
 def aiohttp_loop(job: Job) -> Callable[[], None]:
     """The same over aiohttp."""
+    return _over_aiohttp(job, _rows, _chats)
 
+
+def aiohttp_structs(job: Job) -> Callable[[], None]:
+    """The same over aiohttp, with everything decoded into the structs of this library."""
+    from alli_async import ChatPage, ConversationPage
+
+    return _over_aiohttp(job, msgspec.json.Decoder(ConversationPage).decode, msgspec.json.Decoder(ChatPage).decode)
+
+
+def _over_aiohttp(job: Job, rows: Callable[[bytes], Any], chats: Callable[[bytes], Any]) -> Callable[[], None]:
     async def main() -> None:
         async with aiohttp.ClientSession(job.url, headers={"API-KEY": KEY}) as session:
 
@@ -65,7 +76,7 @@ def aiohttp_loop(job: Job) -> Callable[[], None]:
                 async with session.get(target) as answer:
                     return await answer.read()
 
-            await _Harvest(job, fetch).run()
+            await _Harvest(job, fetch, rows, chats).run()
 
     return partial(asyncio.run, main())
 
@@ -73,8 +84,16 @@ def aiohttp_loop(job: Job) -> Callable[[], None]:
 class _Harvest:
     """One walk a window, and as many pages of chats at a time as are wanted."""
 
-    def __init__(self, job: Job, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        job: Job,
+        fetch: Fetch,
+        rows: Callable[[bytes], Any] = _rows,
+        chats: Callable[[bytes], Any] = _chats,
+    ) -> None:
         self._job = job
+        self._rows = rows
+        self._chats = chats
         self._fetch = fetch
         self._seen: set[str] = set()
         self._gate = asyncio.Semaphore(64)
@@ -99,7 +118,7 @@ class _Harvest:
             following = body[cursor_at:-1].strip(b'"').decode()
             if more := following != "null":
                 asked = asyncio.ensure_future(self._fetch(f"{target}&cursor={quote(following)}"))
-            for row in _rows(body).conversations:
+            for row in self._rows(body).conversations:
                 if row.id in self._seen:
                     continue
                 self._seen.add(row.id)
@@ -110,7 +129,7 @@ class _Harvest:
             if not more:
                 return
 
-    async def _long(self, row: _Row) -> None:
+    async def _long(self, row: Any) -> None:
         """The pages of chats up to those that are embedded."""
         pages = -(-(row.chat_count - EMBEDDED) // CHATS_PER_PAGE)
         got = await asyncio.gather(*(self._page(row.id, number) for number in range(1, pages + 1)))
@@ -120,4 +139,4 @@ class _Harvest:
     async def _page(self, conversation_id: str, number: int) -> int:
         async with self._gate:
             body = await self._fetch(f"{_LIST}/{quote(conversation_id)}/chats?pageNo={number}")
-        return len(_chats(body).chats)
+        return len(self._chats(body).chats)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+import alli_async
 from alli_async import AlliClient
 
 from . import KEY, Job
@@ -14,6 +15,12 @@ from . import KEY, Job
 def structs(job: Job) -> Callable[[], None]:
     """Typed transcripts."""
     return partial(asyncio.run, _structs(job))
+
+
+def tuned(job: Job) -> Callable[[], None]:
+    """Typed transcripts, with freed memory kept by the process, as in the command."""
+    alli_async.tune_malloc()
+    return structs(job)
 
 
 def raw(job: Job) -> Callable[[], None]:
