@@ -33,6 +33,17 @@ def test_the_command_prints_tables_and_writes_what_it_measured(tmp_path: Path) -
     assert written["values"]["calls"]["one conversation"]["ours"]["cpu"] > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "printed"), [("lag", "Delay of other tasks"), ("start", "alli-async --help")], ids=["lag", "start"]
+)
+def test_what_is_felt_beside_a_stream_and_at_a_start_is_measured(name: str, printed: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--no-plot", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
+    assert json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["values"]
+
+
 def test_the_simulation_gives_every_row_of_every_shape_once() -> None:
     for shape in SHAPES:
         rows = Rows(2_000, SHAPES[shape](2_000))
@@ -71,11 +82,12 @@ def test_the_lab_of_limits_measures_a_form_beside_its_peers(tmp_path: Path) -> N
 
 def test_those_who_need_no_peers_get_everything() -> None:
     with Backend(300) as backend:
-        runs = {name: backend.race(name) for name in ("raw", "floor")}
+        runs = {name: backend.race(name) for name in ("raw", "floor", "structs_loop")}
         least = backend.usage().least_requests
     assert {name: (run.whole, run.conversations) for name, run in runs.items()} == {
         "raw": (True, 300),
         "floor": (True, 300),
+        "structs_loop": (True, 300),
     }
     assert all(run.requests >= least and run.peak_mb > 1 for run in runs.values())
 
