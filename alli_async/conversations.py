@@ -188,9 +188,8 @@ class ConversationsAPI:
         Args:
             raw: Give `RawTranscript`, the bytes the server sent, in place of `Transcript`.
             concurrency: Conversations whose chats are fetched at a time; None for the client's `max_concurrency`.
-            ordered: By first chat time, for which one cursor walks; else each as soon as it is whole. A
-                conversation that moved meanwhile, or that a server with an unstable order of equal times has not
-                shown at its place, comes late.
+            ordered: By first chat time, for which one cursor walks; else each as soon as it is whole. What had
+                moved, or was not shown at its place among equal times, comes late.
             on_error: `"skip"` goes on past a conversation whose chats cannot be had, and notes it in `.skipped`.
             **filters: See `ConversationFilters`.
 

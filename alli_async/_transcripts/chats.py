@@ -177,10 +177,13 @@ async def all_chats(
         else:
             why = "they lack chats that the conversation itself shows"
         before, expected = ids, 0
+    raise _not_adding_up(conversation_id, why, time.monotonic() - started)
+
+
+def _not_adding_up(conversation_id: str, why: str, seconds: float) -> IncompleteError:
     error = IncompleteError(f"the chats of conversation {conversation_id!a} do not add up: {why}")
-    path = wire.conversation_path(conversation_id, "chats")
-    error.locate("GET", path, _MAX_ROUNDS, time.monotonic() - started)
-    raise error
+    error.locate("GET", wire.conversation_path(conversation_id, "chats"), _MAX_ROUNDS, seconds)
+    return error
 
 
 async def _round(
