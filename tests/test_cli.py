@@ -358,6 +358,9 @@ SIGNALLED_AT_AN_IMPORT = """
 import os, signal, sys
 from alli_async.cli import main
 
+# Whoever runs the tests in the background may have told them to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "alli_async.cli.app":

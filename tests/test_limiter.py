@@ -63,7 +63,8 @@ async def test_a_rate_limit_is_kept_and_spaced_evenly(make_client: ClientFactory
     async with ScriptedServer(gauge) as server:
         await call(make_client(server, rate_limit=100), 40)
     gaps = [later - earlier for earlier, later in zip(gauge.times, gauge.times[1:], strict=False)]
-    assert 0.38 < gauge.times[-1] - gauge.times[0] < 1.5
+    # 39 spaces of 10 ms; the first request may arrive a little late.
+    assert 0.35 < gauge.times[-1] - gauge.times[0] < 1.5
     assert sum(gap < 0.002 for gap in gaps) < 8
 
 
