@@ -248,7 +248,7 @@ class _Surveyor(Generic[RowT]):
         if span is None or self._walk.has_ended:
             return self._plain(order_kept=True)
         kept, keeps_bounds, is_keyset = await concurrently(
-            [_keeps_windows(self._pages, span.second), self._cursor_keeps_bounds(span), self._is_keyset(span)]
+            [_keeps_windows(self._pages, span.second), self._try_bound(end=True), self._is_keyset(span)]
         )
         kind: CursorKind = "keyset" if is_keyset and keeps_bounds and self._kind() == "opaque" else self._kind()
         profile = ServerProfile(
@@ -305,11 +305,6 @@ class _Surveyor(Generic[RowT]):
             return []
         return [row for row in _rows(found) if not is_empty(row)]
 
-    async def _cursor_keeps_bounds(self, span: Span) -> bool:
-        """Whether a page with a nearer end is the same up to there, and is then the last."""
-        del span
-        return await self._try_bound(end=True)
-
     async def _is_keyset(self, span: Span) -> bool:
         """Whether a page stays the same although a bound leaves out rows before its cursor."""
         return self._kind() == "opaque" and span.density > 0 and await self._try_bound(end=False)
@@ -318,11 +313,15 @@ class _Surveyor(Generic[RowT]):
         """Ask for the second page once more, with a bound in its middle, or in the middle of the first.
 
         A page at one instant does not tell, nor does one of few rows.
+
+        Args:
+            end: Whether the bound is an end: then the page must be the same up to it, and the last. Otherwise the
+                bound leaves out rows before the cursor, and the page must stay the same.
         """
         rows = _rows(self._first)
         behind = self._entries[len(self._first) :][: len(self._first)]
         times = moments(_rows(behind) if end else rows, second_in(rows) or 1.0)
-        cursor = self._first_cursor()
+        cursor = self._walk.first_cursor
         distinct = sorted(set(times))
         if len(times) < _TELLING or cursor is None or len(distinct) < 2:
             return False
@@ -338,10 +337,6 @@ class _Surveyor(Generic[RowT]):
         if end:
             return bool(shown) and len(shown) < len(all_ids) and shown == all_ids[: len(shown)] and not page.cursor
         return bool(shown) and shown[: len(all_ids)] == all_ids[: len(shown)]
-
-    def _first_cursor(self) -> str | None:
-        """A cursor behind the first page."""
-        return self._walk.first_cursor
 
 
 async def _keeps_windows(pages: PageReader[Any], second: float) -> bool:
