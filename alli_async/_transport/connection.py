@@ -163,7 +163,7 @@ class Connection:
 
         Args:
             host: The name.
-            port: Its port.
+            port: The port of the connection that failed.
             since: `time.monotonic()` of the beginning of the attempt that failed.
 
         Returns:

@@ -71,7 +71,7 @@ class Ticket:
 
     Attributes:
         sent_at: When it was sent.
-        number: Its number in the order of sending.
+        number: The number of the request in the order of sending.
         in_flight: Number of requests in flight at that moment, itself included.
         overruns: Number of overruns that were known then.
     """

@@ -16,8 +16,8 @@ class RetryRules:
 
     A single call has `max_attempts`, as far as the shared quota allows. A bulk read spends attempts only on what
     may be wrong with its own request: neither an outage, nor refusals for load, nor a quota that an outage has
-    spent end it before its patience ends. When its attempts are used up and
-    nothing else was served meanwhile, it suspects an outage; if the canary is served, its request is at fault.
+    spent end it before its patience ends. When its attempts are used up and nothing else was served meanwhile, it
+    suspects an outage; if the canary is served, its request is at fault.
 
     Args:
         policy: The bounds.

@@ -50,8 +50,8 @@ class Plan(Struct, kw_only=True, omit_defaults=True):
         snapshot: When the run began, by the server's clock, as ISO 8601.
         high_water: The latest chat's time when the run began, in the server's unit.
         since: In an incremental run, the last chat's time from which conversations are asked for.
-        again: Of an incremental run: conversations that earlier runs could not make whole.
-        again_spans: Of an incremental run: first chat times between which earlier runs could not list a row.
+        again: In an incremental run, the conversations that earlier runs could not make whole.
+        again_spans: In an incremental run, the first chat times between which earlier runs could not list a row.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.
         profile: How the server behaves, where the list is more than one shard.
