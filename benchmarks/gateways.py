@@ -82,20 +82,26 @@ def _measure(name: str, port: int, requests: int, *, places: int | None = None) 
     return {"gateway": name, "rate": rate, "told": told, "refused": refused, "failed": failed}
 
 
-async def _call(port: int, requests: int, **options: Any) -> tuple[float, int, int]:
+async def count_failed(client: AlliClient, requests: int, workers: int) -> int:
+    """Make so many calls, so many at a time, and count those that fail."""
     numbers, failed = iter(range(requests)), 0
+
+    async def work() -> None:
+        nonlocal failed
+        for _ in numbers:
+            try:
+                await client.conversations.get("a")
+            except AlliError:
+                failed += 1
+
+    await asyncio.gather(*(work() for _ in range(workers)))
+    return failed
+
+
+async def _call(port: int, requests: int, **options: Any) -> tuple[float, int, int]:
     async with AlliClient("k" * 20, base_url=f"http://127.0.0.1:{port}", **options) as client:
-
-        async def work() -> None:
-            nonlocal failed
-            for _ in numbers:
-                try:
-                    await client.conversations.get("a")
-                except AlliError:
-                    failed += 1
-
         began = time.monotonic()
-        await asyncio.gather(*(work() for _ in range(64)))
+        failed = await count_failed(client, requests, 64)
         return (requests - failed) / (time.monotonic() - began), client.limits.refused, failed
 
 

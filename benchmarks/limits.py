@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alli_async import AlliClient, AlliError
+from alli_async import AlliClient
 
-from .gateways import measure_gateways
+from .gateways import count_failed, measure_gateways
 from .limit_cases import Case, cases
 from .limit_peers import PEERS
 from .limiters import Limiter
@@ -86,19 +86,8 @@ async def _jobs(servers: Sequence[MemoryServer], requests: int, workers: int, li
 
 
 async def _job(server: MemoryServer, requests: int, workers: int) -> tuple[float, int]:
-    numbers = iter(range(requests))
-    failed = 0
     async with AlliClient("k" * 20, base_url="http://127.0.0.1:9", middlewares=[server]) as client:
-
-        async def work() -> None:
-            nonlocal failed
-            for _ in numbers:
-                try:
-                    await client.conversations.get("a")
-                except AlliError:
-                    failed += 1
-
-        await asyncio.gather(*(work() for _ in range(workers)))
+        failed = await count_failed(client, requests, workers)
         return asyncio.get_running_loop().time(), failed
 
 

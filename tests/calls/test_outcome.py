@@ -24,6 +24,14 @@ def refused_from_then_on(server: ScriptedServer) -> Answer:
     return close
 
 
+async def twice(request: Any, call_next: Any) -> Any:
+    """A middleware that sends a request again by itself."""
+    try:
+        return await call_next(request)
+    except AlliError:
+        return await call_next(request)
+
+
 @pytest.mark.parametrize(
     ("call", "answers", "outcome"),
     [
@@ -110,12 +118,6 @@ async def test_a_deadline_tells_what_may_have_happened_before_it(
 
 
 async def test_a_middleware_that_tries_again_by_itself_hides_no_attempt(make_client: ClientFactory) -> None:
-    async def twice(request: Any, call_next: Any) -> Any:
-        try:
-            return await call_next(request)
-        except AlliError:
-            return await call_next(request)
-
     async with ScriptedServer(reset, answer(400)) as server:
         with pytest.raises(AlliError) as raised:
             await put(make_client(server, middlewares=[twice]).conversations)
@@ -123,12 +125,6 @@ async def test_a_middleware_that_tries_again_by_itself_hides_no_attempt(make_cli
 
 
 async def test_a_404_after_a_delete_that_a_middleware_sent_again_is_success(make_client: ClientFactory) -> None:
-    async def twice(request: Any, call_next: Any) -> Any:
-        try:
-            return await call_next(request)
-        except AlliError:
-            return await call_next(request)
-
     async with ScriptedServer(reset, answer(404)) as server:
         await delete(make_client(server, middlewares=[twice]).conversations)
     assert len(server.requests) == 2
