@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
-from alli_async.export import ExportReport, export, single, stores
-from alli_async.export.parts import Lines, read_lines
+from alli_async.export import ExportReport, export, single
+from alli_async.export.formats.jsonl import Lines, read_lines
 from alli_async.export.records import Part
-from alli_async.export.stores import DirectoryStore, FileSink
+from alli_async.export.storage import directory
+from alli_async.export.storage.directory import DirectoryStore, FileSink
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import embedded, listing
@@ -154,7 +155,7 @@ async def test_a_disk_that_fails_while_a_file_is_written_once_more_leaves_nothin
         left.pop()
         fsync(descriptor)
 
-    monkeypatch.setattr(stores.os, "fsync", failing)
+    monkeypatch.setattr(directory.os, "fsync", failing)
     async with ScriptedServer(lying_late()) as served:
         with pytest.raises(ExportError, match="Input/output error"):
             await export(make_client(served), tmp_path / "all.jsonl")
@@ -195,7 +196,7 @@ async def test_a_full_disk_is_one_clear_error_and_nothing_half_is_left(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stores.os, "fsync", full)
+    monkeypatch.setattr(directory.os, "fsync", full)
     async with Sandbox(conversations=10) as sandbox:
         with pytest.raises(ExportError, match="No space left on device"):
             await export(make_client(sandbox), tmp_path / "all.jsonl")

@@ -85,7 +85,8 @@ async def export_command(
     connection, filters = split(options)
     if retry_for is not None:
         connection["retry"] = RetryPolicy(patience=retry_for, patience_from_start=True)
-    # In a process of its own all of pyarrow may take memory from the C library (why, see `export.arrow.pool`).
+    # In a process of its own all of pyarrow may take memory from the C library; `export.formats.arrow.pool` says
+    # why.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     async with open_client(sandbox, connection) as client:
         if dry_run:

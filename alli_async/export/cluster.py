@@ -20,13 +20,13 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError
 from .crew import Crew
+from .formats.shard_writer import ShardWriter
 from .journal import Run
 from .messages import Receipt, Work
-from .parts import ShardWriter
 from .records import Fate, Shard
 from .running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from .scheduler import Cluster, connected
-from .stores import Store
+from .storage.store import Store
 
 # Seconds between two looks at the workers. The first comes as soon as they know how much they can do at a time.
 _FIRST_LOOK, _LOOK = 0.2, 0.5

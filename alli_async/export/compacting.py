@@ -17,14 +17,14 @@ from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
 from .destination import Destination
+from .formats.jsonl import JsonLinesWriter, read_lines
+from .formats.parquet import ParquetShardWriter, ids_of, kept_tables
 from .journal import Run, load_binding, next_number
 from .missing import key_of, missing_in
-from .objects import open_store
-from .parquet import ParquetParts, ids_of, kept_tables
-from .parts import JsonLines, read_lines
 from .records import Binding, Commit, Complete, Fate, Missing, Plan, Shard
 from .report import ExportReport
-from .stores import Store
+from .storage.opening import open_store
+from .storage.store import Store
 
 _BATCH = 256
 
@@ -131,7 +131,7 @@ _decode = msgspec.json.Decoder(_Known).decode
 
 
 def _write_lines(store: Store, held: Binding, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
-    writer = JsonLines(store, run, shard, held.compression)
+    writer = JsonLinesWriter(store, run, shard, held.compression)
     rows = chats = 0
     fresh: set[str] = set()
     try:
@@ -165,7 +165,7 @@ def _write_tables(store: Store, held: Binding, run: int, shard: str, source: _So
     commit = source.commit
     ids = set(ids_of(store, commit.parts[0]))
     conversations, chats = kept_tables(store, commit.parts, ids & seen, run)
-    writer = ParquetParts(store, run, shard, held.compression)
+    writer = ParquetShardWriter(store, run, shard, held.compression)
     try:
         writer.write_tables([conversations, chats])
         parts = writer.commit(shard)

@@ -18,7 +18,7 @@ from .records import Binding, Shard
 from .running import AT_FIRST, ExportProgress, add_traffic
 from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, serves, shares
-from .stores import Store
+from .storage.store import Store
 from .workers import begin, change, join, leave, poll, write_shard
 
 logger = logging.getLogger("alli_async")

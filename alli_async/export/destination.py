@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from ..errors import ConfigurationError, ExportError
 from .journal import Run, bind, load_binding, load_runs
 from .missing import missing_in
 from .records import Binding, Complete, Missing, Part
-from .stores import Store
+from .storage.store import Store
 
 FOLDERS = ("conversations", "chats")
 _OURS = re.compile(r"(?:conversations|chats)/run-(\d{5,})-shard-")
@@ -262,11 +261,6 @@ def _summary(run: Run) -> RunSummary:
 def _shown(binding: Binding) -> str:
     filters = " ".join(f"{name}={value}" for name, value in binding.filters) or "no filters"
     return f"{binding.format}, {binding.compression}, {filters}"
-
-
-def is_file(dest: Path) -> bool:
-    """Whether a destination is named like a file, and no directory."""
-    return dest.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")) and not dest.is_dir()
 
 
 def as_text(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .._aio.tasks import wait_done
 from .._aio.threads import in_thread
 from ..models import RawTranscript
-from .parts import ShardWriter
+from .formats.shard_writer import ShardWriter
 from .records import Bad, Part, Shard
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.

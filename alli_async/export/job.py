@@ -20,12 +20,11 @@ from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
 from .cluster import ClusterRunner, gathering
 from .crew import Crew
-from .destination import Destination, as_text, is_file
-from .formats import check_installed, writer_of
+from .destination import Destination, as_text
+from .formats.compression import Compression
+from .formats.writers import Format, check_installed, writer_of
 from .journal import Run, next_number
 from .missing import ask_for_missing
-from .objects import local_path, open_store
-from .parts import Compression, Format
 from .planning import check_project, plan_run
 from .records import Binding, Complete, Plan
 from .report import ExportReport
@@ -33,7 +32,9 @@ from .running import ExportProgress, OnError, Runner
 from .scheduler import Cluster
 from .sharing import SESSION, open_shared
 from .single import export_file
-from .stores import Store
+from .storage.addresses import is_file, local_path
+from .storage.opening import open_store
+from .storage.store import Store
 
 Time = datetime | float
 # Who names such a file does not expect a directory.

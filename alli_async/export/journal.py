@@ -15,7 +15,7 @@ from msgspec import Struct
 from ..errors import ExportError
 from .ledger import Ledger
 from .records import Binding, Complete, Fate, Part, Plan
-from .stores import JOURNAL, MissingError, Store
+from .storage.store import JOURNAL, MissingError, Store
 
 RecordT = TypeVar("RecordT", bound=Struct)
 

@@ -12,13 +12,14 @@ from .._listing.filters import ConversationFilters
 from .._transport.session import Session
 from ..client import AlliClient
 from .destination import Destination
+from .formats.compression import Compression
+from .formats.writers import Format
 from .job import Time, Wanted, file_of
 from .journal import Run, next_number
 from .missing import ask_for_missing
-from .objects import open_store
-from .parts import Compression, Format
 from .planning import check_project, plan_run
 from .records import Plan, Shard
+from .storage.opening import open_store
 
 State = Literal["new", "unfinished", "incremental", "complete"]
 

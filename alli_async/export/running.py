@@ -22,10 +22,10 @@ from .._transport.session import Session
 from ..errors import DecodeError, NotFoundError
 from ..models import Skipped, StreamStats
 from .filling import Again, Filling
+from .formats.shard_writer import ShardWriter
 from .journal import Run
 from .ledger import split_of
 from .missing import ask_again, list_spans
-from .parts import ShardWriter
 from .planning import AT_ONCE, ROWS
 from .records import Bad, Commit, Fate, Missing, Shard
 from .shard_reader import ShardReader, why

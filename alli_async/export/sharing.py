@@ -9,8 +9,10 @@ from pathlib import Path
 
 from .._transport.limiter import RateLimiter
 from ..errors import ExportError
-from .objects import ObjectStore, local_path
-from .stores import JOURNAL, PARTIAL, DirectoryStore, MissingError, Store, TakenError, refusals, sync_directory
+from .storage.addresses import local_path
+from .storage.directory import DirectoryStore, sync_directory
+from .storage.object_store import ObjectStore
+from .storage.store import JOURNAL, PARTIAL, MissingError, Store, TakenError, file_errors
 
 # Names the export that is under way. A worker whose own is another, or that finds none, commits nothing more.
 SESSION = f"{JOURNAL}/cluster.json"
@@ -78,7 +80,7 @@ class SharedDirectory(DirectoryStore):
         try:
             sink.write(data)
             sink.commit(own)
-            with refusals("write", self._root / name):
+            with file_errors("write", self._root / name):
                 self._link(self._root / own, self._root / name)
         finally:
             sink.discard()

@@ -14,11 +14,11 @@ from ..client import AlliClient
 from ..errors import DecodeError
 from ..models import Skipped, StreamStats
 from .filling import BATCH_BYTES
-from .parts import Lines, read_lines
+from .formats.jsonl import Lines, read_lines
+from .formats.utf8 import NO_TEXT, is_utf8
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
-from .stores import DirectoryStore
-from .text import NO_TEXT, is_utf8
+from .storage.directory import DirectoryStore
 
 
 class _Head(msgspec.Struct):

@@ -17,7 +17,7 @@ from .._aio.threads import in_thread
 from .._version import __version__
 from ..client import AlliClient
 from ..errors import AlliError, ConfigurationError, ExportError
-from .formats import check_installed, writer_of
+from .formats.writers import check_installed, writer_of
 from .journal import Run
 from .ledger import Ledger
 from .messages import Hello, Receipt, Told, Work
@@ -25,7 +25,8 @@ from .planning import check_project
 from .records import Fate, Shard
 from .running import AT_FIRST, ExportProgress, Runner
 from .sharing import Share, open_shared, prove, serves
-from .stores import DirectoryStore, Store, TakenError
+from .storage.directory import DirectoryStore
+from .storage.store import Store, TakenError
 
 # A worker that nobody has asked for so long is no more at work: the export's process is gone.
 _FORGOTTEN = 60.0

@@ -18,7 +18,7 @@ from alli_async._transcripts.chats import Chats
 from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.config import ClientConfig, Secret
-from alli_async.export.text import is_utf8
+from alli_async.export.formats.utf8 import is_utf8
 
 from .test_fields import ANSWERS, FULL_CHAT
 

@@ -13,7 +13,7 @@ from alli_async._listing.page_reader import page_of
 from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.export import export
-from alli_async.export.text import is_utf8
+from alli_async.export.formats.utf8 import is_utf8
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
 from tests.support.replies import replying

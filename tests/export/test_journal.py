@@ -15,7 +15,7 @@ from alli_async import ExportError
 from alli_async.export.journal import Run, load_runs
 from alli_async.export.ledger import Ledger, check_cover, split_of
 from alli_async.export.records import Commit, Fate, Part, Plan, Shard
-from alli_async.export.stores import DirectoryStore, FileSink
+from alli_async.export.storage.directory import DirectoryStore, FileSink
 
 
 class Killed(Exception):  # noqa: N818 - no error: somebody pulled the plug

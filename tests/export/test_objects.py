@@ -22,13 +22,15 @@ import msgspec
 import pytest
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import compact, export, lease
-from alli_async.export import objects as module
+from alli_async.export import compact, export
 from alli_async.export.destination import Destination
-from alli_async.export.lease import Holder, Lease, is_dead, life
-from alli_async.export.objects import ObjectStore, open_store
-from alli_async.export.store_errors import store_refusals
-from alli_async.export.stores import DirectoryStore
+from alli_async.export.storage import lease
+from alli_async.export.storage import object_store as module
+from alli_async.export.storage.directory import DirectoryStore
+from alli_async.export.storage.lease import Holder, Lease, is_dead, life
+from alli_async.export.storage.object_errors import store_refusals
+from alli_async.export.storage.object_store import ObjectStore
+from alli_async.export.storage.opening import open_store
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put, uploads

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError, RawTranscript
-from alli_async.export import arrow, compact, export, parquet
-from alli_async.export.stores import DirectoryStore
+from alli_async.export import compact, export
+from alli_async.export.formats import arrow, parquet
+from alli_async.export.storage.directory import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import manifest
@@ -94,7 +95,7 @@ def raw(record: dict[str, Any]) -> RawTranscript:
 
 def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    writer = parquet.ParquetParts(store, 1, "00000", "zstd")
+    writer = parquet.ParquetShardWriter(store, 1, "00000", "zstd")
     assert not writer.write(
         [
             raw(conversation(id="a", chats=[chat(1), chat(2, message="half a pair: \ud800")])),
@@ -127,11 +128,11 @@ def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tm
 
 def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_columns(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    writer = parquet.ParquetParts(store, 1, "00000", "none")
+    writer = parquet.ParquetShardWriter(store, 1, "00000", "none")
     writer.write([raw(conversation(id="a"))])
     writer.discard()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    writer = parquet.ParquetParts(store, 1, "00000", "none")
+    writer = parquet.ParquetShardWriter(store, 1, "00000", "none")
     conversations, chats = writer.commit("00000")
     assert (conversations.rows, chats.rows) == (0, 0)
     assert pa.parquet.read_schema(tmp_path / chats.name).equals(arrow.schemas()[1])
@@ -140,7 +141,7 @@ def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_column
 def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
     monkeypatch.setattr(parquet, "_TABLE_BYTES", 500)
-    writer = parquet.ParquetParts(DirectoryStore(tmp_path), 1, "00000", "gzip")
+    writer = parquet.ParquetShardWriter(DirectoryStore(tmp_path), 1, "00000", "gzip")
     for number in range(10):
         writer.write([raw(conversation(id=str(number), chats=[chat(1), chat(2)]))])
     writer.finish()
@@ -169,7 +170,7 @@ def written(
     dest: Path, records: list[bytes]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str | None]]:
     """The rows that records become, and the ids of those that are put aside."""
-    writer = parquet.ParquetParts(DirectoryStore(dest), 3, "00000", "zstd")
+    writer = parquet.ParquetShardWriter(DirectoryStore(dest), 3, "00000", "zstd")
     found = [RawTranscript(json.loads(each.replace(b"\xff", b""))["id"], each, 0) for each in records]
     bad = writer.write(found) + writer.finish()
     writer.commit("00000")

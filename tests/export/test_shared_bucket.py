@@ -15,8 +15,8 @@ import pytest
 
 from alli_async import ConfigurationError, ExportError
 from alli_async.export import ExportProgress, export, workers
-from alli_async.export.lease import Holder
 from alli_async.export.sharing import SESSION
+from alli_async.export.storage.lease import Holder
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put
 from tests.export.clusters import distributed, local, once, seated, served

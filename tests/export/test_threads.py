@@ -11,7 +11,7 @@ import pytest
 from alli_async import ExportError
 from alli_async._aio.threads import in_thread
 from alli_async.export import export
-from alli_async.export.stores import DirectoryStore
+from alli_async.export.storage.directory import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 

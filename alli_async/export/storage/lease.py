@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..errors import ExportError
-from .store_errors import load_obstore, store_refusals
-from .stores import JOURNAL
+from ...errors import ExportError
+from .object_errors import load_obstore, store_refusals
+from .store import JOURNAL
 
 _LOCK = f"{JOURNAL}/lock"
 _CLOCK = f"{JOURNAL}/clock"

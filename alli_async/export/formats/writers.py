@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from typing import Literal
 
+from ..records import Binding
+from ..storage.store import Store
 from .arrow import load
-from .parquet import ParquetParts
-from .parts import JsonLines, ShardWriter, compressor_of
-from .records import Binding
-from .stores import Store
+from .compression import compressor_of
+from .jsonl import JsonLinesWriter
+from .parquet import ParquetShardWriter
+from .shard_writer import ShardWriter
+
+Format = Literal["jsonl", "parquet"]
 
 
 def check_installed(format: str, compression: str) -> None:  # noqa: A002 - what it is
@@ -31,6 +36,6 @@ def writer_of(binding: Binding, store: Store, run: int, shard: str, *, unique: b
         unique: Whether their names are of this try alone: where two may try at a time, one must not write what
             the other has committed.
     """
-    kind = ParquetParts if binding.format == "parquet" else JsonLines
+    kind = ParquetShardWriter if binding.format == "parquet" else JsonLinesWriter
     mark = f"-{secrets.token_hex(4)}" if unique else ""
     return kind(store, run, shard, binding.compression, mark)

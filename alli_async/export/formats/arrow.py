@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 # In microseconds: the end of the year 9999.
 _LATEST = 253_402_300_800_000_000

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigurationError, ExportError
-from .stores import MissingError
+from ...errors import ConfigurationError, ExportError
+from .store import MissingError
 
 _NOT_THERE = "it is not there"
 _SENTENCES = (

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from .._transport.wire import decoder, repair_surrogates
-from ..errors import DecodeError
-from ..models import Conversation, RawTranscript
+from ..._transport.wire import decoder, repair_surrogates
+from ...errors import DecodeError
+from ...models import Conversation, RawTranscript
+from ..records import Bad, Part
+from ..storage.store import Store
 from .arrow import flat_tables, load, pool, schemas
-from .parts import Hashed, part_name
-from .records import Bad, Part
-from .stores import Store
+from .shard_writer import HashingSink, part_name
 
 FOLDERS = ("conversations", "chats")
 # Bytes of JSON in a row group, about: a shard of common size is one.
@@ -25,7 +25,7 @@ _decode = decoder(Conversation)
 _converting = threading.Lock()
 
 
-class ParquetParts:
+class ParquetShardWriter:
     """The two parts of a shard. Columns are those of the contract; a record that does not keep to it is bad.
 
     Args:
@@ -47,7 +47,7 @@ class ParquetParts:
         self._group = 0
         _, parquet = load()
         self._schemas = schemas()
-        self._files = [_File(Hashed(store.sink(self._name(folder, shard)))) for folder in FOLDERS]
+        self._files = [_File(HashingSink(store.sink(self._name(folder, shard)))) for folder in FOLDERS]
         self._writers = [
             parquet.ParquetWriter(file, schema, compression=compression, memory_pool=pool())
             for file, schema in zip(self._files, self._schemas, strict=True)
@@ -132,7 +132,7 @@ class _File:
 
     closed = False
 
-    def __init__(self, out: Hashed) -> None:
+    def __init__(self, out: HashingSink) -> None:
         self.out = out
         self.deaf = False
 

@@ -9,7 +9,6 @@ once its run has ended.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import tempfile
@@ -19,18 +18,13 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
 
-from ..errors import ConfigurationError
-from .destination import is_file
+from ...errors import ConfigurationError
+from .addresses import ADDRESSES, is_file
 from .lease import Lease
-from .store_errors import load_obstore, store_refusals
-from .stores import DirectoryStore, Store, TakenError, refusals
+from .object_errors import load_obstore, store_refusals
+from .store import TakenError, file_errors
 
-_LIKE = "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-# Of Azure's addresses some have a container before an @; elsewhere what stands there is a secret.
-_WITH_CONTAINER = {"az", "azure", "adl", "abfs", "abfss"}
-_LOST_SLASH = re.compile(r"(?:s3a?|gs|az|azure|adl|abfss?|https?|file):/[^/]")
 # What remains of a part's name after its shard's, which ends in a number.
 _SUFFIX = re.compile(r"(?:\.[a-z][a-z0-9]*)*$")
 # An upload in many pieces holds two of them at a time; 10,000 are the most a store takes.
@@ -42,51 +36,8 @@ _READ_AT_ONCE = 16
 _PATIENT, _HASTY = (60, 12), (10, 3)
 
 
-def local_path(dest: str | os.PathLike[str]) -> Path | None:
-    """The path of a destination on this machine, or None of an address in an object store.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
-    text = os.fspath(dest)
-    if "://" not in text:
-        if _LOST_SLASH.match(text):
-            raise ConfigurationError(f"dest: {text} has lost a slash; give an address as a string, not as a Path")
-        return Path(text)
-    url = _split(text)
-    if url.scheme != "file":
-        return None
-    if url.netloc not in ("", "localhost") or not url.path.startswith("/"):
-        raise ConfigurationError(f"dest: {text} is no path of this machine; expected file:///path")
-    return Path(unquote(url.path))
-
-
-def open_store(dest: str | os.PathLike[str]) -> Store:
-    """The store at a directory's path, or at an address like `s3://bucket/prefix`. Nothing is sent yet.
-
-    Raises:
-        ConfigurationError: It is neither, or what it needs is not installed.
-    """
-    path = local_path(dest)
-    return DirectoryStore(path) if path is not None else ObjectStore(os.fspath(dest))
-
-
-def _split(text: str) -> Any:
-    """An address in its pieces; one that holds a secret is refused, and not shown."""
-    try:
-        url = urlsplit(text)
-        secret = url.password or url.query or url.fragment
-    except ValueError:
-        raise ConfigurationError(f"dest: no address; expected {_LIKE}") from None
-    if secret or (url.username and url.scheme not in _WITH_CONTAINER):
-        raise ConfigurationError(
-            f"dest: an address is {_LIKE} and nothing more; credentials belong in the environment"
-        )
-    return url
-
-
 def _spooling(place: str) -> AbstractContextManager[None]:
-    return refusals("write", f"the temporary file of {place} in {tempfile.gettempdir()}")
+    return file_errors("write", f"the temporary file of {place} in {tempfile.gettempdir()}")
 
 
 class ObjectSink:
@@ -164,11 +115,13 @@ class ObjectStore:
             if "Account must be specified" in str(error):
                 raise ConfigurationError(f"dest: {self._url} needs AZURE_STORAGE_ACCOUNT_NAME") from None
             raise ConfigurationError(
-                f"dest: {self._url} cannot be used: expected an address like {_LIKE}, and variables of the "
+                f"dest: {self._url} cannot be used: expected an address like {ADDRESSES}, and variables of the "
                 "environment that obstore understands"
             ) from None
         if not isinstance(made, (AzureStore, GCSStore, S3Store)):
-            raise ConfigurationError(f"dest: {self._url} is no object store that can be held; expected {_LIKE}")
+            raise ConfigurationError(
+                f"dest: {self._url} is no object store that can be held; expected {ADDRESSES}"
+            )
         return made
 
     @contextlib.contextmanager

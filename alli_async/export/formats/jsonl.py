@@ -1,0 +1,104 @@
+"""Parts of JSON Lines: a conversation with all its chats a line, as the server sent it, compressed as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ...models import RawTranscript
+from ..records import Bad, Part
+from ..storage.store import Sink, Store, file_errors
+from .compression import compressor_of, zstd_module
+from .shard_writer import HashingSink, part_name
+from .utf8 import NO_TEXT, is_utf8
+
+SUFFIXES = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}
+
+
+class Lines:
+    """Compressed lines into a sink.
+
+    Attributes:
+        bytes_in: Of the lines.
+        rows: How many lines.
+    """
+
+    def __init__(self, sink: Sink, compression: str) -> None:
+        self.bytes_in = 0
+        self.rows = 0
+        self._out = HashingSink(sink)
+        self._compressor = compressor_of(compression)
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Add lines, which hold no newline themselves."""
+        data = b"\n".join(lines) + b"\n"
+        self.bytes_in += len(data)
+        self.rows += len(lines)
+        if packed := self._compressor.compress(data):
+            self._out.write(packed)
+
+    def commit(self, name: str) -> Part:
+        """Make it a part."""
+        self._out.write(self._compressor.flush())
+        return self._out.commit(name, self.rows)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._out.discard()
+
+
+def read_lines(store: Store, part: Part) -> Iterator[bytes]:
+    """The lines of a part, without their newlines."""
+    with contextlib.ExitStack() as stack:
+        file: Any = stack.enter_context(store.open(part.name))
+        if part.name.endswith(".gz"):
+            file = stack.enter_context(gzip.open(file))
+        elif part.name.endswith(".zst"):
+            file = stack.enter_context(zstd_module().open(file))
+        with file_errors("read", part.name):
+            for line in file:
+                yield line.rstrip(b"\n")
+
+
+class JsonLinesWriter:
+    """The part of a shard, as JSON Lines."""
+
+    def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
+        self._run = run
+        self._suffix = mark + SUFFIXES[compression]
+        self._lines = Lines(store.sink(self._name(shard)), compression)
+
+    @property
+    def bytes_in(self) -> int:
+        """Of the lines."""
+        return self._lines.bytes_in
+
+    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+        """Add records; gives those that are no text, which no reader of the lines could pass."""
+        good: list[bytes] = []
+        bad: list[RawTranscript] = []
+        for record in records:
+            if is_utf8(record.json):
+                good.append(record.json)
+            else:
+                bad.append(record)
+        if good:
+            self._lines.write(good)
+        return [Bad(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
+
+    def finish(self) -> list[Bad]:
+        """There is nothing left to write."""
+        return []
+
+    def commit(self, shard: str) -> list[Part]:
+        """Make it the part of a shard."""
+        return [self._lines.commit(self._name(shard))]
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._lines.discard()
+
+    def _name(self, shard: str) -> str:
+        return f"conversations/{part_name(self._run, shard)}{self._suffix}"

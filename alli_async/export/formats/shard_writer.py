@@ -1,0 +1,69 @@
+"""What the writers of all formats have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from ...models import RawTranscript
+from ..records import Bad, Part
+from ..storage.store import Sink
+
+
+class ShardWriter(Protocol):
+    """Writes the parts of a shard. The methods block and are meant for a worker thread, one at a time."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Of the records, before they are compressed."""
+        ...
+
+    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+        """Add records; gives those that could not be, and why."""
+        ...
+
+    def finish(self) -> list[Bad]:
+        """Write what was only taken so far; gives what could not be."""
+        ...
+
+    def commit(self, shard: str) -> list[Part]:
+        """Make the parts those of a shard, once they are finished."""
+        ...
+
+    def discard(self) -> None:
+        """Leave nothing behind. After `commit` it does nothing."""
+        ...
+
+
+class HashingSink:
+    """A sink that knows what went through it.
+
+    Attributes:
+        bytes_out: How many bytes.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self.bytes_out = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Add bytes."""
+        self._hash.update(data)
+        self.bytes_out += len(data)
+        return self._sink.write(data)
+
+    def commit(self, name: str, rows: int) -> Part:
+        """Make it a part of so many rows."""
+        name = self._sink.commit(name)
+        return Part(name=name, rows=rows, bytes=self.bytes_out, sha256=self._hash.hexdigest())
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._sink.discard()
+
+
+def part_name(run: int, shard: str) -> str:
+    """What the parts of a shard are called, whatever their kind."""
+    return f"run-{run:05}-shard-{shard}"

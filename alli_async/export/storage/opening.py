@@ -1,0 +1,20 @@
+"""The store of a destination."""
+
+from __future__ import annotations
+
+import os
+
+from .addresses import local_path
+from .directory import DirectoryStore
+from .object_store import ObjectStore
+from .store import Store
+
+
+def open_store(dest: str | os.PathLike[str]) -> Store:
+    """The store at a directory's path, or at an address like `s3://bucket/prefix`. Nothing is sent yet.
+
+    Raises:
+        ConfigurationError: It is neither, or what it needs is not installed.
+    """
+    path = local_path(dest)
+    return DirectoryStore(path) if path is not None else ObjectStore(os.fspath(dest))
