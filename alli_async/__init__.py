@@ -13,6 +13,7 @@ from ._late import late_names
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._for_each import ItemResult, ItemResults
     from ._listing.filters import ConversationFilters
     from ._listing.pages import ChatPages, ConversationPages
     from ._malloc import tune_malloc
@@ -115,6 +116,8 @@ __all__ = [
     "FolderInfo",
     "Handler",
     "IncompleteError",
+    "ItemResult",
+    "ItemResults",
     "KnowledgeBaseInfo",
     "LLMApp",
     "Limits",
@@ -148,6 +151,7 @@ __all__ = [
 # A name is imported when it is first used: the command's help, and a pytest run without the sandbox, need neither
 # aiohttp nor the structs.
 _HOMES = {
+    "._for_each": "ItemResult ItemResults",
     "._listing.filters": "ConversationFilters",
     "._listing.pages": "ChatPages ConversationPages",
     "._malloc": "tune_malloc",

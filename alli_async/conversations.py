@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from datetime import date
 from functools import partial
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from ._aio.tasks import both
+from ._for_each import ItemResults
 from ._listing.filters import ConversationFilters, Filters
 from ._listing.pages import (
     MAX_PAGE_SIZE,
@@ -43,6 +44,9 @@ from .models import (
 )
 
 __all__ = ["ConversationsAPI"]
+
+ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
 
 
 class ConversationsAPI:
@@ -335,6 +339,44 @@ class ConversationsAPI:
         body = wire.encode("feedback", feedback)
         return await self._session.request(
             Request("postChatFeedback", "POST", path, body=body), bodies.decode_feedback
+        )
+
+    def for_each(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        call: Callable[[ItemT], Awaitable[ValueT]],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> ItemResults[ItemT, ValueT]:
+        """Make one call for each of many items, concurrently, in bounded memory, within the rate limit.
+
+        `for_each(ids, alli.conversations.get)`, or with a function of one's own that titles, rates or deletes.
+        Calls are begun, and their results given, in the order of the items. Before an error is raised, no further
+        call is begun, and the results of all calls that succeeded are given: what was not given is what is left.
+        Leaving the results early cancels the calls in flight, which may have happened: those for about
+        `2 * concurrency` items after the last one that was given, at most.
+
+        Args:
+            items: The items, such as ids; also an async iterable, such as `list()`.
+            call: An async function of one item.
+            concurrency: Calls in flight at a time; None for the client's `max_concurrency`.
+            on_error: `"raise"` ends the work with the first error. `"skip"` goes on past an item whose call fails
+                with an `AlliError`, and its result has the `error`; an outage and a closed client still raise.
+
+        Returns:
+            An async iterator of `ItemResult(item, value, error)`, and an async context manager that ends the work
+            when it is left.
+
+        Raises:
+            ConfigurationError: An argument cannot be right.
+        """
+        return ItemResults(
+            self._session.lifetime,
+            items,
+            call,
+            concurrency=self._session.config.max_concurrency if concurrency is None else concurrency,
+            on_error=on_error,
         )
 
     # --- answers under way --------------------------------------------------------------------------------

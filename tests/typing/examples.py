@@ -9,6 +9,7 @@ from typing import assert_type
 import alli_async
 from alli_async import (
     AlliClient,
+    AlliError,
     Chat,
     ChatPage,
     Conversation,
@@ -18,6 +19,7 @@ from alli_async import (
     DailyCounts,
     Feedback,
     Handler,
+    ItemResult,
     Order,
     RawTranscript,
     Request,
@@ -52,6 +54,13 @@ async def reading(alli: AlliClient) -> None:
     assert_type(await alli.conversations.transcript("c"), Transcript)
     assert_type(await alli.conversations.daily_counts("2026-01-01", "2026-01-02"), DailyCounts)
     assert_type(await alli.conversations.is_running("c"), bool)
+
+
+async def many(alli: AlliClient) -> None:
+    async for result in alli.conversations.for_each(["a", "b"], alli.conversations.get, on_error="skip"):
+        assert_type(result, ItemResult[str, Conversation])
+        assert_type(result.error, AlliError | None)
+        assert_type(result.value, Conversation)
 
 
 async def streaming(alli: AlliClient, filters: ConversationFilters) -> None:
