@@ -16,7 +16,7 @@ import trustme
 
 from alli_async import AlliClient, AlliConnectionError, APIError, ConfigurationError, RetryPolicy, TLSError
 from alli_async._transport.routes import environment_proxy
-from alli_async.export.cluster import _options as worker_options
+from alli_async.export.dask.cluster import _options as worker_options
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, conversation
 from tests.support.proxies import ForwardProxy

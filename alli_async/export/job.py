@@ -18,8 +18,10 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
-from .cluster import ClusterRunner, gathering
-from .crew import Crew
+from .dask.cluster import ClusterRunner, coordinated
+from .dask.coordinator import Coordinator
+from .dask.scheduler import Cluster
+from .dask.sharing import SESSION, open_shared
 from .destination import Destination, as_text
 from .formats.compression import Compression
 from .formats.writers import Format, check_installed, writer_of
@@ -29,8 +31,6 @@ from .planning import check_project, plan_run
 from .records import Binding, Complete, Plan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
-from .scheduler import Cluster
-from .sharing import SESSION, open_shared
 from .single import export_file
 from .storage.addresses import is_file, local_path
 from .storage.opening import open_store
@@ -105,7 +105,7 @@ async def export(
         job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
         if cluster is None:
             return await job.run()
-        async with gathering(cluster, client, store) as job.crew:
+        async with coordinated(cluster, client, store) as job.coordinator:
             return await job.run()
     finally:
         # In a thread: letting go of an object store takes a request.
@@ -190,10 +190,10 @@ class _Job:
     """An export into a store that is held.
 
     Attributes:
-        crew: The workers that do it; None where this process does.
+        coordinator: The workers that do it; None where this process does.
     """
 
-    crew: Crew | None = None
+    coordinator: Coordinator | None = None
 
     def __init__(
         self,
@@ -218,8 +218,8 @@ class _Job:
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
         await in_thread(self._store.remove, SESSION)
         await in_thread(destination.open, self._wanted.binding)
-        if self.crew is not None:
-            await self.crew.call(self._wanted.binding)
+        if self.coordinator is not None:
+            await self.coordinator.register(self._wanted.binding)
         run = destination.unfinished
         if run is not None and run.plan.kind == "compact":
             # Nothing of it is needed: what it was made of is all still there.
@@ -258,7 +258,9 @@ class _Job:
         filters = self._wanted.filters
         if run.plan.since is not None:
             filters = filters.with_last_chat_from(run.plan.since)
-        kind: Callable[..., Runner] = Runner if self.crew is None else partial(ClusterRunner, crew=self.crew)
+        kind: Callable[..., Runner] = (
+            Runner if self.coordinator is None else partial(ClusterRunner, coordinator=self.coordinator)
+        )
         runner = kind(
             self._session,
             filters,

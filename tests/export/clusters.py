@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from alli_async._listing.filters import Filters
-from alli_async.export import ExportProgress, workers
+from alli_async.export import ExportProgress
+from alli_async.export.dask import workers
+from alli_async.export.dask.messages import Assignment, JoinRequest
+from alli_async.export.dask.sharing import SESSION, open_shared
+from alli_async.export.dask.workers import WorkerSession
 from alli_async.export.journal import Run, load_runs
-from alli_async.export.messages import Hello, Work
 from alli_async.export.planning import plan_run
 from alli_async.export.records import Binding
-from alli_async.export.sharing import SESSION, open_shared
-from alli_async.export.workers import Seat
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 
@@ -77,12 +78,12 @@ async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, sessio
     if not runs:
         plan = (await plan_run(make_client(sandbox).conversations._session, Filters(()))).plan
         runs = [Run.begin(store, plan)]
-    work = Work(plan=runs[0].plan, filters=Filters(()), on_error="skip")
-    hello = Hello(session=session, place=dest, binding=LINES, options={})
+    work = Assignment(plan=runs[0].plan, filters=Filters(()), on_error="skip")
+    request = JoinRequest(session=session, place=dest, binding=LINES, options={})
     found = []
     for number in range(count):
-        seat = Seat(hello, open_shared(dest), make_client(sandbox), Worker(number))
-        await seat.share.change(32, None)
-        seat.runner = workers.ShardRunner(seat, work)
-        found.append(seat)
+        joined = WorkerSession(request, open_shared(dest), make_client(sandbox), Worker(number))
+        await joined.limiter.change(32, None)
+        joined.runner = workers.ShardRunner(joined, work)
+        found.append(joined)
     return found

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from alli_async.export import cluster, planning, running, workers
+from alli_async.export import planning, running
+from alli_async.export.dask import cluster, workers
 from alli_async.sandbox import Sandbox
 from tests.export.bucket import ENVIRONMENT, Front, make_bucket, s3
 
@@ -65,11 +66,11 @@ def processes(between: Front) -> Iterator[Any]:
 
 @pytest.fixture
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many shards in a small list, and workers that are looked at often; no seats of other tests."""
+    """Many shards in a small list, and workers that are looked at often; no sessions of other tests."""
     monkeypatch.setattr(planning, "_LEAST", 25)
-    monkeypatch.setattr(cluster, "_LOOK", 0.1)
+    monkeypatch.setattr(cluster, "_POLL", 0.1)
     monkeypatch.setattr(workers, "_WATCH", 0.1)
-    monkeypatch.setattr(workers, "_SEATS", {})
+    monkeypatch.setattr(workers, "_SESSIONS", {})
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ import pytest
 
 from alli_async import AuthenticationError, ConfigurationError, ExportError
 from alli_async._transport.limiter import RateLimiter
-from alli_async.export import ExportProgress, cluster, crew, export, planning, running, scheduler, workers
-from alli_async.export.messages import Hello, Receipt
+from alli_async.export import ExportProgress, export, planning, running
+from alli_async.export.dask import cluster, coordinator, scheduler, workers
+from alli_async.export.dask.messages import JoinRequest, TaskResult
+from alli_async.export.dask.scheduler import connected
+from alli_async.export.dask.sharing import SESSION, LimiterShare, SharedDirectory, TakenError, split_evenly
 from alli_async.export.records import Shard
-from alli_async.export.scheduler import connected
-from alli_async.export.sharing import SESSION, Share, SharedDirectory, TakenError, shares
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.clusters import LINES, Worker, local, once, seated, served
@@ -57,7 +58,7 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     assert told[-1].shards == told[-1].shards_done == len(written["parts"])
     assert not list(tmp_path.rglob(".*"))
     assert not (tmp_path / "all" / SESSION).exists()
-    assert not workers._SEATS
+    assert not workers._SESSIONS
 
 
 async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_export_without_it(
@@ -67,7 +68,7 @@ async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_expor
     async with served(monkeypatch, conversations=400, latency=0.1) as sandbox, local(1) as made:
 
         def told(_: ExportProgress) -> None:
-            at_once.extend(len(seat.runner._readers) for seat in workers._SEATS.values() if seat.runner)
+            at_once.extend(len(each.runner._readers) for each in workers._SESSIONS.values() if each.runner)
 
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         assert chats_by_id(tmp_path) == truth(sandbox)
@@ -178,13 +179,13 @@ async def test_all_workers_together_keep_to_what_may_be_in_flight(
 
 
 def test_a_budget_is_cut_into_whole_shares_and_nothing_is_lost() -> None:
-    assert shares(64, 3) == [22, 21, 21]
-    assert shares(2, 3) == [1, 1, 0]
-    assert shares(5, 0) == []
+    assert split_evenly(64, 3) == [22, 21, 21]
+    assert split_evenly(2, 3) == [1, 1, 0]
+    assert split_evenly(5, 0) == []
 
 
 async def test_a_share_that_shrinks_waits_for_what_is_in_flight_and_one_that_grows_lets_others_go() -> None:
-    share = Share(RateLimiter(64))
+    share = LimiterShare(RateLimiter(64))
     await share.change(3, 1000.0)
     for _ in range(3):
         await share.acquire()
@@ -214,7 +215,7 @@ async def test_a_worker_that_joins_is_given_work(
 
         def told(progress: ExportProgress) -> None:
             more(progress)
-            seen.update(address for (_, address), seat in workers._SEATS.items() if seat._tasks)
+            seen.update(address for (_, address), session in workers._SESSIONS.items() if session._tasks)
 
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         assert chats_by_id(tmp_path) == truth(sandbox)
@@ -247,8 +248,8 @@ async def test_a_worker_that_is_killed_costs_only_what_it_had_not_committed(
 async def lost(session: str, address: str, shard: Shard) -> None: ...
 
 
-async def boasting(session: str, address: str, shard: Shard) -> Receipt:
-    return Receipt(told=[shard.name])
+async def boasting(session: str, address: str, shard: Shard) -> TaskResult:
+    return TaskResult(recorded=[shard.name])
 
 
 async def failing(session: str, address: str, shard: Shard) -> None:
@@ -259,19 +260,19 @@ async def failing(session: str, address: str, shard: Shard) -> None:
     ("task", "message"),
     [
         (lost, r"shard 000..: 4 workers were lost while they wrote it"),
-        (boasting, r"shard 000..: a worker has told of it, but its record is not to be seen here"),
+        (boasting, r"shard 000..: a worker has written its record, but the record cannot be seen here"),
         (failing, r"worker inproc://.*: MemoryError: it is full"),
     ],
 )
 async def test_what_would_not_end_or_is_not_foreseen_ends_the_export(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any, message: str
 ) -> None:
-    monkeypatch.setattr(crew, "write_shard", task)
-    monkeypatch.setattr(cluster, "_LOOKS_FOR_RECORD", 1)
+    monkeypatch.setattr(coordinator, "write_shard", task)
+    monkeypatch.setattr(cluster, "_POLLS_FOR_RECORD", 1)
     async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
         with pytest.raises(ExportError, match=message):
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
-    assert not workers._SEATS
+    assert not workers._SESSIONS
 
 
 async def test_a_worker_that_has_lost_its_place_takes_it_again(
@@ -281,7 +282,7 @@ async def test_a_worker_that_has_lost_its_place_takes_it_again(
     async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
 
         def leave() -> None:
-            leaving.extend(asyncio.ensure_future(seat.leave()) for seat in workers._SEATS.values())
+            leaving.extend(asyncio.ensure_future(session.leave()) for session in workers._SESSIONS.values())
 
         told = once(lambda told: told.conversations > 50, leave)
         report = await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
@@ -295,7 +296,7 @@ async def test_a_worker_that_has_lost_its_place_takes_it_again(
 async def test_when_the_last_worker_is_gone_the_export_ends_after_some_patience(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_PATIENCE", 0.5)
+    monkeypatch.setattr(coordinator, "_WAIT_FOR_WORKERS", 0.5)
     async with served(monkeypatch, conversations=400, latency=0.02) as sandbox, local(1) as made:
         gone = once(lambda told: told.shards_done > 0, lambda: made.scale(0))
         with pytest.raises(ExportError, match="has no worker left; what was committed stays"):
@@ -347,14 +348,14 @@ async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_work
             await asyncio.sleep(0.02)
         process.kill()
         await process.wait()
-        orphans = list(workers._SEATS.values())
-        assert sum(len(seat._tasks) for seat in orphans) > 0
+        orphans = list(workers._SESSIONS.values())
+        assert sum(len(session._tasks) for session in orphans) > 0
         report = await export(make_client(sandbox), dest, cluster=made.scheduler_address)
         assert report.resumed > 0
         assert chats_by_id(dest) == truth(sandbox)
-        for seat in orphans:
-            seat.seen -= workers._FORGOTTEN
-        while workers._SEATS:
+        for session in orphans:
+            session.polled -= workers._FORGOTTEN
+        while workers._SESSIONS:
             await asyncio.sleep(0.05)
     manifest(dest)
 
@@ -406,41 +407,41 @@ async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200, latency=0.005) as sandbox:
-        seats = await seated(sandbox, make_client, str(tmp_path), "the-session", 2)
-        shard = seats[0].runner._run.plan.shards[0]
-        receipts = await asyncio.gather(*(seat.write(shard) for seat in seats))
-        assert [receipt.told for receipt in receipts] == [["00000"], ["00000"]]
-        committed = seats[0].runner._run.fate_of("00000").commit
+        sessions = await seated(sandbox, make_client, str(tmp_path), "the-session", 2)
+        shard = sessions[0].runner._run.plan.shards[0]
+        results = await asyncio.gather(*(session.write(shard) for session in sessions))
+        assert [result.recorded for result in results] == [["00000"], ["00000"]]
+        committed = sessions[0].runner._run.fate_of("00000").commit
         assert [path.name for path in (tmp_path / "conversations").iterdir()] == [
             Path(part.name).name for part in committed.parts
         ]
         # A third only reads what became of it.
         asked = sandbox.count()
-        assert (await seats[0].write(shard)).told == ["00000"]
+        assert (await sessions[0].write(shard)).recorded == ["00000"]
         assert sandbox.count() == asked
-        await asyncio.gather(*(seat.leave() for seat in seats))
-        assert (await seats[0].write(shard)).seated is False
+        await asyncio.gather(*(session.leave() for session in sessions))
+        assert (await sessions[0].write(shard)).has_session is False
 
 
 async def test_a_worker_whose_export_was_taken_over_commits_nothing(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200) as sandbox:
-        (seat,) = await seated(sandbox, make_client, str(tmp_path), "the-first", 1)
+        (session,) = await seated(sandbox, make_client, str(tmp_path), "the-first", 1)
         SharedDirectory(tmp_path).put_record(SESSION, b"the-second", replace=True)
-        receipt = await seat.write(seat.runner._run.plan.shards[0])
-        assert "another goes on with it" in str(receipt.error)
+        result = await session.write(session.runner._run.plan.shards[0])
+        assert "another goes on with it" in str(result.error)
         assert list((tmp_path / "conversations").iterdir()) == []
-        assert seat.runner._run.fate_of("00000") is None
-        await seat.leave()
+        assert session.runner._run.fate_of("00000") is None
+        await session.leave()
 
 
 async def test_a_part_that_is_begun_only_after_its_worker_has_left_is_not_left_behind(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200) as sandbox:
-        (seat,) = await seated(sandbox, make_client, str(tmp_path), "the-session", 1)
-        open_writer = seat.runner._open_writer
+        (session,) = await seated(sandbox, make_client, str(tmp_path), "the-session", 1)
+        open_writer = session.runner._open_writer
         asked, go_on = threading.Event(), threading.Event()
 
         def open_late(shard: str) -> Any:
@@ -448,14 +449,14 @@ async def test_a_part_that_is_begun_only_after_its_worker_has_left_is_not_left_b
             go_on.wait(10)
             return open_writer(shard)
 
-        seat.runner._open_writer = open_late
-        writing = asyncio.create_task(seat.write(seat.runner._run.plan.shards[0]))
+        session.runner._open_writer = open_late
+        writing = asyncio.create_task(session.write(session.runner._run.plan.shards[0]))
         assert await asyncio.to_thread(asked.wait, 10)
-        leaving = asyncio.create_task(seat.leave())
+        leaving = asyncio.create_task(session.leave())
         await asyncio.sleep(0.05)
         go_on.set()
         await leaving
-        assert (await writing).seated is False
+        assert (await writing).has_session is False
         assert list((tmp_path / "conversations").iterdir()) == []
 
 
@@ -514,7 +515,7 @@ async def test_what_a_worker_meets_is_raised_as_what_it_was(
         with pytest.raises(AuthenticationError) as caught:
             await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=refuse)
         assert (caught.value.status, caught.value.attempts) == (403, 1)
-        assert not workers._SEATS
+        assert not workers._SESSIONS
         sandbox.script("listConversations", [])
 
 
@@ -532,7 +533,7 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
                 held.extend(pickle.dumps(each.run_spec) for each in worker.state.tasks.values())
                 held.append(repr(list(worker.state.log)).encode())
             held.append(repr(made.scheduler.get_events()).encode())
-            held.append(repr([vars(seat) for seat in workers._SEATS.values()]).encode())
+            held.append(repr([vars(session) for session in workers._SESSIONS.values()]).encode())
 
         client = make_client(sandbox, own_user_id="me")
         await export(client, tmp_path, cluster=made.scheduler_address, on_progress=look)
@@ -574,24 +575,24 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
     monkeypatch.setenv("ALLI_API_KEY", "the-key")
     store = SharedDirectory(tmp_path)
     store.put_record(SESSION, b"one", replace=True)
-    hello = Hello(session="one", place=str(tmp_path), binding=LINES, options={})
-    other = Hello(session="one", place=str(tmp_path), binding=LINES, options={}, sdk_version="0.0")
+    request = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={})
+    other = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={}, sdk_version="0.0")
     assert "not 0.0; install the same" in str(await workers.join(other, Worker(1)))
-    wrong = Hello(session="one", place=str(tmp_path), binding=LINES, options={"timeout": 0})
+    wrong = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={"timeout": 0})
     assert "timeout: expected a number" in str(await workers.join(wrong, Worker(1)))
-    assert await workers.poll("one", Worker(1)) is None
+    assert await workers.report_status("one", Worker(1)) is None
     assert await workers.leave("one", Worker(1)) is None
-    await workers.change("one", {"worker-1": (1, None)}, Worker(1))
+    await workers.set_share("one", {"worker-1": (1, None)}, Worker(1))
     work: Any = None
-    assert await workers.begin("one", work, Worker(1)) == "it has no place in the export any more"
-    assert workers.write_shard("one", "worker-1", Shard(name="0")) == Receipt(seated=False)
+    assert await workers.begin("one", work, Worker(1)) == "it takes no part in the export any more"
+    assert workers.write_shard("one", "worker-1", Shard(name="0")) == TaskResult(has_session=False)
     # Asked twice, since the answer was late, it has one place.
-    assert await workers.join(hello, Worker(1)) is None
-    assert await workers.join(hello, Worker(1)) is None
-    assert await workers._SEATS["one", "worker-1"].write(Shard(name="0")) == Receipt(seated=False)
-    assert len(workers._SEATS) == 1
+    assert await workers.join(request, Worker(1)) is None
+    assert await workers.join(request, Worker(1)) is None
+    assert await workers._SESSIONS["one", "worker-1"].write(Shard(name="0")) == TaskResult(has_session=False)
+    assert len(workers._SESSIONS) == 1
     assert (await workers.leave("one", Worker(1))).progress == ExportProgress()
-    assert not workers._SEATS
+    assert not workers._SESSIONS
 
 
 async def test_a_connection_that_was_closed_loses_tasks_and_says_that_the_scheduler_is_gone() -> None:

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import ExportProgress, export, workers
-from alli_async.export.sharing import SESSION
+from alli_async.export import ExportProgress, export
+from alli_async.export.dask import workers
+from alli_async.export.dask.sharing import SESSION
 from alli_async.export.storage.lease import Holder
 from tests.conftest import ClientFactory
 from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put
@@ -44,7 +45,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_
             for worker in made.workers.values():
                 held.append(repr(list(worker.state.log)).encode())
             held.append(repr(made.scheduler.get_events()).encode())
-            held.append(repr([vars(seat) | vars(seat.store) for seat in workers._SEATS.values()]).encode())
+            held.append(repr([vars(each) | vars(each.store) for each in workers._SESSIONS.values()]).encode())
 
         report = await export(make_client(sandbox), dest, cluster=made.scheduler_address, on_progress=look)
         assert report.requests == sandbox.count()
@@ -58,7 +59,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_
     parts = [part["name"] for part in manifest(tmp_path)["parts"]]
     assert all(re.fullmatch(r"conversations/run-00001-shard-\d+-\w{8}\.jsonl\.gz", name) for name in parts)
     assert SESSION not in objects(dest)
-    assert not workers._SEATS
+    assert not workers._SESSIONS
 
 
 @pytest.mark.timeout(90)
@@ -83,18 +84,18 @@ async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_exp
     make_client: ClientFactory, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(monkeypatch, conversations=400, latency=0.005) as sandbox:
-        seats = await seated(sandbox, make_client, dest, "the-session", 2)
-        first, second = seats[0].runner._run.plan.shards[:2]
-        receipts = await asyncio.gather(*(seat.write(first) for seat in seats))
-        assert [receipt.told for receipt in receipts] == [["00000"], ["00000"]]
-        committed = seats[0].runner._run.fate_of("00000").commit
+        sessions = await seated(sandbox, make_client, dest, "the-session", 2)
+        first, second = sessions[0].runner._run.plan.shards[:2]
+        results = await asyncio.gather(*(session.write(first) for session in sessions))
+        assert [result.recorded for result in results] == [["00000"], ["00000"]]
+        committed = sessions[0].runner._run.fate_of("00000").commit
         parts = [name for name in objects(dest) if name.startswith("conversations/")]
         assert parts == [part.name for part in committed.parts]
         put(dest, SESSION, b"another")
-        receipt = await seats[0].write(second)
-        assert "another goes on with it" in str(receipt.error)
+        result = await sessions[0].write(second)
+        assert "another goes on with it" in str(result.error)
         assert [name for name in objects(dest) if name.startswith("conversations/")] == parts
-        await asyncio.gather(*(seat.leave() for seat in seats))
+        await asyncio.gather(*(session.leave() for session in sessions))
 
 
 @pytest.mark.usefixtures("one_at_a_time")
@@ -111,7 +112,7 @@ async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
         taken = once(lambda told: told.shards_done > 0, take_over)
         with pytest.raises(ExportError, match="another goes on with it"):
             await export(make_client(sandbox), dest, cluster=made.scheduler_address, on_progress=taken)
-        assert not workers._SEATS
+        assert not workers._SESSIONS
         found = objects(dest)
         assert (found[SESSION], "manifest.json" in found) == (b"of the other", False)
         await asyncio.sleep(0.3)

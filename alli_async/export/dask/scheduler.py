@@ -1,4 +1,4 @@
-"""A Dask scheduler, as far as an export needs one: who is there, calls to workers, and a task on one of them."""
+"""What an export needs of a Dask scheduler: the list of workers, calls to workers, a task on one worker."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from ..errors import ConfigurationError, ExportError
+from ...errors import ConfigurationError, ExportError
 
 # A `distributed.Client`, of whichever kind, or the address of a scheduler.
 Cluster = Any
 
-# A worker that does not answer in time is not waited for; the scheduler will tell whether it is lost.
+# Seconds that an answer of a worker is waited for. The list of workers shows whether it is lost.
 ANSWER, PATIENT_ANSWER = 5.0, 60.0
+# Seconds between two looks at something that has no event.
 GLANCE = 0.25
+# Seconds that a scheduler may take to accept a connection.
 _CONNECT = 10.0
 
 
 @asynccontextmanager
 async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
-    """A connection of our own to a scheduler; the caller's client can be of any kind, on any event loop.
+    """A connection of our own to a scheduler, so the caller's client can be of any kind, on any event loop.
 
     Raises:
         ConfigurationError: `distributed` is not installed, or nothing answers at the address.
@@ -60,7 +62,7 @@ async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
 
 
 class Scheduler:
-    """A scheduler that is connected to.
+    """A scheduler, connected.
 
     Args:
         client: An asynchronous `distributed.Client`.
@@ -72,7 +74,7 @@ class Scheduler:
         self._awaited: set[asyncio.Task[Any]] = set()
 
     async def forget(self) -> None:
-        """Wait for no task any more."""
+        """Stop waiting for the results of tasks."""
         for answer in self._awaited:
             answer.cancel()
         await asyncio.gather(*self._awaited, return_exceptions=True)
@@ -99,8 +101,8 @@ class Scheduler:
         """Call a function on workers, beside their tasks.
 
         Returns:
-            What each gave, or the exception it raised. Nothing of those that do not answer in time; and nothing
-            of anybody when one does not.
+            The result of each worker, or the exception it raised; nothing at all when a worker does not answer
+            in time.
         """
         if not workers:
             return {}
@@ -112,36 +114,39 @@ class Scheduler:
         return answers
 
     async def run(
-        self, worker: str, gone: asyncio.Event, key: str, function: Callable[..., Any], *arguments: Any
+        self, worker: str, lost: asyncio.Event, key: str, function: Callable[..., Any], *arguments: Any
     ) -> Any:
-        """Run a task on a worker, and on no other; gives None when it is lost.
+        """Run a task on a worker, and on no other.
+
+        Returns:
+            The result of the task; None when the worker is lost.
 
         Args:
-            worker: Its address.
-            gone: Set when the worker is known to be lost.
-            key: Of the task.
-            function: What is run.
-            *arguments: Which everybody may see who looks at the cluster.
+            worker: Address of the worker.
+            lost: Set when the worker is known to be lost.
+            key: The key of the task.
+            function: The function of the task.
+            *arguments: Its arguments. Everybody who can see the cluster can see them.
 
         Raises:
-            ExportError: It failed.
+            ExportError: The task failed.
         """
         how = {"workers": [worker], "allow_other_workers": False, "pure": False}
-        if self._client.status == "closed":  # what that means is told by `present`
+        if self._client.status == "closed":  # `present` raises the error of this
             await asyncio.sleep(GLANCE)
             return None
         future = self._client.submit(function, *arguments, key=key, **how)
-        answer, lost = asyncio.create_task(_outcome(future)), asyncio.create_task(gone.wait())
-        # The client fetches results together: who cancels one cancels those of other workers. It ends by itself.
+        answer, losing = asyncio.create_task(_outcome(future)), asyncio.create_task(lost.wait())
+        # The client fetches results together: cancelling one would cancel the results of other workers.
         self._awaited.add(answer)
         answer.add_done_callback(self._end)
         try:
-            await asyncio.wait({answer, lost}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answer, losing}, return_when=asyncio.FIRST_COMPLETED)
             return answer.result() if answer.done() and not answer.cancelled() else None
-        except Exception as error:  # noqa: BLE001 - of the worker's making, or of the cluster's
+        except Exception as error:  # noqa: BLE001 - any error of the task, or of the cluster
             raise ExportError(f"worker {worker}: {type(error).__name__}: {error}") from None
         finally:
-            lost.cancel()
+            losing.cancel()
             future.release()
 
     def _end(self, answer: asyncio.Task[Any]) -> None:
@@ -149,7 +154,7 @@ class Scheduler:
         _ = answer.cancelled() or answer.exception()
 
     async def _answer(self, ask: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> Any:
-        """What the scheduler answers; None when it does not, or is gone: it is not waited for then."""
+        """The answer of the scheduler; None when it does not answer in time, or the connection is lost."""
         if self._client.status != "running":
             return None
         asking = asyncio.ensure_future(ask())
@@ -165,13 +170,13 @@ class Scheduler:
 
 
 async def _outcome(future: Any) -> Any:
-    """What a task gave; None when the scheduler has lost or cancelled it."""
+    """The result of a task; None when the scheduler has lost or cancelled it."""
     try:
         return await future
     except Exception:
         if future.status not in ("cancelled", "lost"):
             raise
-        # Whether the worker and the scheduler are there is known soon.
+        # Whether the worker and the scheduler are still there is known soon.
         await asyncio.sleep(GLANCE)
         return None
 

@@ -1,0 +1,73 @@
+"""The messages between an export and the workers of its cluster. None of them holds a key or a credential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+from ..._listing.filters import Filters
+from ..._version import __version__
+from ...errors import AlliError
+from ..records import Binding, Plan
+from ..running import ExportProgress, OnError
+
+
+class JoinRequest(Struct, frozen=True, kw_only=True):
+    """Ask a worker to join an export. Nothing is sent to the API's server yet.
+
+    Attributes:
+        session: Id of the export under way, which the destination's journal holds too.
+        place: Path or address of the destination.
+        binding: What the destination holds.
+        options: Keyword arguments of the worker's client, without its key.
+        sdk_version: Version of this package, which the worker must have too.
+    """
+
+    session: str
+    place: str
+    binding: Binding
+    options: dict[str, Any]
+    sdk_version: str = __version__
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """What the workers of an export are to write.
+
+    Attributes:
+        plan: The run's plan.
+        filters: Filters of the list.
+        on_error: As of `export`.
+    """
+
+    plan: Plan
+    filters: Filters
+    on_error: OnError
+
+
+class TaskResult(Struct, frozen=True, kw_only=True):
+    """The outcome of a task. What became of the shard stands in the journal alone.
+
+    Attributes:
+        recorded: Names of the shards with a record in the journal now: each that was split, and the one written.
+        error: The error that ended the task.
+        has_session: Whether the worker takes part in the export. If not, it did nothing.
+    """
+
+    recorded: list[str] = field(default_factory=list)
+    error: AlliError | None = None
+    has_session: bool = True
+
+
+class WorkerStatus(Struct, frozen=True, kw_only=True):
+    """What a worker has done so far.
+
+    Attributes:
+        progress: Conversations and chats of the shards being written; requests since the worker joined.
+        splits: Names of the shards that the worker has split.
+        at_once: Shards that the worker reads at a time, if it has so many.
+    """
+
+    progress: ExportProgress
+    splits: list[str]
+    at_once: int
