@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
-from alli_async.export import ExportReport, export, single
+from alli_async.export import ExportReport, export, single_file
 from alli_async.export.formats.jsonl import Lines, read_lines
 from alli_async.export.records import Part
 from alli_async.export.storage import directory
@@ -128,7 +128,7 @@ def lying_late() -> Any:
 async def test_a_file_holds_each_conversation_once_and_whole_whenever_its_count_proves_wrong(
     make_client: ClientFactory, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(single, "_BATCH", 7)
+    monkeypatch.setattr(single_file, "_BATCH", 7)
     async with ScriptedServer(lying_late()) as served:
         report = await export(make_client(served), tmp_path / name)
     store = DirectoryStore(tmp_path)

@@ -12,7 +12,7 @@ from .options import connection_options, filter_options, moment, split
 from .runtime import asynchronous, open_client
 
 if TYPE_CHECKING:  # The help needs none of it.
-    from ..export import ExportReport, Outlook
+    from ..export import ExportPreview, ExportReport
     from ..models import Skipped
 
 
@@ -91,8 +91,8 @@ async def export_command(
     async with open_client(sandbox, connection) as client:
         if dry_run:
             what = {name: how[name] for name in ("format", "compression", "incremental")}
-            outlook = await plan_export(client, dest, **what, **span, **filters)
-            click.echo(_plan_json(outlook) if as_json else _plan_text(outlook))
+            preview = await plan_export(client, dest, **what, **span, **filters)
+            click.echo(_plan_json(preview) if as_json else _plan_text(preview))
             return 0
         with showing() as show:
             report = await export(client, dest, on_progress=show, **how, **span, **filters)
@@ -155,21 +155,21 @@ def _parts_text(report: ExportReport) -> str:
     return f"{report.parts:,} in {report.path}/conversations, run {report.run} ({report.kind})"
 
 
-def _plan_json(outlook: Outlook) -> str:
+def _plan_json(preview: ExportPreview) -> str:
     """The plan, of which those shards are left that are still to be written."""
     import msgspec
 
-    told = {"state": outlook.state, "written": outlook.written, "shards": outlook.shards}
-    return msgspec.json.encode(msgspec.to_builtins(outlook.plan) | told).decode()
+    told = {"state": preview.state, "written": preview.written, "shards": preview.shards}
+    return msgspec.json.encode(msgspec.to_builtins(preview.plan) | told).decode()
 
 
-def _plan_text(outlook: Outlook) -> str:
-    plan, shards = outlook.plan, outlook.shards
-    asked = "?" if outlook.requests is None else f"{outlook.requests:,}"
-    there = f"{outlook.written:,} conversations are there"
-    if outlook.state == "complete":
+def _plan_text(preview: ExportPreview) -> str:
+    plan, shards = preview.plan, preview.shards
+    asked = "?" if preview.requests is None else f"{preview.requests:,}"
+    there = f"{preview.written:,} conversations are there"
+    if preview.state == "complete":
         return f"Complete already: {there}; nothing to do.\n  what is new since then comes with --incremental"
-    if outlook.state == "incremental":
+    if preview.state == "incremental":
         since = "?" if plan.since is None else _time(plan.since)
         lines = [f"{there}. Run {plan.run} asks for those with a chat since {since}."]
         if plan.again:
@@ -177,7 +177,7 @@ def _plan_text(outlook: Outlook) -> str:
         return "\n".join(lines)
     expected = "?" if plan.expected is None else f"{plan.expected:,}"
     first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
-    if outlook.state == "unfinished":
+    if preview.state == "unfinished":
         left = f"{len(shards):,} shards are left; about {asked} requests"
         first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
     lines = [first]

@@ -5,8 +5,8 @@ report = await export(client, "backup")
 
 from .compacting import compact
 from .job import export
-from .preview import Outlook, plan_export
+from .preview import ExportPreview, plan_export
 from .report import ExportReport
 from .running import ExportProgress
 
-__all__ = ["ExportProgress", "ExportReport", "Outlook", "compact", "export", "plan_export"]
+__all__ = ["ExportPreview", "ExportProgress", "ExportReport", "compact", "export", "plan_export"]

@@ -16,12 +16,12 @@ from .._aio.threads import in_thread
 from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
+from .commit_log import RunLog, load_spec, next_number
 from .destination import Destination
 from .formats.jsonl import JsonLinesWriter, read_lines
 from .formats.parquet import ParquetShardWriter, ids_of, kept_tables
-from .journal import Run, load_binding, next_number
-from .missing import key_of, missing_in
-from .records import Binding, Commit, Complete, Fate, Missing, Plan, Shard
+from .incomplete import key_of, missing_in
+from .records import Commit, ExportSpec, Incomplete, RunEnd, RunPlan, Shard, ShardRecord
 from .report import ExportReport
 from .storage.opening import open_store
 from .storage.store import Store
@@ -47,24 +47,24 @@ async def compact(dest: str | os.PathLike[str]) -> ExportReport:
 class _Source(NamedTuple):
     """A shard of an earlier run, and what is not whole after all of them."""
 
-    run: Run
+    run: RunLog
     shard: str
-    missing: dict[object, Missing]
+    missing: dict[object, Incomplete]
 
     @property
     def commit(self) -> Commit:
-        return self.run.ledger.commits[self.shard]
+        return self.run.state.commits[self.shard]
 
 
 def _compact(dest: str | os.PathLike[str]) -> ExportReport:
     began = time.monotonic()
     store = open_store(dest)
-    if load_binding(store) is None:
+    if load_spec(store) is None:
         raise ExportError(f"{store} holds no complete export")
     with store.lock():
         destination = Destination(store)
         destination.load()
-        held = load_binding(store)
+        held = load_spec(store)
         if (run := destination.unfinished) is not None and run.plan.kind == "compact":
             destination.drop(run)
         if held is None or not destination.runs or destination.unfinished is not None:
@@ -75,11 +75,11 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
             destination.runs.append(run)
             seconds = round(time.monotonic() - began, 3)
             finished = datetime.now(UTC).isoformat(timespec="seconds")
-            destination.finish(run, Complete(run=run.plan.run, seconds=seconds, finished=finished))
+            destination.finish(run, RunEnd(run=run.plan.run, seconds=seconds, finished=finished))
         else:
             destination.write_manifest()
         latest = destination.runs[-1]
-        commits = latest.ledger.commits.values()
+        commits = latest.state.commits.values()
         return ExportReport(
             path=str(store),
             conversations=sum(each.conversations for each in commits),
@@ -97,13 +97,13 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
         )
 
 
-def _rewrite(store: Store, held: Binding, runs: list[Run]) -> Run:
+def _rewrite(store: Store, held: ExportSpec, runs: list[RunLog]) -> RunLog:
     """A new run of what is the latest in the others; the newest of them is looked at first."""
     missing = missing_in(runs)
-    sources = [_Source(run, shard, missing) for run in reversed(runs) for shard in sorted(run.ledger.commits)]
+    sources = [_Source(run, shard, missing) for run in reversed(runs) for shard in sorted(run.state.commits)]
     latest = runs[-1].plan
     bounds = [None, *map(float, range(1, len(sources))), None]
-    plan = Plan(
+    plan = RunPlan(
         run=next_number(store),
         kind="compact",
         snapshot=latest.snapshot,
@@ -114,11 +114,11 @@ def _rewrite(store: Store, held: Binding, runs: list[Run]) -> Run:
         sources=[f"{source.run.plan.run}/{source.shard}" for source in sources],
         sdk_version=__version__,
     )
-    run = Run.begin(store, plan)
+    run = RunLog.begin(store, plan)
     seen: set[str] = set()
     write = _write_tables if held.format == "parquet" else _write_lines
     for shard, source in zip(plan.shards, sources, strict=True):
-        run.tell(Fate(shard=shard.name, commit=write(store, held, plan.run, shard.name, source, seen)))
+        run.record(ShardRecord(shard=shard.name, commit=write(store, held, plan.run, shard.name, source, seen)))
     return run
 
 
@@ -130,7 +130,7 @@ class _Known(Struct):
 _decode = msgspec.json.Decoder(_Known).decode
 
 
-def _write_lines(store: Store, held: Binding, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
+def _write_lines(store: Store, held: ExportSpec, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
     writer = JsonLinesWriter(store, run, shard, held.compression)
     rows = chats = 0
     fresh: set[str] = set()
@@ -161,7 +161,7 @@ def _batches(store: Store, source: _Source, seen: set[str], fresh: set[str]) -> 
         yield batch
 
 
-def _write_tables(store: Store, held: Binding, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
+def _write_tables(store: Store, held: ExportSpec, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
     commit = source.commit
     ids = set(ids_of(store, commit.parts[0]))
     conversations, chats = kept_tables(store, commit.parts, ids & seen, run)

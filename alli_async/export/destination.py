@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from .._version import __version__
 from ..errors import ConfigurationError, ExportError
-from .journal import Run, bind, load_binding, load_runs
-from .missing import missing_in
-from .records import Binding, Complete, Missing, Part
+from .commit_log import RunLog, load_runs, load_spec, write_spec
+from .incomplete import missing_in
+from .records import ExportSpec, Incomplete, Part, RunEnd
 from .storage.store import Store
 
 FOLDERS = ("conversations", "chats")
@@ -61,7 +61,7 @@ class Manifest(Struct, kw_only=True):
     retries: int
     seconds: float
     quarantined: int
-    incomplete: list[Missing]
+    incomplete: list[Incomplete]
     runs: list[RunSummary]
     parts: list[Part]
 
@@ -71,9 +71,9 @@ class Destination:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.runs: list[Run] = []
+        self.runs: list[RunLog] = []
 
-    def open(self, asked: Binding) -> None:
+    def open(self, asked: ExportSpec) -> None:
         """Remove what a killed process left, and see that what is there is what was asked for.
 
         Raises:
@@ -83,7 +83,7 @@ class Destination:
         self._check_binding(asked)
         self.load()
 
-    def look(self, asked: Binding) -> None:
+    def look(self, asked: ExportSpec) -> None:
         """The same, without a change to anything.
 
         Raises:
@@ -102,7 +102,7 @@ class Destination:
         for run in replaced:
             run.forget()
 
-    def _read(self) -> list[Run]:
+    def _read(self) -> list[RunLog]:
         """Read the journal; gives the runs whose records are left although another has replaced them."""
         runs = load_runs(self.store)
         replaced = {number for run in runs if run.complete for number in run.plan.replaces}
@@ -115,7 +115,7 @@ class Destination:
         In a run with shards to be done a part may have been written this moment, to be committed the next, by a
         process that was given up for dead. Once every shard has its record nothing can be committed any more.
         """
-        going_on = {run.plan.run for run in self.runs if run.ledger.pending}
+        going_on = {run.plan.run for run in self.runs if run.state.pending}
         found = self._found()
         for name in found.keys() - self._known().keys():
             if (ours := _OURS.match(name)) and int(ours[1]) not in going_on:
@@ -134,31 +134,31 @@ class Destination:
                 state = "is gone" if name not in found else f"has {found[name]:,} bytes, not {size:,}"
                 raise ExportError(f"{self.store}: {name} {state}; export to another directory, or put it back")
 
-    def begin(self, asked: Binding) -> None:
+    def begin(self, asked: ExportSpec) -> None:
         """Bind a new destination.
 
         Raises:
             ExportError: It holds files that would be taken for parts.
         """
-        if load_binding(self.store) is None:
+        if load_spec(self.store) is None:
             for name in (name for folder in FOLDERS for name in self.store.names(folder)):
                 if name.endswith(_DATA):
                     raise ExportError(f"{self.store} holds {name}, which is not this export's; choose another")
-            bind(self.store, asked)
+            write_spec(self.store, asked)
 
-    def _check_binding(self, asked: Binding) -> None:
-        held = load_binding(self.store)
+    def _check_binding(self, asked: ExportSpec) -> None:
+        held = load_spec(self.store)
         if held is not None and held != asked:
             raise ConfigurationError(
                 f"{self.store} holds another export: {_shown(held)}; asked for was: {_shown(asked)}"
             )
 
     @property
-    def unfinished(self) -> Run | None:
+    def unfinished(self) -> RunLog | None:
         """The run that is to be gone on with."""
         return self.runs[-1] if self.runs and self.runs[-1].complete is None else None
 
-    def drop(self, run: Run) -> None:
+    def drop(self, run: RunLog) -> None:
         """Remove an unfinished run, as if it had never been."""
         for part in run.parts:
             self.store.remove(part.name)
@@ -166,16 +166,16 @@ class Destination:
         self.runs.remove(run)
         self.check_parts()
 
-    def finish(self, run: Run, complete: Complete) -> None:
+    def finish(self, run: RunLog, complete: RunEnd) -> None:
         """End a run: everything is there, and covers what was planned; then the manifest says so.
 
         Raises:
             ExportError: It is not.
         """
         try:
-            run.ledger.check()
-            if run.ledger.pending:
-                raise ValueError(f"shard {run.ledger.pending[0].name} is not done")
+            run.state.check()
+            if run.state.pending:
+                raise ValueError(f"shard {run.state.pending[0].name} is not done")
         except ValueError as error:
             raise ExportError(f"{self.store}: run {run.plan.run} is not complete: {error}") from None
         self.check_parts()
@@ -205,18 +205,18 @@ class Destination:
         """What could not be decoded, a line each."""
         found: dict[bytes, None] = {}
         for run in self.runs:
-            for commit in run.ledger.commits.values():
+            for commit in run.state.commits.values():
                 found.update((msgspec.json.encode(bad) + b"\n", None) for bad in commit.quarantined)
         return b"".join(found)
 
     def manifest(self) -> Manifest:
         """What the journal says, in one."""
-        held = load_binding(self.store)
+        held = load_spec(self.store)
         ended = [run for run in self.runs if run.complete is not None]
         if held is None or not ended:
             raise ExportError(f"{self.store} holds no complete export")
         runs = [_summary(run) for run in ended]
-        commits = [commit for run in ended for commit in run.ledger.commits.values()]
+        commits = [commit for run in ended for commit in run.state.commits.values()]
         parts = [part for run in ended for part in run.parts]
         span = ended[0].plan.span
         return Manifest(
@@ -242,8 +242,8 @@ class Destination:
         )
 
 
-def _summary(run: Run) -> RunSummary:
-    plan, commits = run.plan, run.ledger.commits.values()
+def _summary(run: RunLog) -> RunSummary:
+    plan, commits = run.plan, run.state.commits.values()
     return RunSummary(
         run=plan.run,
         kind=plan.kind,
@@ -258,9 +258,9 @@ def _summary(run: Run) -> RunSummary:
     )
 
 
-def _shown(binding: Binding) -> str:
-    filters = " ".join(f"{name}={value}" for name, value in binding.filters) or "no filters"
-    return f"{binding.format}, {binding.compression}, {filters}"
+def _shown(spec: ExportSpec) -> str:
+    filters = " ".join(f"{name}={value}" for name, value in spec.filters) or "no filters"
+    return f"{spec.format}, {spec.compression}, {filters}"
 
 
 def as_text(value: Any) -> str:

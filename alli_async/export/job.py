@@ -18,6 +18,7 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
+from .commit_log import RunLog, next_number
 from .dask.cluster import ClusterRunner, coordinated
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
@@ -25,13 +26,12 @@ from .dask.sharing import SESSION, open_shared
 from .destination import Destination, as_text
 from .formats.compression import Compression
 from .formats.writers import Format, check_installed, writer_of
-from .journal import Run, next_number
-from .missing import ask_for_missing
+from .incomplete import ask_for_missing
 from .planning import check_project, plan_run
-from .records import Binding, Complete, Plan
+from .records import ExportSpec, RunEnd, RunPlan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
-from .single import export_file
+from .single_file import export_file
 from .storage.addresses import is_file, local_path
 from .storage.opening import open_store
 from .storage.store import Store
@@ -89,7 +89,7 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    wanted = Wanted.checked(format, compression, since, until, incremental, filters)
+    wanted = ExportRequest.checked(format, compression, since, until, incremental, filters)
     file = file_of(dest, needs_directory=incremental or format != "jsonl" or cluster is not None)
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
@@ -133,17 +133,17 @@ def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | No
     return path
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class ExportRequest(Struct, frozen=True, kw_only=True):
     """What was asked for, checked.
 
     Attributes:
-        binding: What the destination is to hold.
+        spec: What the destination is to hold.
         filters: The same, for requests.
         bounds: `since` and `until`, as filters.
         incremental: Only what is new.
     """
 
-    binding: Binding
+    spec: ExportSpec
     filters: Filters
     bounds: dict[str, Time]
     incremental: bool
@@ -157,7 +157,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
         until: Time | None,
         incremental: bool,
         filters: ConversationFilters,
-    ) -> Wanted:
+    ) -> ExportRequest:
         """Check it all, before anything is sent or written.
 
         Raises:
@@ -178,12 +178,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
         packed = compression or ("zstd" if format == "parquet" else "gzip")
         # What it needs and is not installed is known now.
         check_installed(format, packed)
-        binding = Binding(
+        spec = ExportSpec(
             format=format,
             compression=packed,
             filters=sorted((name, as_text(value)) for name, value in checked.pairs),
         )
-        return cls(binding=binding, filters=checked, bounds=bounds, incremental=incremental)
+        return cls(spec=spec, filters=checked, bounds=bounds, incremental=incremental)
 
 
 class _Job:
@@ -199,7 +199,7 @@ class _Job:
         self,
         session: Session,
         store: Store,
-        wanted: Wanted,
+        wanted: ExportRequest,
         on_error: OnError,
         on_progress: Callable[[ExportProgress], None] | None,
     ) -> None:
@@ -217,9 +217,9 @@ class _Job:
         destination = self._destination
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
         await in_thread(self._store.remove, SESSION)
-        await in_thread(destination.open, self._wanted.binding)
+        await in_thread(destination.open, self._wanted.spec)
         if self.coordinator is not None:
-            await self.coordinator.register(self._wanted.binding)
+            await self.coordinator.register(self._wanted.spec)
         run = destination.unfinished
         if run is not None and run.plan.kind == "compact":
             # Nothing of it is needed: what it was made of is all still there.
@@ -240,7 +240,7 @@ class _Job:
             )
         return await self._do(run)
 
-    async def _begin(self, latest: Plan | None) -> Run:
+    async def _begin(self, latest: RunPlan | None) -> RunLog:
         before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
         plan = (await plan_run(self._session, self._wanted.filters, run=number, after=latest)).plan
@@ -248,13 +248,13 @@ class _Job:
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await in_thread(self._plan, plan)
 
-    def _plan(self, plan: Plan) -> Run:
-        self._destination.begin(self._wanted.binding)
-        run = Run.begin(self._store, plan)
+    def _plan(self, plan: RunPlan) -> RunLog:
+        self._destination.begin(self._wanted.spec)
+        run = RunLog.begin(self._store, plan)
         self._destination.runs.append(run)
         return run
 
-    async def _do(self, run: Run) -> ExportReport:
+    async def _do(self, run: RunLog) -> ExportReport:
         filters = self._wanted.filters
         if run.plan.since is not None:
             filters = filters.with_last_chat_from(run.plan.since)
@@ -265,12 +265,12 @@ class _Job:
             self._session,
             filters,
             run,
-            lambda shard: writer_of(self._wanted.binding, self._store, run.plan.run, shard),
+            lambda shard: writer_of(self._wanted.spec, self._store, run.plan.run, shard),
             on_error=self._on_error,
             on_progress=self._on_progress,
         )
         progress = await runner.run()
-        complete = Complete(
+        complete = RunEnd(
             run=run.plan.run,
             seconds=round(time.monotonic() - self._began, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -278,8 +278,8 @@ class _Job:
         await in_thread(self._destination.finish, run, complete)
         return self._report(run, progress)
 
-    def _report(self, run: Run, progress: ExportProgress | None) -> ExportReport:
-        commits = list(run.ledger.commits.values())
+    def _report(self, run: RunLog, progress: ExportProgress | None) -> ExportReport:
+        commits = list(run.state.commits.values())
         return ExportReport(
             path=str(self._store),
             conversations=sum(each.conversations for each in commits),

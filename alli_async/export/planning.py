@@ -28,7 +28,7 @@ from .._version import __version__
 from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
 from ..models import Order, second_of
-from .records import Kind, Plan, Shard
+from .records import Kind, RunPlan, Shard
 
 # Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
 ROWS = 1000
@@ -82,11 +82,13 @@ class ServerClock:
 class PlannedRun(NamedTuple):
     """A plan, and how many requests it takes, about; None where that is not known."""
 
-    plan: Plan
+    plan: RunPlan
     requests: int | None
 
 
-async def plan_run(session: Session, filters: Filters, *, run: int = 1, after: Plan | None = None) -> PlannedRun:
+async def plan_run(
+    session: Session, filters: Filters, *, run: int = 1, after: RunPlan | None = None
+) -> PlannedRun:
     """Plan a run.
 
     Args:
@@ -109,7 +111,7 @@ async def plan_run(session: Session, filters: Filters, *, run: int = 1, after: P
         shards = cut_into_shards(found.span, weights) or shards
         span = found.span if len(shards) > 1 else None
         expected = round(sum(weight.rows for weight in weights))
-    plan = Plan(
+    plan = RunPlan(
         run=run,
         kind=kind,
         snapshot=(clock.told or datetime.now(UTC)).isoformat(),
@@ -132,7 +134,7 @@ def _known_by(found: Survey[_ListedRow] | None, rows: Sequence[_ListedRow]) -> l
     return list(dict.fromkeys([*latest[:_KNOWN_BY], *(row.id for row in rows[:_KNOWN_BY])]))
 
 
-async def _survey(session: Session, filters: Filters, after: Plan | None) -> Survey[_ListedRow] | None:
+async def _survey(session: Session, filters: Filters, after: RunPlan | None) -> Survey[_ListedRow] | None:
     if after is not None:
         return None
     pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page)
@@ -186,7 +188,7 @@ async def check_project(session: Session, ids: Sequence[str], place: object) -> 
         )
 
 
-def _requests(plan: Plan, rows: Sequence[_ListedRow]) -> int | None:
+def _requests(plan: RunPlan, rows: Sequence[_ListedRow]) -> int | None:
     if plan.expected is None:
         return None
     lists = sum(1 + (shard.expected or 0) // (MAX_PAGE_SIZE - 1) for shard in plan.shards)
@@ -199,7 +201,7 @@ def _chat_requests(row: _ListedRow) -> int:
     return -(-row.chat_count // CHATS_PER_PAGE) if row.chat_count > len(row.chats) else 0
 
 
-def since(before: Plan) -> float:
+def since(before: RunPlan) -> float:
     """The last chat's time from which on an incremental run asks, in the server's unit."""
     if before.high_water is None:
         # Nothing told the unit; milliseconds, as far as seen.

@@ -11,20 +11,20 @@ from .._aio.threads import in_thread
 from .._listing.filters import ConversationFilters
 from .._transport.session import Session
 from ..client import AlliClient
+from .commit_log import RunLog, next_number
 from .destination import Destination
 from .formats.compression import Compression
 from .formats.writers import Format
-from .job import Time, Wanted, file_of
-from .journal import Run, next_number
-from .missing import ask_for_missing
+from .incomplete import ask_for_missing
+from .job import ExportRequest, Time, file_of
 from .planning import check_project, plan_run
-from .records import Plan, Shard
+from .records import RunPlan, Shard
 from .storage.opening import open_store
 
 State = Literal["new", "unfinished", "incremental", "complete"]
 
 
-class Outlook(Struct, kw_only=True, frozen=True):
+class ExportPreview(Struct, kw_only=True, frozen=True):
     """What an export would do.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outlook(Struct, kw_only=True, frozen=True):
     """
 
     state: State
-    plan: Plan
+    plan: RunPlan
     shards: list[Shard]
     written: int = 0
     requests: int | None = None
@@ -53,7 +53,7 @@ async def plan_export(
     until: Time | None = None,
     incremental: bool = False,
     **filters: Unpack[ConversationFilters],
-) -> Outlook:
+) -> ExportPreview:
     """What `export` would do with the same arguments. Nothing is written.
 
     Of a destination that holds an export its journal is read, and no list is asked for; an export that is under
@@ -74,40 +74,40 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    wanted = Wanted.checked(format, compression, since, until, incremental, filters)
+    wanted = ExportRequest.checked(format, compression, since, until, incremental, filters)
     session = client.conversations._session
     if dest is None or file_of(dest, needs_directory=incremental or format != "jsonl") is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))
-    await in_thread(destination.look, wanted.binding)
+    await in_thread(destination.look, wanted.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
         return await _new(session, wanted)
     latest = runs[-1]
     await check_project(session, latest.plan.ids, destination.store)
-    written = sum(each.conversations for run in runs for each in run.ledger.commits.values())
+    written = sum(each.conversations for run in runs for each in run.state.commits.values())
     if latest.complete is None:
-        pending = latest.ledger.pending
-        return Outlook(
+        pending = latest.state.pending
+        return ExportPreview(
             state="unfinished", plan=latest.plan, shards=pending, written=written, requests=_requests_left(latest)
         )
     if not incremental:
-        return Outlook(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
+        return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     number = await in_thread(next_number, destination.store)
     plan = (await plan_run(session, wanted.filters, run=number, after=latest.plan)).plan
     ask_for_missing(plan, runs)
-    return Outlook(state="incremental", plan=plan, shards=plan.shards, written=written)
+    return ExportPreview(state="incremental", plan=plan, shards=plan.shards, written=written)
 
 
-async def _new(session: Session, wanted: Wanted) -> Outlook:
+async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:
     plan, requests = await plan_run(session, wanted.filters)
-    return Outlook(state="new", plan=plan, shards=plan.shards, requests=requests)
+    return ExportPreview(state="new", plan=plan, shards=plan.shards, requests=requests)
 
 
-def _requests_left(run: Run) -> int | None:
+def _requests_left(run: RunLog) -> int | None:
     """By what the shards took that are written."""
-    commits = run.ledger.commits.values()
+    commits = run.state.commits.values()
     written = sum(each.conversations for each in commits)
-    left = sum(shard.expected or 0 for shard in run.ledger.pending)
+    left = sum(shard.expected or 0 for shard in run.state.pending)
     return round(sum(each.requests for each in commits) / written * left) if written and left else None

@@ -11,7 +11,7 @@ from .._listing.survey import ServerProfile, Span
 Kind = Literal["full", "incremental", "compact"]
 
 
-class Binding(Struct, kw_only=True, forbid_unknown_fields=True):
+class ExportSpec(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a destination holds, and will always hold."""
 
     format_version: int = 1
@@ -41,7 +41,7 @@ class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.start is None and self.end is None
 
 
-class Plan(Struct, kw_only=True, omit_defaults=True):
+class RunPlan(Struct, kw_only=True, omit_defaults=True):
     """The plan of a run.
 
     Attributes:
@@ -92,7 +92,7 @@ class Part(Struct, kw_only=True):
     sha256: str
 
 
-class Missing(Struct, kw_only=True, omit_defaults=True):
+class Incomplete(Struct, kw_only=True, omit_defaults=True):
     """A conversation that could not be made whole, or a row that could not be listed, and why.
 
     Attributes:
@@ -106,7 +106,7 @@ class Missing(Struct, kw_only=True, omit_defaults=True):
     span: tuple[float, float] | None = None
 
 
-class Bad(Struct, kw_only=True, omit_defaults=True):
+class Quarantined(Struct, kw_only=True, omit_defaults=True):
     """A record that could not be decoded, and why.
 
     Attributes:
@@ -146,8 +146,8 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     conversations: int
     chats: int
     uncompressed_bytes: int
-    incomplete: list[Missing] = field(default_factory=list)
-    quarantined: list[Bad] = field(default_factory=list)
+    incomplete: list[Incomplete] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
     requests: int = 0
     retries: int = 0
     seconds: float = 0.0
@@ -160,7 +160,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     deferred: list[str] = field(default_factory=list)
 
 
-class Fate(Struct, kw_only=True, omit_defaults=True):
+class ShardRecord(Struct, kw_only=True, omit_defaults=True):
     """What became of a shard: exactly one of the two."""
 
     shard: str
@@ -168,7 +168,7 @@ class Fate(Struct, kw_only=True, omit_defaults=True):
     split: list[Shard] | None = None
 
 
-class Complete(Struct, kw_only=True):
+class RunEnd(Struct, kw_only=True):
     """The end of a run."""
 
     run: int

@@ -21,13 +21,12 @@ from .._listing.survey import Span
 from .._transport.session import Session
 from ..errors import DecodeError, NotFoundError
 from ..models import Skipped, StreamStats
-from .filling import Again, Filling
+from .commit_log import RunLog, split_of
 from .formats.shard_writer import ShardWriter
-from .journal import Run
-from .ledger import split_of
-from .missing import ask_again, list_spans
+from .incomplete import ask_again, list_spans
 from .planning import AT_ONCE, ROWS
-from .records import Bad, Commit, Fate, Missing, Shard
+from .records import Commit, Incomplete, Quarantined, Shard, ShardRecord
+from .shard_buffer import DuplicateConversation, ShardBuffer
 from .shard_reader import ShardReader, why
 
 # A shard with so many rows, and about as many ahead as would make a shard of their own, is split.
@@ -77,7 +76,7 @@ class Runner:
         self,
         session: Session,
         filters: Filters,
-        run: Run,
+        run: RunLog,
         open_writer: Callable[[str], ShardWriter],
         *,
         on_error: OnError,
@@ -92,8 +91,8 @@ class Runner:
         self._told = 0.0
         self._readers: dict[str, ShardReader] = {}
         self._ended = StreamStats()
-        self._fillings: dict[str, Filling] = {}
-        commits = run.ledger.commits.values()
+        self._buffers: dict[str, ShardBuffer] = {}
+        commits = run.state.commits.values()
         self._resumed = sum(each.conversations for each in commits), sum(each.chats for each in commits)
         self.at_once = min(AT_FIRST, AT_ONCE)
         self._slots = asyncio.Semaphore(self.at_once)
@@ -126,14 +125,14 @@ class Runner:
                 self.at_once += 1
 
     async def _do_all(self) -> ExportProgress:
-        pending = self._run.ledger.pending
+        pending = self._run.state.pending
         error: BaseException | None = None
         try:
             # The last shard takes what moved while the others were read, so it comes after them.
             for shards in ([each for each in pending if each.end is not None], pending[-1:]):
                 async with asyncio.TaskGroup() as self._group:
                     for shard in shards:
-                        if not self._run.ledger.knows(shard.name):
+                        if not self._run.state.has_record(shard.name):
                             self._group.create_task(self._do(shard))
         except BaseExceptionGroup as failures:
             error = first_error(failures)
@@ -147,10 +146,10 @@ class Runner:
         total = ExportProgress(
             expected=self._run.plan.expected,
             resumed=self._resumed[0],
-            shards=len(self._run.ledger.commits) + len(self._run.ledger.pending),
-            shards_done=len(self._run.ledger.commits),
+            shards=len(self._run.state.commits) + len(self._run.state.pending),
+            shards_done=len(self._run.state.commits),
         )
-        written: list[Commit | Filling] = [*self._run.ledger.commits.values(), *self._fillings.values()]
+        written: list[Commit | ShardBuffer] = [*self._run.state.commits.values(), *self._buffers.values()]
         total.conversations = sum(each.conversations for each in written) - self._resumed[0]
         total.chats = sum(each.chats for each in written) - self._resumed[1]
         for stats in (self._ended, *(reader.stats for reader in self._readers.values())):
@@ -174,23 +173,23 @@ class Runner:
         again: set[str] = set()
         while True:
             writer = await in_thread(self._open_writer, shard.name, undo=_discard)
-            filling = Filling(writer, again)
+            buffer = ShardBuffer(writer, again)
             try:
-                await self._fill(shard, filling)
-            except Again as repeated:
+                await self._fill(shard, buffer)
+            except DuplicateConversation as repeated:
                 again |= repeated.ids
-                shard = filling.shard or shard
+                shard = buffer.shard or shard
             else:
                 return
             finally:
-                await filling.discard()
+                await buffer.discard()
 
-    async def _fill(self, shard: Shard, filling: Filling) -> None:
+    async def _fill(self, shard: Shard, buffer: ShardBuffer) -> None:
         began = time.monotonic()
         session, plan = self._session, self._run.plan
         at_once = max(_LEAST_CONCURRENCY, session.config.max_concurrency // max(1, len(plan.shards)))
-        filling.shard = shard
-        cutter = _Cutter(self, filling)
+        buffer.shard = shard
+        cutter = _Cutter(self, buffer)
         reader = ShardReader(
             session,
             self._filters,
@@ -201,58 +200,58 @@ class Runner:
             commits=self._committed() if shard.end is None else (),
             on_page=cutter.look,
         )
-        self._readers[shard.name], self._fillings[shard.name] = reader, filling
+        self._readers[shard.name], self._buffers[shard.name] = reader, buffer
         try:
-            await self._take(reader, filling)
-            commit = await self._commit(filling.shard, reader, filling, began)
-            await self._note(Fate(shard=filling.shard.name, commit=commit))
+            await self._take(reader, buffer)
+            commit = await self._commit(buffer.shard, reader, buffer, began)
+            await self._note(ShardRecord(shard=buffer.shard.name, commit=commit))
         finally:
-            del self._readers[shard.name], self._fillings[shard.name]
+            del self._readers[shard.name], self._buffers[shard.name]
             add_traffic(self._ended, reader.stats)
         self._tell()
 
     def _committed(self) -> list[tuple[Shard, Commit]]:
         """The shards that are written, and what was written of each."""
-        ledger = self._run.ledger
-        return [(shard, ledger.commits[shard.name]) for shard in ledger.done]
+        state = self._run.state
+        return [(shard, state.commits[shard.name]) for shard in state.done]
 
-    async def _take(self, reader: ShardReader, filling: Filling) -> None:
+    async def _take(self, reader: ShardReader, buffer: ShardBuffer) -> None:
         """Read a shard into its parts."""
         async with reader, aclosing(reader.records()) as records:
             async for transcript in records:
-                await filling.add(transcript)
+                await buffer.add(transcript)
                 self._tell()
                 self._look_at(reader)
         plan = self._run.plan
-        if filling.shard is not None and filling.shard.end is None:
+        if buffer.shard is not None and buffer.shard.end is None:
             ids, bad = await list_spans(
                 self._session.counting(reader.stats), self._filters.without_last_chat(), plan.again_spans
             )
             reader.skipped += bad
-            await self._take_missing(reader, filling, dict.fromkeys([*plan.again, *ids]), is_deferred=False)
-            await self._take_missing(reader, filling, reader.deferred_ids(), is_deferred=True)
+            await self._take_missing(reader, buffer, dict.fromkeys([*plan.again, *ids]), is_deferred=False)
+            await self._take_missing(reader, buffer, reader.deferred_ids(), is_deferred=True)
         self._look_at(reader)
 
     async def _take_missing(
-        self, reader: ShardReader, filling: Filling, ids: Iterable[str], *, is_deferred: bool
+        self, reader: ShardReader, buffer: ShardBuffer, ids: Iterable[str], *, is_deferred: bool
     ) -> None:
         """Ask for conversations by their ids: what earlier runs could not make whole, or other shards have left.
 
         A deferred conversation that the server does not know any more was deleted meanwhile.
         """
         met = {each.id for each in reader.skipped}
-        wanted = [each for each in ids if each not in met and not filling.has([each])]
+        wanted = [each for each in ids if each not in met and not buffer.has([each])]
         async with aclosing(ask_again(self._session.counting(reader.stats), self._filters, wanted)) as answers:
             async for answer in answers:
                 if not isinstance(answer, Skipped):
-                    await filling.add(answer)
+                    await buffer.add(answer)
                 elif not (is_deferred and isinstance(answer.error, NotFoundError)):
                     reader.skipped.append(answer)
 
-    async def _note(self, fate: Fate) -> None:
-        # The file in a thread, the ledger here, where it is read.
-        await in_thread(self._run.write, fate)
-        self._run.ledger.tell(fate)
+    async def _note(self, record: ShardRecord) -> None:
+        # The file in a thread, the state here, where it is read.
+        await in_thread(self._run.write, record)
+        self._run.state.apply(record)
 
     def _spawn(self, shard: Shard) -> None:
         self._group.create_task(self._do(shard))
@@ -264,21 +263,24 @@ class Runner:
             for bad in reader.bad:
                 raise bad.error
 
-    async def _commit(self, done: Shard, reader: ShardReader, filling: Filling, began: float) -> Commit:
-        parts = await filling.end(done.name)
+    async def _commit(self, done: Shard, reader: ShardReader, buffer: ShardBuffer, began: float) -> Commit:
+        parts = await buffer.end(done.name)
         incomplete = [each for each in reader.skipped if not isinstance(each.error, DecodeError) or not each.id]
         undecodable = [each for each in reader.skipped if isinstance(each.error, DecodeError) and each.id]
         return msgspec.structs.replace(
             reader.result(),
             parts=parts,
-            conversations=filling.conversations,
-            chats=filling.chats,
-            uncompressed_bytes=filling.writer.bytes_in,
-            incomplete=[Missing(id=each.id, why=why(each.error), span=each.span) for each in incomplete],
+            conversations=buffer.conversations,
+            chats=buffer.chats,
+            uncompressed_bytes=buffer.writer.bytes_in,
+            incomplete=[Incomplete(id=each.id, why=why(each.error), span=each.span) for each in incomplete],
             quarantined=[
-                *filling.bad,
+                *buffer.bad,
                 *(_bad_of(row) for row in reader.bad),
-                *(Bad(id=each.id, why=why(each.error), record=_body_of(each.error)) for each in undecodable),
+                *(
+                    Quarantined(id=each.id, why=why(each.error), record=_body_of(each.error))
+                    for each in undecodable
+                ),
             ],
             requests=reader.stats.requests,
             retries=reader.stats.retries,
@@ -290,7 +292,7 @@ class Runner:
     async def split(self, shard: Shard, cuts: Sequence[float]) -> Shard:
         """Note that a shard was cut, and have others do the rest; gives what is left of it."""
         into = split_of(shard, cuts)
-        await self._note(Fate(shard=shard.name, split=into))
+        await self._note(ShardRecord(shard=shard.name, split=into))
         for other in into[1:]:
             self._spawn(other)
         return into[0]
@@ -301,12 +303,12 @@ class _Cutter:
 
     Args:
         runner: What notes the cut.
-        filling: The shard, and what was written of it.
+        buffer: The shard, and what was written of it.
     """
 
-    def __init__(self, runner: Runner, filling: Filling) -> None:
+    def __init__(self, runner: Runner, buffer: ShardBuffer) -> None:
         self._runner = runner
-        self._filling = filling
+        self._filling = buffer
         self._next_look = _DENSE
 
     async def look(self, reader: PartitionReader[Any], position: float) -> None:
@@ -337,8 +339,8 @@ def _discard(writer: ShardWriter) -> None:
     writer.discard()
 
 
-def _bad_of(row: BadRow) -> Bad:
-    return Bad(
+def _bad_of(row: BadRow) -> Quarantined:
+    return Quarantined(
         id=row.id if row.is_known else None,
         why=why(row.error),
         record=row.raw.decode("utf-8", "replace"),

@@ -10,19 +10,19 @@ import pytest
 
 from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress
+from alli_async.export.commit_log import RunLog, load_runs
 from alli_async.export.dask import workers
 from alli_async.export.dask.messages import Assignment, JoinRequest
 from alli_async.export.dask.sharing import SESSION, open_shared
 from alli_async.export.dask.workers import WorkerSession
-from alli_async.export.journal import Run, load_runs
 from alli_async.export.planning import plan_run
-from alli_async.export.records import Binding
+from alli_async.export.records import ExportSpec
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 
 distributed = pytest.importorskip("distributed")
 
-LINES = Binding(format="jsonl", compression="gzip", filters=[])
+LINES = ExportSpec(format="jsonl", compression="gzip", filters=[])
 
 
 @asynccontextmanager
@@ -77,9 +77,9 @@ async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, sessio
     runs = load_runs(store)
     if not runs:
         plan = (await plan_run(make_client(sandbox).conversations._session, Filters(()))).plan
-        runs = [Run.begin(store, plan)]
+        runs = [RunLog.begin(store, plan)]
     work = Assignment(plan=runs[0].plan, filters=Filters(()), on_error="skip")
-    request = JoinRequest(session=session, place=dest, binding=LINES, options={})
+    request = JoinRequest(session=session, place=dest, spec=LINES, options={})
     found = []
     for number in range(count):
         joined = WorkerSession(request, open_shared(dest), make_client(sandbox), Worker(number))

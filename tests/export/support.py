@@ -22,7 +22,7 @@ from alli_async._listing.page_reader import PageReader
 from alli_async._listing.survey import Survey, survey_list
 from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async.export.planning import plan_run
-from alli_async.export.records import Commit, Plan, Shard
+from alli_async.export.records import Commit, RunPlan, Shard
 from alli_async.export.shard_reader import ShardReader
 from alli_async.models import RawTranscript
 from alli_async.sandbox import Sandbox
@@ -126,13 +126,13 @@ async def surveyed(alli: AlliClient) -> Survey[Any]:
     return await survey_list(pages)
 
 
-async def planned(alli: AlliClient) -> Plan:
+async def planned(alli: AlliClient) -> RunPlan:
     """The plan of an export of everything."""
     return (await plan_run(alli.conversations._session, Filters())).plan
 
 
 async def read_shard(
-    alli: AlliClient, plan: Plan, shard: Shard, commits: Sequence[tuple[Shard, Commit]] = ()
+    alli: AlliClient, plan: RunPlan, shard: Shard, commits: Sequence[tuple[Shard, Commit]] = ()
 ) -> tuple[list[RawTranscript], ShardReader]:
     """The conversations of a shard, and the reader that has read them."""
     reader = ShardReader(
@@ -143,7 +143,7 @@ async def read_shard(
 
 
 async def read_shards(
-    alli: AlliClient, plan: Plan, shards: Sequence[Shard], *, before: Callable[[Shard], object] = lambda _: None
+    alli: AlliClient, plan: RunPlan, shards: Sequence[Shard], *, before: Callable[[Shard], object] = lambda _: None
 ) -> list[str]:
     """The ids of the conversations in shards that are read in this order; the last shard comes last.
 
@@ -165,7 +165,7 @@ async def read_shards(
     return found + reader.deferred_ids()
 
 
-async def crossing(alli: AlliClient, plan: Plan) -> dict[str, int]:
+async def crossing(alli: AlliClient, plan: RunPlan) -> dict[str, int]:
     """Conversations whose second chat lies in a later shard than their first, and the number of the first's shard.
 
     Without its first chat such a conversation is in the later shard.
@@ -180,7 +180,7 @@ async def crossing(alli: AlliClient, plan: Plan) -> dict[str, int]:
     return found
 
 
-async def read_last_shard(alli: AlliClient, plan: Plan) -> tuple[list[RawTranscript], ShardReader]:
+async def read_last_shard(alli: AlliClient, plan: RunPlan) -> tuple[list[RawTranscript], ShardReader]:
     """The conversations of the last shard, once the others were read."""
     commits = [(shard, (await read_shard(alli, plan, shard))[1].result()) for shard in plan.shards[:-1]]
     return await read_shard(alli, plan, plan.shards[-1], commits)

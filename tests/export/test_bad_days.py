@@ -71,7 +71,7 @@ async def test_a_shard_that_is_too_dense_is_split_and_goes_on(
         names = [part["name"] for part in manifest(dest)["parts"]]
         assert any("00000.1.jsonl.gz" in name for name in names), names
         fates = [json.loads(path.read_text()) for path in (dest / "_journal").glob("run-*-shard-*.json")]
-        assert any("split" in fate for fate in fates)
+        assert any("split" in record for record in fates)
 
 
 async def test_what_cannot_be_made_whole_beyond_a_cut_is_told_of_once(

@@ -159,7 +159,7 @@ async def test_a_dense_shard_is_split_by_its_worker_and_the_rest_handed_to_other
         await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert chats_by_id(tmp_path) == truth(sandbox)
     fates = [json.loads(path.read_text()) for path in (tmp_path / "_journal").glob("run-*-shard-*.json")]
-    assert any("split" in fate for fate in fates)
+    assert any("split" in record for record in fates)
     manifest(tmp_path)
 
 
@@ -411,7 +411,7 @@ async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
         shard = sessions[0].runner._run.plan.shards[0]
         results = await asyncio.gather(*(session.write(shard) for session in sessions))
         assert [result.recorded for result in results] == [["00000"], ["00000"]]
-        committed = sessions[0].runner._run.fate_of("00000").commit
+        committed = sessions[0].runner._run.read_record("00000").commit
         assert [path.name for path in (tmp_path / "conversations").iterdir()] == [
             Path(part.name).name for part in committed.parts
         ]
@@ -432,7 +432,7 @@ async def test_a_worker_whose_export_was_taken_over_commits_nothing(
         result = await session.write(session.runner._run.plan.shards[0])
         assert "another goes on with it" in str(result.error)
         assert list((tmp_path / "conversations").iterdir()) == []
-        assert session.runner._run.fate_of("00000") is None
+        assert session.runner._run.read_record("00000") is None
         await session.leave()
 
 
@@ -575,10 +575,10 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
     monkeypatch.setenv("ALLI_API_KEY", "the-key")
     store = SharedDirectory(tmp_path)
     store.put_record(SESSION, b"one", replace=True)
-    request = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={})
-    other = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={}, sdk_version="0.0")
+    request = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options={})
+    other = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options={}, sdk_version="0.0")
     assert "not 0.0; install the same" in str(await workers.join(other, Worker(1)))
-    wrong = JoinRequest(session="one", place=str(tmp_path), binding=LINES, options={"timeout": 0})
+    wrong = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options={"timeout": 0})
     assert "timeout: expected a number" in str(await workers.join(wrong, Worker(1)))
     assert await workers.report_status("one", Worker(1)) is None
     assert await workers.leave("one", Worker(1)) is None

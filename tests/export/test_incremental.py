@@ -21,7 +21,7 @@ from alli_async import (
     RetryPolicy,
 )
 from alli_async.export import compact, export
-from alli_async.export.journal import Run
+from alli_async.export.commit_log import RunLog
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, lying, manifest, records, run, serving, truth
@@ -163,7 +163,7 @@ async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
         whole = latest(tmp_path)
         with monkeypatch.context() as patch:
             # The moment before the record that ends it; what is made up is only that the process was killed there.
-            patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+            patch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
             with pytest.raises(OSError, match="killed"):
                 await compact(tmp_path)
         assert (await export(client, tmp_path)).finished_before
@@ -265,7 +265,7 @@ async def test_a_run_that_was_dropped_leaves_its_number_to_no_other(
         await export(client, tmp_path, incremental=True)
         for _ in range(2):
             with monkeypatch.context() as patch:
-                patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+                patch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
                 with pytest.raises(OSError, match="killed"):
                     await compact(tmp_path)
         # Parts of runs 3 and 4 have been there for all to see.

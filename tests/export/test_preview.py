@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from alli_async import AlliClient, ConfigurationError, ExportError
-from alli_async.export import ExportProgress, Outlook, compact, export, plan_export
-from alli_async.export.journal import Run
+from alli_async.export import ExportPreview, ExportProgress, compact, export, plan_export
+from alli_async.export.commit_log import RunLog
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import lying, run, serving
@@ -21,8 +21,8 @@ def everything(dest: Path) -> dict[str, tuple[int, int]]:
     return {str(each): (each.stat().st_mtime_ns, each.stat().st_size) for each in [dest, *dest.rglob("*")]}
 
 
-async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, **options: Any) -> Outlook:
-    """The outlook, once it is proved that nothing was changed and how much was asked."""
+async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, **options: Any) -> ExportPreview:
+    """The preview, once it is proved that nothing was changed and how much was asked."""
     before, asked = everything(dest), sandbox.count()
     found = await plan_export(client, dest, **options)
     assert everything(dest) == before
@@ -66,7 +66,7 @@ async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_o
         found = await look(client, sandbox, tmp_path, 1)
         assert (found.state, found.shards, found.requests, found.written) == ("complete", [], 0, 299)
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+            patch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
             with pytest.raises(OSError, match="killed"):
                 await export(client, tmp_path, incremental=True)
         found = await look(client, sandbox, tmp_path, 1, incremental=True)
@@ -87,7 +87,7 @@ async def test_a_compaction_that_was_stopped_is_not_gone_on_with(
         client = make_client(sandbox)
         await export(client, tmp_path)
         await export(client, tmp_path, incremental=True)
-        monkeypatch.setattr(Run, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        monkeypatch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         with pytest.raises(OSError, match="killed"):
             await compact(tmp_path)
         assert (await look(client, sandbox, tmp_path, 1)).state == "complete"
@@ -124,9 +124,9 @@ def test_the_command_says_it(tmp_path: Path) -> None:
         told = json.loads(run(sandbox, "export", str(dest), "--dry-run", "--json").stdout)
         assert (told["state"], told["written"], told["shards"]) == ("complete", 250, [])
         last = max((dest / "_journal").glob("run-00001-shard-*"))
-        fate = json.loads(last.read_text("utf-8"))
-        fate["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
-        last.write_text(json.dumps(fate), "utf-8")
+        record = json.loads(last.read_text("utf-8"))
+        record["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
+        last.write_text(json.dumps(record), "utf-8")
         done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
         assert done.stdout.splitlines()[1] == "  and again for 1 that could not be made whole"
         (dest / "_journal" / "run-00001-complete.json").unlink()

@@ -17,7 +17,7 @@ from alli_async._listing.filters import Filters
 from alli_async._listing.planner import Weight, even_cuts
 from alli_async._listing.survey import Span
 from alli_async.export import export
-from alli_async.export.ledger import check_cover
+from alli_async.export.commit_log import check_cover
 from alli_async.export.planning import cut_into_shards, plan_run
 from alli_async.export.records import Shard
 from alli_async.export.shard_reader import ShardReader

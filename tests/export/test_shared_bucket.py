@@ -88,7 +88,7 @@ async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_exp
         first, second = sessions[0].runner._run.plan.shards[:2]
         results = await asyncio.gather(*(session.write(first) for session in sessions))
         assert [result.recorded for result in results] == [["00000"], ["00000"]]
-        committed = sessions[0].runner._run.fate_of("00000").commit
+        committed = sessions[0].runner._run.read_record("00000").commit
         parts = [name for name in objects(dest) if name.startswith("conversations/")]
         assert parts == [part.name for part in committed.parts]
         put(dest, SESSION, b"another")

@@ -20,9 +20,9 @@ from ..._listing.filters import Filters
 from ..._transport.session import Session
 from ...client import AlliClient
 from ...errors import ConfigurationError, ExportError
+from ..commit_log import RunLog
 from ..formats.shard_writer import ShardWriter
-from ..journal import Run
-from ..records import Fate, Shard
+from ..records import Shard, ShardRecord
 from ..running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
 from ..storage.store import Store
 from .coordinator import Coordinator
@@ -91,7 +91,7 @@ class ClusterRunner(Runner):
         self,
         session: Session,
         filters: Filters,
-        run: Run,
+        run: RunLog,
         open_writer: Callable[[str], ShardWriter],
         *,
         coordinator: Coordinator,
@@ -109,7 +109,7 @@ class ClusterRunner(Runner):
             AlliError: The first error. What was committed stays.
         """
         # The last shard takes what moved while the others were read, so it needs their commits.
-        for_workers = [shard for shard in self._run.ledger.pending if shard.end is not None]
+        for_workers = [shard for shard in self._run.state.pending if shard.end is not None]
         if for_workers:
             assignment = Assignment(plan=self._run.plan, filters=self._filters, on_error=self._on_error)
             await self._coordinator.begin(assignment)
@@ -171,19 +171,19 @@ class ClusterRunner(Runner):
             await self._apply_record(name)
 
     async def _apply_record(self, name: str) -> None:
-        """Read a shard's record from the journal and apply it to the ledger, once."""
-        ledger = self._run.ledger
-        if not ledger.knows(name):
-            fate = await self._read_record(name)
-            if not ledger.knows(name):
-                ledger.tell(fate)
-                self._waiting.extend((fate.split or [])[1:])
+        """Read a shard's record from the journal and apply it to the state, once."""
+        state = self._run.state
+        if not state.has_record(name):
+            record = await self._read_record(name)
+            if not state.has_record(name):
+                state.apply(record)
+                self._waiting.extend((record.split or [])[1:])
 
-    async def _read_record(self, name: str) -> Fate:
+    async def _read_record(self, name: str) -> ShardRecord:
         for _ in range(_POLLS_FOR_RECORD):
-            fate = await in_thread(self._run.fate_of, name)
-            if fate is not None:
-                return fate
+            record = await in_thread(self._run.read_record, name)
+            if record is not None:
+                return record
             await asyncio.sleep(_POLL)
         raise ExportError(
             f"shard {name}: a worker has written its record, but the record cannot be seen here; "

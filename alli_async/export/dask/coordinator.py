@@ -13,7 +13,7 @@ import anyio
 
 from ..._aio.threads import in_thread
 from ...errors import ConfigurationError, ExportError
-from ..records import Binding, Shard
+from ..records import ExportSpec, Shard
 from ..running import AT_FIRST, ExportProgress, add_traffic
 from ..storage.store import Store
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
@@ -84,7 +84,7 @@ class Coordinator:
         self._ended = ExportProgress()
         self._alone_since: float | None = None
 
-    async def register(self, binding: Binding) -> None:
+    async def register(self, spec: ExportSpec) -> None:
         """Let every worker join the export. Nothing is sent to the API's server.
 
         Raises:
@@ -92,7 +92,7 @@ class Coordinator:
             ExportError: There is no worker.
         """
         self._join_request = JoinRequest(
-            session=self._session, place=str(self._store), binding=binding, options=self._options
+            session=self._session, place=str(self._store), spec=spec, options=self._options
         )
         written = self._session.encode() + b"\n"
         await in_thread(lambda: self._store.put_record(SESSION, written, replace=True))

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from ..._listing.filters import Filters
 from ..._version import __version__
 from ...errors import AlliError
-from ..records import Binding, Plan
+from ..records import ExportSpec, RunPlan
 from ..running import ExportProgress, OnError
 
 
@@ -19,14 +19,14 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         session: Id of the export under way, which the destination's journal holds too.
         place: Path or address of the destination.
-        binding: What the destination holds.
+        spec: What the destination holds.
         options: Keyword arguments of the worker's client, without its key.
         sdk_version: Version of this package, which the worker must have too.
     """
 
     session: str
     place: str
-    binding: Binding
+    spec: ExportSpec
     options: dict[str, Any]
     sdk_version: str = __version__
 
@@ -40,7 +40,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
         on_error: As of `export`.
     """
 
-    plan: Plan
+    plan: RunPlan
     filters: Filters
     on_error: OnError
 

@@ -17,11 +17,10 @@ from ..._aio.threads import in_thread
 from ..._version import __version__
 from ...client import AlliClient
 from ...errors import AlliError, ConfigurationError, ExportError
+from ..commit_log import RunLog, ShardState
 from ..formats.writers import check_installed, writer_of
-from ..journal import Run
-from ..ledger import Ledger
 from ..planning import check_project
-from ..records import Fate, Shard
+from ..records import Shard, ShardRecord
 from ..running import AT_FIRST, ExportProgress, Runner
 from ..storage.directory import DirectoryStore
 from ..storage.store import Store, TakenError
@@ -48,14 +47,14 @@ class ShardRunner(Runner):
 
     def __init__(self, session: WorkerSession, assignment: Assignment) -> None:
         self._worker = session
-        binding, store, number = session.request.binding, session.store, assignment.plan.run
+        spec, store, number = session.request.spec, session.store, assignment.plan.run
         # In an object store the names of parts are unique in any case.
         unique = isinstance(store, DirectoryStore)
         super().__init__(
             session.session,
             assignment.filters,
-            Run(store, Ledger(assignment.plan)),
-            lambda shard: writer_of(binding, store, number, shard, unique=unique),
+            RunLog(store, ShardState(assignment.plan)),
+            lambda shard: writer_of(spec, store, number, shard, unique=unique),
             on_error=assignment.on_error,
             on_progress=None,
         )
@@ -76,29 +75,29 @@ class ShardRunner(Runner):
         self.widening = self.widening or asyncio.create_task(self._widen())
         recorded: list[str] = []
         while True:
-            fate = await in_thread(self._run.fate_of, shard.name)
-            if fate is None:
+            record = await in_thread(self._run.read_record, shard.name)
+            if record is None:
                 with contextlib.suppress(TakenError):  # another worker has written it: its record says so
                     await self._do(shard)
                 continue
             recorded.append(shard.name)
-            if not fate.split:
+            if not record.split:
                 return recorded
-            shard = fate.split[0]
+            shard = record.split[0]
 
-    async def _note(self, fate: Fate) -> None:
-        await in_thread(self._write, fate)
-        if fate.split:
-            self.splits.append(fate.shard)
+    async def _note(self, record: ShardRecord) -> None:
+        await in_thread(self._write, record)
+        if record.split:
+            self.splits.append(record.shard)
 
-    def _write(self, fate: Fate) -> None:
+    def _write(self, record: ShardRecord) -> None:
         store = self._worker.store
         try:
             if not is_current(store, self._worker.request.session):
                 raise _SupersededError(f"{store}: this export has ended, or another goes on with it")
-            self._run.write(fate)
+            self._run.write(record)
         except (TakenError, _SupersededError):
-            for part in fate.commit.parts if fate.commit else []:
+            for part in record.commit.parts if record.commit else []:
                 store.remove(part.name)
             raise
 
@@ -198,7 +197,7 @@ async def join(request: JoinRequest, dask_worker: Any) -> str | None:
             raise ConfigurationError(
                 f"it has alli_async {__version__}, not {request.sdk_version}; install the same"
             )
-        check_installed(request.binding.format, request.binding.compression)
+        check_installed(request.spec.format, request.spec.compression)
         client = _client(request)
         store = await in_thread(_open, request)
     except AlliError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...models import RawTranscript
-from ..records import Bad, Part
+from ..records import Part, Quarantined
 from ..storage.store import Sink, Store, file_errors
 from .compression import compressor_of, zstd_module
 from .shard_writer import HashingSink, part_name
@@ -75,7 +75,7 @@ class JsonLinesWriter:
         """Of the lines."""
         return self._lines.bytes_in
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add records; gives those that are no text, which no reader of the lines could pass."""
         good: list[bytes] = []
         bad: list[RawTranscript] = []
@@ -86,9 +86,9 @@ class JsonLinesWriter:
                 bad.append(record)
         if good:
             self._lines.write(good)
-        return [Bad(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
+        return [Quarantined(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
 
-    def finish(self) -> list[Bad]:
+    def finish(self) -> list[Quarantined]:
         """There is nothing left to write."""
         return []
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..._transport.wire import decoder, repair_surrogates
 from ...errors import DecodeError
 from ...models import Conversation, RawTranscript
-from ..records import Bad, Part
+from ..records import Part, Quarantined
 from ..storage.store import Store
 from .arrow import flat_tables, load, pool, schemas
 from .shard_writer import HashingSink, part_name
@@ -53,7 +53,7 @@ class ParquetShardWriter:
             for file, schema in zip(self._files, self._schemas, strict=True)
         ]
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add conversations and their chats; gives those that are not what the contract says."""
         self._records.extend(records)
         self._size += sum(len(record.json) for record in records)
@@ -62,15 +62,15 @@ class ParquetShardWriter:
             self._write_group()
         return bad
 
-    def finish(self) -> list[Bad]:
+    def finish(self) -> list[Quarantined]:
         """Write what was added; gives the records that are not what the contract says."""
         bad = self._convert()
         self._write_group()
         return bad
 
-    def _convert(self) -> list[Bad]:
+    def _convert(self) -> list[Quarantined]:
         """Make columns of what was added; they take the place of the JSON."""
-        bad: list[Bad] = []
+        bad: list[Quarantined] = []
         records, self._records, self._size = self._records, [], 0
         try:
             with _converting:
@@ -91,14 +91,14 @@ class ParquetShardWriter:
             pa, _ = load()
             self.write_tables([pa.concat_tables(some) for some in zip(*tables, strict=True)])
 
-    def _alone(self, record: RawTranscript, bad: list[Bad]) -> tuple[Any, Any] | None:
+    def _alone(self, record: RawTranscript, bad: list[Quarantined]) -> tuple[Any, Any] | None:
         """A record's tables, in which half a pair of surrogates is repaired; None if it is bad."""
         try:
             _decode(record.json)
             return flat_tables([repair_surrogates(record.json)], self._run)
         except (DecodeError, ValueError) as error:
             why = error.message if isinstance(error, DecodeError) else str(error)
-            bad.append(Bad(id=record.id, why=why, record=record.json.decode("utf-8", "replace")))
+            bad.append(Quarantined(id=record.id, why=why, record=record.json.decode("utf-8", "replace")))
             return None
 
     def write_tables(self, tables: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ...models import RawTranscript
-from ..records import Bad, Part
+from ..records import Part, Quarantined
 from ..storage.store import Sink
 
 
@@ -19,11 +19,11 @@ class ShardWriter(Protocol):
         """Of the records, before they are compressed."""
         ...
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add records; gives those that could not be, and why."""
         ...
 
-    def finish(self) -> list[Bad]:
+    def finish(self) -> list[Quarantined]:
         """Write what was only taken so far; gives what could not be."""
         ...
 

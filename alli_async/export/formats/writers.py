@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-from ..records import Binding
+from ..records import ExportSpec
 from ..storage.store import Store
 from .arrow import load
 from .compression import compressor_of
@@ -25,17 +25,17 @@ def check_installed(format: str, compression: str) -> None:  # noqa: A002 - what
     _ = load() if format == "parquet" else compressor_of(compression)
 
 
-def writer_of(binding: Binding, store: Store, run: int, shard: str, *, unique: bool = False) -> ShardWriter:
+def writer_of(spec: ExportSpec, store: Store, run: int, shard: str, *, unique: bool = False) -> ShardWriter:
     """The writer of a shard's parts.
 
     Args:
-        binding: What the destination holds.
+        spec: What the destination holds.
         store: The destination.
         run: The run's number.
         shard: Whose parts they are.
         unique: Whether their names are of this try alone: where two may try at a time, one must not write what
             the other has committed.
     """
-    kind = ParquetShardWriter if binding.format == "parquet" else JsonLinesWriter
+    kind = ParquetShardWriter if spec.format == "parquet" else JsonLinesWriter
     mark = f"-{secrets.token_hex(4)}" if unique else ""
-    return kind(store, run, shard, binding.compression, mark)
+    return kind(store, run, shard, spec.compression, mark)

@@ -26,8 +26,8 @@ from ..errors import (
     ServerError,
 )
 from ..models import Order, RawTranscript, Skipped, second_of
-from .journal import Run
-from .records import Missing, Plan
+from .commit_log import RunLog
+from .records import Incomplete, RunPlan
 
 # What can be wrong with one conversation alone. That of all there are only those few are asked for, and each of
 # them failed before, is why a server's error is taken for the conversation's.
@@ -44,24 +44,24 @@ _ITS_OWN = (
 _AT_A_TIME = 16
 
 
-def key_of(missing: Missing) -> object:
+def key_of(missing: Incomplete) -> object:
     """What tells a missing conversation from others: its id, or the span of a row that could not be listed."""
     return missing.id or missing.span
 
 
-def missing_in(runs: Sequence[Run]) -> dict[object, Missing]:
+def missing_in(runs: Sequence[RunLog]) -> dict[object, Incomplete]:
     """The conversations that are not whole after these runs, by their keys, as they were told of last."""
-    found: dict[object, Missing] = {}
+    found: dict[object, Incomplete] = {}
     for run in runs:
         for key in (*run.plan.again, *run.plan.again_spans):
             # It was asked for: either it is told of once more, or it is there.
             found.pop(key, None)
-        commits = run.ledger.commits.values()
+        commits = run.state.commits.values()
         found.update((key_of(each), each) for commit in commits for each in commit.incomplete)
     return found
 
 
-def ask_for_missing(plan: Plan, runs: Sequence[Run]) -> None:
+def ask_for_missing(plan: RunPlan, runs: Sequence[RunLog]) -> None:
     """Have a run ask again for what earlier ones could not make whole."""
     missing = missing_in(runs).values()
     plan.again = [each.id for each in missing if each.id is not None]

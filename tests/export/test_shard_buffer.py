@@ -1,4 +1,4 @@
-"""Filling a part: a batch is written while the next one comes in, and nothing is pulled from under it."""
+"""ShardBuffer a part: a batch is written while the next one comes in, and nothing is pulled from under it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import pytest
 
 from alli_async import ExportError, RawTranscript
-from alli_async.export import filling
-from alli_async.export.filling import Filling
-from alli_async.export.records import Bad, Part
+from alli_async.export import shard_buffer
+from alli_async.export.records import Part, Quarantined
+from alli_async.export.shard_buffer import ShardBuffer
 
 
 class Writer:
@@ -26,15 +26,15 @@ class Writer:
         self.may = threading.Event()
         self._error = error
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Bad]:
+    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         self.writing.set()
         assert self.may.wait(20)
         if self._error is not None:
             raise self._error
         self.told.append("wrote " + " ".join(each.id for each in records))
-        return [Bad(id=each.id, why="bad") for each in records if each.id == "bad"]
+        return [Quarantined(id=each.id, why="bad") for each in records if each.id == "bad"]
 
-    def finish(self) -> list[Bad]:
+    def finish(self) -> list[Quarantined]:
         self.told.append("finished")
         return []
 
@@ -52,12 +52,12 @@ def record(name: str) -> RawTranscript:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "BATCH_BYTES", 10)
+    monkeypatch.setattr(shard_buffer, "BATCH_BYTES", 10)
 
 
 async def test_conversations_come_in_while_others_are_written_and_no_more_than_a_batch() -> None:
     writer = Writer()
-    some = Filling(writer, set())
+    some = ShardBuffer(writer, set())
     for name in ("a", "bad", "c"):
         # The first two are on their way to the disk, which does not take them yet.
         await asyncio.wait_for(some.add(record(name)), 20)
@@ -76,7 +76,7 @@ async def test_conversations_come_in_while_others_are_written_and_no_more_than_a
 
 async def test_what_is_given_up_is_discarded_only_when_the_batch_on_its_way_has_ended() -> None:
     writer = Writer()
-    some = Filling(writer, set())
+    some = ShardBuffer(writer, set())
     for name in ("a", "b", "c"):
         await some.add(record(name))
     assert await asyncio.to_thread(writer.writing.wait, 20)
@@ -97,7 +97,7 @@ async def test_what_is_given_up_is_discarded_only_when_the_batch_on_its_way_has_
 async def test_an_error_of_a_batch_is_raised_by_what_comes_next(at: str) -> None:
     writer = Writer(ExportError("the disk is full"))
     writer.may.set()
-    some = Filling(writer, set())
+    some = ShardBuffer(writer, set())
     for name in ("a", "b", "c"):
         await some.add(record(name))
     if at == "the next batch":
@@ -113,7 +113,7 @@ async def test_an_error_of_a_batch_is_raised_by_what_comes_next(at: str) -> None
 @pytest.mark.parametrize("written", [False, True])
 async def test_one_who_is_cancelled_while_leaving_nothing_behind_leaves_nothing_behind(written: bool) -> None:
     writer = Writer()
-    some = Filling(writer, set())
+    some = ShardBuffer(writer, set())
     await some.add(record("a"))
     await some.add(record("b"))
     if written:

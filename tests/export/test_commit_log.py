@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from alli_async import ExportError
-from alli_async.export.journal import Run, load_runs
-from alli_async.export.ledger import Ledger, check_cover, split_of
-from alli_async.export.records import Commit, Fate, Part, Plan, Shard
+from alli_async.export.commit_log import RunLog, ShardState, check_cover, load_runs, split_of
+from alli_async.export.records import Commit, Part, RunPlan, Shard, ShardRecord
 from alli_async.export.storage.directory import DirectoryStore, FileSink
 
 
@@ -46,12 +45,12 @@ class Crashing(DirectoryStore):
         return sink
 
 
-def plan(cuts: list[float]) -> Plan:
+def plan(cuts: list[float]) -> RunPlan:
     bounds = [None, *cuts, None]
     shards = [
         Shard(name=f"{number:05}", start=start, end=end) for number, (start, end) in enumerate(pairwise(bounds))
     ]
-    return Plan(run=1, kind="full", snapshot="2026-01-01T00:00:00+00:00", shards=shards)
+    return RunPlan(run=1, kind="full", snapshot="2026-01-01T00:00:00+00:00", shards=shards)
 
 
 def commit() -> Commit:
@@ -65,29 +64,29 @@ class Journal(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store = Crashing(Path(self.folder.name))
-        self.run = Run.begin(self.store, plan([100.0, 200.0, 300.0]))
+        self.run = RunLog.begin(self.store, plan([100.0, 200.0, 300.0]))
         self.committed: set[str] = set()
 
     def teardown(self) -> None:
         self.folder.cleanup()
 
-    @precondition(lambda self: self.run.ledger.pending)
+    @precondition(lambda self: self.run.state.pending)
     @rule(data=st.data(), step=st.sampled_from([None, None, 0, 1, 2]))
     def commit(self, data: st.DataObject, step: int | None) -> None:
-        shard = data.draw(st.sampled_from(self.run.ledger.pending))
-        if self.tell(Fate(shard=shard.name, commit=commit()), step):
+        shard = data.draw(st.sampled_from(self.run.state.pending))
+        if self.tell(ShardRecord(shard=shard.name, commit=commit()), step):
             self.committed.add(shard.name)
 
-    @precondition(lambda self: any(each.end is not None for each in self.run.ledger.pending))
+    @precondition(lambda self: any(each.end is not None for each in self.run.state.pending))
     @rule(data=st.data(), step=st.sampled_from([None, None, 0, 1, 2]))
     def split(self, data: st.DataObject, step: int | None) -> None:
-        shard = data.draw(st.sampled_from([each for each in self.run.ledger.pending if each.end is not None]))
+        shard = data.draw(st.sampled_from([each for each in self.run.state.pending if each.end is not None]))
         assert shard.end is not None
         low = 0.0 if shard.start is None else shard.start
         shares = sorted(data.draw(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=4, unique=True)))
         cuts = [low + (shard.end - low) * share for share in shares]
         if len({low, shard.end, *cuts}) == len(cuts) + 2:
-            self.tell(Fate(shard=shard.name, split=split_of(shard, cuts)), step)
+            self.tell(ShardRecord(shard=shard.name, split=split_of(shard, cuts)), step)
 
     @rule()
     def resume(self) -> None:
@@ -95,11 +94,11 @@ class Journal(RuleBasedStateMachine):
         self.store.sweep()
         (self.run,) = load_runs(self.store)
 
-    def tell(self, fate: Fate, step: int | None) -> bool:
+    def tell(self, record: ShardRecord, step: int | None) -> bool:
         """Whether it was noted."""
         self.store.step = step
         try:
-            self.run.tell(fate)
+            self.run.record(record)
         except Killed:
             self.resume()
             return step == 2
@@ -109,14 +108,14 @@ class Journal(RuleBasedStateMachine):
 
     @invariant()
     def the_span_is_covered(self) -> None:
-        self.run.ledger.check()
-        assert set(self.run.ledger.commits) == self.committed
+        self.run.state.check()
+        assert set(self.run.state.commits) == self.committed
 
     @invariant()
     def what_is_on_disk_says_the_same(self) -> None:
         (there,) = load_runs(DirectoryStore(Path(self.folder.name)))
-        assert there.ledger.pending == self.run.ledger.pending
-        assert there.ledger.commits.keys() == self.committed
+        assert there.state.pending == self.run.state.pending
+        assert there.state.commits.keys() == self.committed
 
 
 TestJournal = Journal.TestCase
@@ -140,35 +139,37 @@ def test_gaps_overlaps_and_names_given_twice_are_seen(shards: list[Shard]) -> No
 
 
 def test_a_shard_has_one_fate() -> None:
-    ledger = Ledger(plan([1.0]))
-    ledger.tell(Fate(shard="00000", commit=commit()))
-    for fate in (
-        Fate(shard="00000", commit=commit()),
-        Fate(shard="00007", commit=commit()),
-        Fate(shard="00001"),
-        Fate(shard="00001", commit=commit(), split=[]),
-        Fate(shard="00001", split=[Shard(name="x", start=2.0)]),
+    state = ShardState(plan([1.0]))
+    state.apply(ShardRecord(shard="00000", commit=commit()))
+    for record in (
+        ShardRecord(shard="00000", commit=commit()),
+        ShardRecord(shard="00007", commit=commit()),
+        ShardRecord(shard="00001"),
+        ShardRecord(shard="00001", commit=commit(), split=[]),
+        ShardRecord(shard="00001", split=[Shard(name="x", start=2.0)]),
     ):
         with pytest.raises(ValueError, match="shard"):
-            ledger.tell(fate)
-    assert [shard.name for shard in ledger.pending] == ["00001"]
+            state.apply(record)
+    assert [shard.name for shard in state.pending] == ["00001"]
 
 
 def test_a_record_is_written_once_and_readable_by_people(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    run = Run.begin(store, plan([1.0]))
+    run = RunLog.begin(store, plan([1.0]))
     part = Part(name="conversations/x", rows=1, bytes=2, sha256="f")
-    run.tell(Fate(shard="00000", commit=Commit(parts=[part], conversations=1, chats=0, uncompressed_bytes=9)))
+    run.record(
+        ShardRecord(shard="00000", commit=Commit(parts=[part], conversations=1, chats=0, uncompressed_bytes=9))
+    )
     text = (tmp_path / "_journal" / "run-00001-shard-00000.json").read_text()
     assert '"name": "conversations/x"' in text
     with pytest.raises(ExportError, match="is there already"):
-        Run.begin(store, plan([1.0]))
+        RunLog.begin(store, plan([1.0]))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"run": "x"}'])
 def test_a_record_that_is_none_is_one_clear_error(tmp_path: Path, text: str) -> None:
     store = DirectoryStore(tmp_path)
-    Run.begin(store, plan([1.0]))
+    RunLog.begin(store, plan([1.0]))
     (tmp_path / "_journal" / "run-00001-shard-00000.json").write_text(text)
     with pytest.raises(ExportError, match="run-00001: not a record"):
         load_runs(store)

@@ -13,11 +13,11 @@ from .._aio.threads import in_thread
 from ..client import AlliClient
 from ..errors import DecodeError
 from ..models import Skipped, StreamStats
-from .filling import BATCH_BYTES
 from .formats.jsonl import Lines, read_lines
 from .formats.utf8 import NO_TEXT, is_utf8
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
+from .shard_buffer import BATCH_BYTES
 from .storage.directory import DirectoryStore
 
 

@@ -1,4 +1,4 @@
-"""Filling the parts of a shard: batches to a thread, and one version of each conversation."""
+"""ShardBuffer the parts of a shard: batches to a thread, and one version of each conversation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .._aio.tasks import wait_done
 from .._aio.threads import in_thread
 from ..models import RawTranscript
 from .formats.shard_writer import ShardWriter
-from .records import Bad, Part, Shard
+from .records import Part, Quarantined, Shard
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
 BATCH_BYTES = 1 << 20
 
 
-class Again(Exception):  # noqa: N818 - no failure: the shard is walked once more
+class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is walked once more
     """A conversation came a second time, after the first was written: it was short then.
 
     Attributes:
@@ -27,7 +27,7 @@ class Again(Exception):  # noqa: N818 - no failure: the shard is walked once mor
         self.ids = ids
 
 
-class Filling:
+class ShardBuffer:
     """The parts of a shard while they are filled: a batch is written while the next one comes in.
 
     Args:
@@ -42,7 +42,7 @@ class Filling:
 
     def __init__(self, writer: ShardWriter, held: set[str]) -> None:
         self.writer = writer
-        self.bad: list[Bad] = []
+        self.bad: list[Quarantined] = []
         self.shard: Shard | None = None
         self.chats = 0
         self._ids: dict[str, int] = {}
@@ -50,7 +50,7 @@ class Filling:
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
         self._size = 0
-        self._writing: asyncio.Task[list[Bad]] | None = None
+        self._writing: asyncio.Task[list[Quarantined]] | None = None
 
     @property
     def conversations(self) -> int:
@@ -79,10 +79,10 @@ class Filling:
         """Write what is left, and make the parts those of a shard.
 
         Raises:
-            Again: Conversations came twice that were not known to; nothing is committed.
+            DuplicateConversation: Conversations came twice that were not known to; nothing is committed.
         """
         if self._repeated:
-            raise Again(self._repeated)
+            raise DuplicateConversation(self._repeated)
         self._batch += [each for each in self._held.values() if each is not None]
         await self._write()
         await self._written()
@@ -112,7 +112,7 @@ class Filling:
             self._put_aside(await asyncio.shield(self._writing))
             self._writing = None
 
-    def _put_aside(self, bad: list[Bad]) -> None:
+    def _put_aside(self, bad: list[Quarantined]) -> None:
         self.bad += bad
         for each in bad:
             self.chats -= self._ids.pop(each.id or "", 0)
