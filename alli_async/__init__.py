@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         DecodeError,
         ExportError,
         IncompleteError,
+        LockedError,
         NotFoundError,
         PaginationError,
         PaymentRequiredError,
@@ -121,6 +122,7 @@ __all__ = [
     "KnowledgeBaseInfo",
     "LLMApp",
     "Limits",
+    "LockedError",
     "Middleware",
     "NotFoundError",
     "Order",
@@ -167,9 +169,9 @@ _HOMES = {
     ".conversations": "ConversationsAPI",
     ".errors": """
         AlliConnectionError AlliError AlliTimeoutError APIError AuthenticationError BadRequestError
-        ClientStateError ConfigurationError DecodeError ExportError IncompleteError NotFoundError PaginationError
-        PaymentRequiredError PermissionDeniedError RateLimitError RedirectError ResponseTooLargeError
-        ServerError TLSError TransportError
+        ClientStateError ConfigurationError DecodeError ExportError IncompleteError LockedError NotFoundError
+        PaginationError PaymentRequiredError PermissionDeniedError RateLimitError RedirectError
+        ResponseTooLargeError ServerError TLSError TransportError
     """,
     ".models": """
         UNSET Chat ChatInputSource ChatPage Citation Conversation ConversationPage ConversationState

@@ -21,6 +21,7 @@
     ├── PaginationError                          a list that cannot end
     ├── IncompleteError                          chats or conversations are missing
     └── ExportError                              an export that could not be written
+        └── LockedError                          another export holds the destination
 
 No error holds a key, or an object of aiohttp that holds one.
 """
@@ -44,6 +45,7 @@ __all__ = [
     "DecodeError",
     "ExportError",
     "IncompleteError",
+    "LockedError",
     "NotFoundError",
     "Outcome",
     "PaginationError",
@@ -256,3 +258,7 @@ class IncompleteError(AlliError):
 
 class ExportError(AlliError):
     """An export could not be written."""
+
+
+class LockedError(ExportError):
+    """Another export holds the destination; it was not changed."""

@@ -29,7 +29,7 @@ NAMES = """
     AlliError ClientStateError ConfigurationError TransportError AlliConnectionError AlliTimeoutError TLSError
     APIError BadRequestError AuthenticationError PermissionDeniedError PaymentRequiredError NotFoundError
     RateLimitError ServerError RedirectError DecodeError ResponseTooLargeError PaginationError IncompleteError
-    ExportError
+    ExportError LockedError
 """
 
 

@@ -8,6 +8,7 @@ import click
 
 from .. import __version__
 from ..errors import AlliError, ConfigurationError
+from .exhaustion import exhausted
 from .exporting import compact_command, export_command
 from .reading import chats_command, conversations_command, daily_command
 from .runtime import INTERRUPTED
@@ -31,6 +32,11 @@ def run(arguments: Sequence[str]) -> int:
         # By the name it can be caught by.
         kind = next(each for each in type(error).__mro__ if each.__module__ == AlliError.__module__)
         click.echo(f"alli-async: {kind.__name__}: {error}", err=True)
+        return 1
+    except Exception as error:
+        if (why := exhausted(error)) is None:
+            raise
+        click.echo(f"alli-async: {why}. What an export has committed stays; run it again to go on.", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

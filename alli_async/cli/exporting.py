@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import connection_options, filter_options, moment, split
+from .options import connection_options, filter_options, moment, permission_bits, split
 from .runtime import asynchronous, open_client
 
 if TYPE_CHECKING:  # The help needs none of it.
@@ -55,6 +55,14 @@ _LACKING = 3
     help="Go on for so long while the server serves nothing, from the start too. [default: 600, once it served]",
 )
 @click.option(
+    "--mode",
+    type=permission_bits,
+    default="600",
+    show_default=True,
+    metavar="OCTAL",
+    help="Permission bits of the files, like 640: by default only you can read them.",
+)
+@click.option(
     "--dask", "cluster", metavar="ADDRESS", help="Let a cluster's workers write, like tcp://scheduler:8786."
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
@@ -80,7 +88,9 @@ async def export_command(
     from ..export import export, plan_export
     from .progress import showing
 
-    how = {name: options.pop(name) for name in ("format", "compression", "incremental", "on_error", "cluster")}
+    how = {
+        name: options.pop(name) for name in ("format", "compression", "incremental", "mode", "on_error", "cluster")
+    }
     span = {name: options.pop(name) for name in ("since", "until")}
     connection, filters = split(options)
     if retry_for is not None:

@@ -35,6 +35,14 @@ def moment(text: str) -> datetime | float:
     return found
 
 
+def permission_bits(text: str) -> int:
+    """Permission bits as `chmod` takes them: octal digits."""
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not octal; write 640 for owner and group") from None
+
+
 # The regions and the default of --max-response-bytes are those of `models` and `config`, which the help does not
 # import.
 _CONNECTION = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._malloc import tune_malloc
+from .exhaustion import raise_file_limit, spare_address_space
 from .options import make_client
 
 if TYPE_CHECKING:  # The help does not need it.
@@ -35,7 +37,12 @@ def asynchronous(command: Any) -> Any:
         import asyncio
 
         tune_malloc()
+        raise_file_limit()
+        spare_address_space()
+        show_warnings()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            # Where no loop can be made, no coroutine waits for one.
+            runner.get_loop()
             try:
                 return runner.run(_until_ended(command(*args, **kwargs)))
             except BrokenPipeError:
@@ -44,6 +51,16 @@ def asynchronous(command: Any) -> Any:
                 return 0
 
     return sync
+
+
+def show_warnings() -> None:
+    """Show the warnings of exports on standard error, unless ALLI_LOG shows the whole log there."""
+    logger = logging.getLogger("alli_async.export")
+    if not os.environ.get("ALLI_LOG") and not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("alli-async: warning: %(message)s"))
+        handler.setLevel(logging.WARNING)
+        logger.addHandler(handler)
 
 
 async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:

@@ -33,6 +33,7 @@ from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .single_file import export_file
 from .storage.addresses import is_file, local_path
+from .storage.files import PRIVATE, check_mode
 from .storage.opening import open_store
 from .storage.store import Store
 
@@ -50,6 +51,7 @@ async def export(
     since: Time | None = None,
     until: Time | None = None,
     incremental: bool = False,
+    mode: int = PRIVATE,
     on_error: OnError | None = None,
     on_progress: Callable[[ExportProgress], None] | None = None,
     cluster: Cluster | None = None,
@@ -73,6 +75,8 @@ async def export(
         until: With a first chat up to this time; the same as `first_chat_end_at`.
         incremental: When a run was completed before: only what has had a chat since, and again what could not be
             made whole. The latest run's version of a conversation holds.
+        mode: Permission bits of the files, such as `0o640`; whoever may read them may also enter the directories
+            that are made. 0600 by default: nobody else reads them. An object store has its own permissions.
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
             export there. None: skip in a directory, whose manifest lists them, raise for a file.
         on_progress: Called some ten times a second with the numbers so far.
@@ -93,12 +97,13 @@ async def export(
     file = file_of(dest, needs_directory=incremental or format != "jsonl" or cluster is not None)
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
+    check_mode(mode)
     if file is not None:
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
-            client, file, on_error=on_error or "raise", on_progress=on_progress, filters=plain
+            client, file, mode=mode, on_error=on_error or "raise", on_progress=on_progress, filters=plain
         )
-    store = open_store(dest) if cluster is None else open_shared(dest)
+    store = open_store(dest, mode=mode) if cluster is None else open_shared(dest, mode=mode)
     lock = store.lock()
     await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:

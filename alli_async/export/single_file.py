@@ -38,12 +38,12 @@ class _File:
         lines: What they are written to.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int) -> None:
         self._name = path.name
         # What it is called while it is written once more. Where that was killed, the next export removes it.
         self._first = f".first-{path.name}"
         self._compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
-        self._store = DirectoryStore(path.parent)
+        self._store = DirectoryStore(path.parent, mode)
         self.lines = self._begin()
         self._store.remove(self._first)
 
@@ -85,6 +85,7 @@ async def export_file(
     client: AlliClient,
     path: Path,
     *,
+    mode: int,
     on_error: OnError,
     on_progress: Callable[[Any], None] | None,
     filters: Any,
@@ -93,7 +94,7 @@ async def export_file(
     started = time.monotonic()
     stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
     # Asked before the first request: a destination that cannot be written is known at once.
-    file = await in_thread(_File, path, undo=_File.discard)
+    file = await in_thread(_File, path, mode, undo=_File.discard)
     batch: list[bytes] = []
     size = lines = lost = 0
     # How many lines there were when the first conversation came again: those after it are the whole ones.

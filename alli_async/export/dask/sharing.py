@@ -10,7 +10,8 @@ from pathlib import Path
 from ..._transport.limiter import RateLimiter
 from ...errors import ExportError
 from ..storage.addresses import local_path
-from ..storage.directory import DirectoryStore, sync_directory
+from ..storage.directory import DirectoryStore
+from ..storage.files import sync_directory
 from ..storage.object_store import ObjectStore
 from ..storage.store import JOURNAL, PARTIAL, MissingError, Store, TakenError, file_errors
 
@@ -20,18 +21,19 @@ SESSION = f"{JOURNAL}/cluster.json"
 _DRAIN = 0.005
 
 
-def open_shared(dest: str | os.PathLike[str], *, patient: bool = True) -> Store:
+def open_shared(dest: str | os.PathLike[str], *, mode: int | None = None, patient: bool = True) -> Store:
     """Open a store that several machines write to: a record can be created once. Nothing is sent yet.
 
     Args:
         dest: A directory's path, or an address like `s3://bucket/prefix`.
+        mode: The permission bits of files in a directory; None keeps those of the export that is under way.
         patient: Whether an object store that does not answer is tried for a minute instead of ten seconds.
 
     Raises:
         ConfigurationError: The destination is neither, or needs a library that is not installed.
     """
     path = local_path(dest)
-    return SharedDirectory(path) if path is not None else ObjectStore(os.fspath(dest), patient=patient)
+    return SharedDirectory(path, mode) if path is not None else ObjectStore(os.fspath(dest), patient=patient)
 
 
 def is_current(store: Store, session: str) -> bool:
@@ -61,9 +63,9 @@ def check_same_place(store: Store, session: str) -> None:
 class SharedDirectory(DirectoryStore):
     """A directory that several machines write to: a record can be created once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mode: int | None = None) -> None:
         # Another process may have another working directory.
-        super().__init__(root.absolute())
+        super().__init__(root.absolute(), mode)
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record. A hard link, unlike a rename, never replaces a file.

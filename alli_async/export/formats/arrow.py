@@ -29,8 +29,11 @@ def load() -> tuple[Any, Any]:
     try:
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
+    except ModuleNotFoundError:
         raise ConfigurationError("format: parquet needs pyarrow: pip install 'alli-async[parquet]'") from None
+    except ImportError as error:
+        # Most often there is too little memory for its libraries.
+        raise ConfigurationError(f"format: parquet needs pyarrow, which cannot be loaded: {error}") from None
     return pyarrow, parquet
 
 

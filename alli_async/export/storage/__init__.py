@@ -10,7 +10,10 @@ Modules:
     directory: A directory. A part is a temporary file in its folder: write, fsync, rename, fsync of the folder.
     object_store: A prefix of a bucket (S3, GCS, Azure), through obstore. A part is spooled to the local disk and
         uploaded under a unique name.
-    lease: The lock of an object store: an object that its holder renews, and that expires.
+    files: fsync, permission bits and new files, on every platform and file system.
+    locking: Locks on an open file, which the system releases when the process ends.
+    lease: A lock that its holder renews and that expires, for storage without file locks.
+    lease_files: What a lease is kept in: an object of a bucket, or files of a network share.
     object_errors: obstore's exceptions as one clear line. No credential of an address is shown.
     addresses: A destination as the user gave it: a local path or an address.
     opening: The store of a destination.

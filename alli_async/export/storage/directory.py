@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from ...errors import ExportError
+from ...errors import LockedError
+from .files import (
+    PRIVATE,
+    directory_mode,
+    make_directory,
+    open_new,
+    set_mode,
+    sync_directory,
+    sync_file,
+    warn_once,
+)
+from .lease import Lease
+from .lease_files import LOCK, DirectoryLeaseFile
+from .locking import LocksUnsupportedError, try_lock
 from .store import JOURNAL, PARTIAL, TakenError, file_errors
-
-_LOCK = f"{JOURNAL}/lock"
 
 
 class FileSink:
@@ -21,21 +32,25 @@ class FileSink:
     Args:
         path: What it is to be, or about.
         root: What the name given to `commit` is relative to.
+        mode: The permission bits of the file.
+        check: Called before the part becomes visible; raises when the destination is not held any more.
 
     Raises:
         ExportError: From every method, when the file system refuses.
     """
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(
+        self, path: Path, root: Path, mode: int = PRIVATE, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
         self._root = root
+        self._check = check
         self._temporary = temporary = path.with_name(f".{path.name}{PARTIAL}")
         with file_errors("write", path):
-            make_directory(path.parent)
+            make_directory(path.parent, directory_mode(mode))
             # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
             temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-            self._file = os.fdopen(os.open(temporary, flags, 0o600), "wb", buffering=0)
+            self._file = open_new(temporary, mode)
 
     def write(self, data: bytes, /) -> int:
         """Add bytes."""
@@ -48,8 +63,9 @@ class FileSink:
     def commit(self, name: str) -> str:
         """Make it the part, by this very name."""
         path = self._root / name
+        self._check()
         with file_errors("write", path):
-            os.fsync(self._file.fileno())
+            sync_file(self._file.fileno(), path)
             self._file.close()
             self._temporary.replace(path)
             sync_directory(path.parent)
@@ -65,37 +81,84 @@ class FileSink:
 
 
 class DirectoryStore:
-    """A directory of this machine, or of one that is mounted on it. Files are 0600, directories 0700."""
+    """A directory of this machine, or of a file system that is mounted on it.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: Its path.
+        mode: The permission bits of the files that are written. Whoever may read these files may also enter the
+            directories that are made. None keeps what the latest export into this directory had, at first 0600.
+    """
+
+    def __init__(self, root: Path, mode: int | None = None) -> None:
         self._root = root
+        self._asked_mode = mode
+        self._lease: Lease | None = None
 
     def __str__(self) -> str:
         return str(self._root)
 
+    @cached_property
+    def _mode(self) -> int:
+        if self._asked_mode is not None:
+            return self._asked_mode
+        try:
+            return PRIVATE | (self._root / LOCK).stat().st_mode & 0o777
+        except OSError:
+            return PRIVATE
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory alone, by `flock`: the system takes it back when the process ends, however."""
-        path = self._root / _LOCK
-        with file_errors("write", path):
-            make_directory(path.parent)
-            # A link planted here is not followed: what it leads to would be overwritten.
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(path, flags, 0o600)
+        """Hold the directory alone, by a file lock: the system takes it back when the process ends, however.
+
+        Where the file system has no file locks, the directory is held by a lease.
+        """
+        descriptor = self._open_lock()
         try:
-            if not _flock(descriptor):
-                holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
-                raise ExportError(f"{self._root} is being written by another export (process {holder or '?'})")
-            with file_errors("write", path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            try:
+                self._take_lock(descriptor)
+            except LocksUnsupportedError:
+                self._take_lease()
             yield
         finally:
             os.close(descriptor)
+            if self._lease is not None:
+                self._lease.release()
+
+    def _open_lock(self) -> int:
+        path = self._root / LOCK
+        # A link planted here is not followed: what it leads to would be overwritten.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with file_errors("write", path):
+            make_directory(path.parent, directory_mode(self._mode))
+            return os.open(path, flags, self._mode)
+
+    def _take_lock(self, descriptor: int) -> None:
+        with file_errors("lock", self._root / LOCK):
+            if not try_lock(descriptor):
+                holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+                raise LockedError(f"{self._root} is being written by another export (process {holder or '?'})")
+            set_mode(descriptor, self._mode)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, b"%d\n" % os.getpid())
+
+    def _take_lease(self) -> None:
+        warn_once(
+            str(self._root),
+            "the file system has no file locks; the export holds the directory by a file that it renews, so after "
+            "a kill on another machine the next run may have to wait for two minutes",
+        )
+        lease = Lease(DirectoryLeaseFile(self._root, self._mode), str(self._root))
+        lease.acquire()
+        self._lease = lease
+
+    def _hold(self) -> None:
+        """See, before anything is changed, that no other export has taken over."""
+        if self._lease is not None:
+            self._lease.check()
 
     def sink(self, name: str) -> FileSink:
         """Begin a part, under a temporary name in the same directory."""
-        return FileSink(self._root / name, self._root)
+        return FileSink(self._root / name, self._root, self._mode, self._hold)
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record the way a part is written."""
@@ -134,6 +197,7 @@ class DirectoryStore:
 
     def remove(self, name: str) -> None:
         """Remove a part or a record; one that is not there is no error."""
+        self._hold()
         with file_errors("remove", self._root / name):
             (self._root / name).unlink(missing_ok=True)
 
@@ -143,33 +207,3 @@ class DirectoryStore:
             with file_errors("clean", self._root / folder):
                 for left in (self._root / folder).glob(f".*{PARTIAL}"):
                     left.unlink()
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory and those above it, 0700, so that it is still there after the power went."""
-    for directory in reversed((path, *path.parents)):
-        if not directory.exists():
-            directory.mkdir(mode=0o700, exist_ok=True)
-            sync_directory(directory.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory last."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flock(descriptor: int) -> bool:
-    """Whether the lock was free, and is held now."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

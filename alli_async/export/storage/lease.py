@@ -1,4 +1,4 @@
-"""The lock of an export in an object store: an object that its holder renews."""
+"""A lease: the lock of an export where the system has no locks, renewed by its holder."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ...errors import ExportError
-from .object_errors import load_obstore, store_refusals
-from .store import JOURNAL
+from ...errors import ExportError, LockedError
+from .lease_files import LOCK, LeaseFile
+from .store import TakenError
 
-_LOCK = f"{JOURNAL}/lock"
-_CLOCK = f"{JOURNAL}/clock"
 # A lock that was not renewed for so many seconds, by the store's clock, is nobody's. It is longer than the time
 # since it was renewed at which a request is still begun and the time such a request is tried for, together.
 ABANDONED = 120.0
@@ -47,25 +46,24 @@ class Holder(Struct, kw_only=True):
 
 
 class Lease:
-    """A lock in an object store.
+    """A lock that its holder renews, for storage that has no locks of its own.
 
-    It is put where none is, or in place of one that was let go or abandoned: its process is known to be dead, or
-    it was not renewed for two minutes by the store's clock. A thread renews it. A holder who comes to himself
-    after a long pause finds that it is another's, and writes no more.
+    It is created where none is, or takes the place of a lease that was released or abandoned: the process of its
+    holder is known to be dead, or did not renew it for two minutes by the clock of the storage. A thread renews
+    it. A holder that was suspended for longer finds another holder's lease, and writes nothing more.
 
     Args:
-        store: Of obstore.
-        place: What is locked, for errors.
+        file: What the lease is kept in.
+        place: The destination, for errors.
     """
 
-    def __init__(self, store: Any, place: str) -> None:
-        self._api, self._errors = load_obstore()
-        self._store = store
+    def __init__(self, file: LeaseFile, place: str) -> None:
+        self._file = file
         self._place = place
         self._holder = Holder(
             token=secrets.token_hex(8), host=socket.gethostname(), process=os.getpid(), life=life(os.getpid())
         )
-        self._version: dict[str, str] | None = None
+        self._version: Any = None
         self._renewed = (0.0, 0.0)
         self._lost: Holder | None = None
         self._guard = threading.Lock()
@@ -73,110 +71,107 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="alli-async lock", daemon=True)
 
     def acquire(self) -> None:
-        """Take it.
+        """Take the lease.
 
         Raises:
-            ExportError: Another export holds it, or the store refuses, or writes over what it was told not to.
+            LockedError: Another export holds it.
+            ExportError: The storage refuses, or replaces what it was told not to.
         """
-        with store_refusals("write", f"{self._place}/{_LOCK}"):
-            try:
-                self._put("create")
-                self._see_that_nothing_is_written_over()
-            except self._errors.AlreadyExistsError:
-                found, meta = self._read()
-                self._see_that_it_is_free(found, meta)
-                self._version = _version(meta)
-                self._renew()
+        try:
+            self._put(self._file.create)
+            self._check_that_nothing_is_replaced()
+        except TakenError:
+            found, self._version = self._read()
+            self._check_that_it_is_free(found)
+            self._renew()
         if self._lost is not None:
             raise self._busy(self._lost)
         self._thread.start()
 
     def check(self) -> None:
-        """See that it is still held.
+        """See that the lease is still held.
 
         Raises:
-            ExportError: Another export has taken over, or that cannot be told.
+            LockedError: Another export has taken over.
+            ExportError: The lease was released, or the storage refuses.
         """
         with self._guard:
-            # The clock that stands still while the machine sleeps, and the one that may be set.
+            # The clock that stands still while the machine sleeps, and the clock that may be set.
             passed = max(now - then for now, then in zip(_now(), self._renewed, strict=True))
             if self._lost is None and passed > _FRESH:
-                with store_refusals("renew", f"{self._place}/{_LOCK}"):
-                    self._renew()
+                self._renew()
         if self._lost is not None:
             raise self._busy(self._lost)
         if self._ended.is_set():
             raise ExportError(f"{self._place} is not held any more")
 
     def release(self) -> None:
-        """Let it go. What cannot be written now is abandoned."""
+        """Release the lease. Where that cannot be written, the lease expires."""
         self._ended.set()
         self._thread.join()
         self._holder.held = False
         if self._lost is None:
-            with contextlib.suppress(self._errors.BaseError, OSError):
-                self._put(self._version)
+            with contextlib.suppress(ExportError):
+                self._put(self._replace)
 
     def _keep(self) -> None:
         while not self._ended.wait(_RENEW):
-            with self._guard, contextlib.suppress(self._errors.BaseError, OSError, ExportError):
+            with self._guard, contextlib.suppress(ExportError):
                 self._renew()
 
     def _renew(self) -> None:
         try:
-            self._put(self._version)
-        except self._errors.PreconditionError:
-            found, meta = self._read()
+            self._put(self._replace)
+        except TakenError:
+            found, version = self._read()
             if found.token != self._holder.token:
                 self._lost = found
                 return
-            self._version = _version(meta)
+            self._version = version
 
-    def _put(self, mode: Any) -> None:
+    def _replace(self, data: bytes) -> Any:
+        return self._file.replace(data, self._version)
+
+    def _put(self, write: Callable[[bytes], Any]) -> None:
         began = _now()
         self._holder.renewed += 1
-        data = msgspec.json.format(msgspec.json.encode(self._holder), indent=1) + b"\n"
-        self._version = _version(self._api.put(self._store, _LOCK, data, mode=mode))
+        self._version = write(msgspec.json.format(msgspec.json.encode(self._holder), indent=1) + b"\n")
         self._renewed = began
 
     def _read(self) -> tuple[Holder, Any]:
-        found = self._api.get(self._store, _LOCK)
+        data, version = self._file.read()
+        if not data:
+            # Its holder has only just created it, or was killed then.
+            return Holder(token="", host="an unknown host", process=0, life=None), version
         try:
-            return msgspec.json.decode(bytes(found.bytes()), type=Holder), found.meta
+            return msgspec.json.decode(data, type=Holder), version
         except msgspec.DecodeError:
-            raise ExportError(f"{self._place}/{_LOCK} is not a lock of this version; remove it") from None
+            raise ExportError(f"{self._place}/{LOCK} is not a lock of this version; remove it") from None
 
-    def _see_that_nothing_is_written_over(self) -> None:
-        """A store that does not know conditional writes takes them for plain ones, and does not say so."""
-        with contextlib.suppress(self._errors.AlreadyExistsError):
-            self._put("create")
+    def _check_that_nothing_is_replaced(self) -> None:
+        """A store that does not know conditional writes takes them for plain writes, and does not say so."""
+        with contextlib.suppress(TakenError):
+            self._put(self._file.create)
             raise ExportError(
                 f"{self._place}: the store writes over what is there, though asked not to (If-None-Match); "
                 "an export is not safe in it"
             )
 
-    def _see_that_it_is_free(self, found: Holder, meta: Any) -> None:
+    def _check_that_it_is_free(self, found: Holder) -> None:
         # Our own is there when an answer was lost, and the request sent again.
         if not found.held or found.token == self._holder.token or is_dead(found):
             return
-        # The store's clock, not ours: an object that is written now is as old as now.
-        self._api.put(self._store, _CLOCK, b"")
-        age = (self._api.head(self._store, _CLOCK)["last_modified"] - meta["last_modified"]).total_seconds()
+        age = self._file.age(self._version)
         if age < ABANDONED:
             raise self._busy(found, f"; without a sign of life it counts as dead in {ABANDONED - age:.0f} s")
 
-    def _busy(self, found: Holder, more: str = "") -> ExportError:
+    def _busy(self, found: Holder, more: str = "") -> LockedError:
         who = f"process {found.process} on {found.host}"
-        return ExportError(f"{self._place} is being written by another export ({who}){more}")
+        return LockedError(f"{self._place} is being written by another export ({who}){more}")
 
 
 def _now() -> tuple[float, float]:
     return time.monotonic(), time.time()
-
-
-def _version(meta: Any) -> dict[str, str]:
-    """What tells this version of an object from another, for a put in its place."""
-    return {name: meta[name] for name in ("e_tag", "version") if meta[name] is not None}
 
 
 def life(process: int) -> str | None:

@@ -9,6 +9,7 @@ once its run has ended.
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import secrets
 import tempfile
@@ -21,7 +22,9 @@ from typing import IO, Any
 
 from ...errors import ConfigurationError
 from .addresses import ADDRESSES, is_file
+from .files import warn_once
 from .lease import Lease
+from .lease_files import ObjectLeaseFile
 from .object_errors import load_obstore, store_refusals
 from .store import TakenError, file_errors
 
@@ -37,7 +40,24 @@ _PATIENT, _HASTY = (60, 12), (10, 3)
 
 
 def _spooling(place: str) -> AbstractContextManager[None]:
-    return file_errors("write", f"the temporary file of {place} in {tempfile.gettempdir()}")
+    return file_errors("write", f"the temporary file of {place} in {_temporary_directory() or 'memory'}")
+
+
+def _temporary_directory() -> str | None:
+    with contextlib.suppress(FileNotFoundError):
+        return tempfile.gettempdir()
+    return None
+
+
+def _open_spool(place: str) -> IO[bytes]:
+    """A file without a name on this machine, or a buffer in memory where no directory takes temporary files."""
+    if (folder := _temporary_directory()) is None:
+        warn_once(
+            place, "no temporary directory is writable (TMPDIR); parts are kept in memory until they are sent"
+        )
+        return io.BytesIO()
+    with _spooling(place):
+        return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 class ObjectSink:
@@ -54,8 +74,7 @@ class ObjectSink:
     def __init__(self, store: ObjectStore, place: str) -> None:
         self._store = store
         self._place = place
-        with _spooling(self._place):
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by commit or discard
+        self._file = _open_spool(store.url)
 
     def write(self, data: bytes, /) -> int:
         """Add bytes."""
@@ -88,20 +107,23 @@ class ObjectStore:
         url: Like `s3://bucket/prefix`.
         patient: Whether a request is tried for a minute, not for ten seconds.
 
+    Attributes:
+        url: The address, without a slash at its end.
+
     Raises:
         ConfigurationError: It is not one that can be used, or obstore is not installed.
     """
 
     def __init__(self, url: str, *, patient: bool = True) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._api, _ = load_obstore()
-        if is_file(Path(self._url)):
+        if is_file(Path(self.url)):
             raise ConfigurationError(f"dest: {url} is named like a file; in an object store it is a prefix")
         self._objects = self._connect(*(_PATIENT if patient else _HASTY))
         self._lease: Lease | None = None
 
     def __str__(self) -> str:
-        return self._url
+        return self.url
 
     def _connect(self, seconds: float, retries: int) -> Any:
         from obstore.store import AzureStore, GCSStore, S3Store, from_url
@@ -110,24 +132,22 @@ class ObjectStore:
         backoff = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=10), "base": 2}
         retry: Any = {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
         try:
-            made = from_url(self._url, retry_config=retry)
+            made = from_url(self.url, retry_config=retry)
         except (errors.BaseError, ValueError) as error:
             if "Account must be specified" in str(error):
-                raise ConfigurationError(f"dest: {self._url} needs AZURE_STORAGE_ACCOUNT_NAME") from None
+                raise ConfigurationError(f"dest: {self.url} needs AZURE_STORAGE_ACCOUNT_NAME") from None
             raise ConfigurationError(
-                f"dest: {self._url} cannot be used: expected an address like {ADDRESSES}, and variables of the "
+                f"dest: {self.url} cannot be used: expected an address like {ADDRESSES}, and variables of the "
                 "environment that obstore understands"
             ) from None
         if not isinstance(made, (AzureStore, GCSStore, S3Store)):
-            raise ConfigurationError(
-                f"dest: {self._url} is no object store that can be held; expected {ADDRESSES}"
-            )
+            raise ConfigurationError(f"dest: {self.url} is no object store that can be held; expected {ADDRESSES}")
         return made
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the prefix alone, by an object that is renewed; see `Lease`."""
-        lease = Lease(self._connect(*_HASTY), self._url)
+        lease = Lease(ObjectLeaseFile(self._connect(*_HASTY), self.url), self.url)
         lease.acquire()
         self._lease = lease
         try:
@@ -183,8 +203,7 @@ class ObjectStore:
         """A part, to be read: fetched into a file without a name on this machine."""
         place = self._at(name)
         with contextlib.ExitStack() as stack:
-            with _spooling(place):
-                file = stack.enter_context(tempfile.TemporaryFile())
+            file = stack.enter_context(_open_spool(self.url))
             with store_refusals("read", place):
                 for piece in self._api.get(self._objects, name).stream(min_chunk_size=_READ):
                     with _spooling(place):
@@ -204,4 +223,4 @@ class ObjectStore:
         """Nothing half written is ever seen."""
 
     def _at(self, name: str) -> str:
-        return f"{self._url}/{name}".rstrip("/")
+        return f"{self.url}/{name}".rstrip("/")
