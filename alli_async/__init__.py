@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         Order,
         RawTranscript,
         Region,
+        ResponseInfo,
         Skipped,
         StreamStats,
         Transcript,
@@ -135,6 +136,7 @@ __all__ = [
     "Region",
     "Request",
     "Response",
+    "ResponseInfo",
     "ResponseTooLargeError",
     "RetryPolicy",
     "ServerError",
@@ -176,7 +178,7 @@ _HOMES = {
     ".models": """
         UNSET Chat ChatInputSource ChatPage Citation Conversation ConversationPage ConversationState
         ConversationUpdate DailyCount DailyCounts Feedback FeedbackReason FolderInfo KnowledgeBaseInfo
-        LLMApp Order RawTranscript Region Skipped StreamStats Transcript UnsetType User
+        LLMApp Order RawTranscript Region ResponseInfo Skipped StreamStats Transcript UnsetType User
     """,
 }
 _SUBMODULES = ("client", "config", "conversations", "errors", "models")

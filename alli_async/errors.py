@@ -29,7 +29,7 @@ No error holds a key, or an object of aiohttp that holds one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from multidict import CIMultiDict
 
@@ -62,6 +62,11 @@ __all__ = [
 Outcome = Literal["not_sent", "rejected", "unknown"]
 
 
+# The attribute of exceptions in which the message is kept, and the types of attributes that JSON can hold.
+_ARGS: Any = vars(BaseException)["args"]
+_PLAIN = (str, int, float)
+
+
 class AlliError(Exception):
     """The root of all errors of this library.
 
@@ -77,11 +82,15 @@ class AlliError(Exception):
         why_final: Why the call was not tried again; None if the error comes from no call.
         is_outage: Whether the server served nothing at all for as long as this call could wait.
         cursor: In the middle of a list: the cursor from which `list(cursor=…)` goes on; None at its start.
+        args: The message and, where there are any, the other attributes as a dict that JSON can hold. Result
+            backends of task queues keep these only, and make the error anew from them.
     """
 
     outcome: Outcome = "not_sent"
 
-    def __init__(self, message: str = "", *, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self, message: str = "", state: Mapping[str, Any] | None = None, *, outcome: Outcome | None = None
+    ) -> None:
         super().__init__(message)
         if outcome is not None:
             self.outcome = outcome
@@ -93,11 +102,31 @@ class AlliError(Exception):
         self.why_final: str | None = None
         self.is_outage = False
         self.cursor: str | None = None
+        self._restore(state or {})
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The message and the other attributes, from which an equal error can be made."""
+        state = self._state()
+        return (self.message, state) if state else (self.message,)
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        _ARGS.__set__(self, args)
+
+    def _state(self) -> dict[str, Any]:
+        """The attributes that JSON can hold and that have been set."""
+        return {name: value for name, value in vars(self).items() if value and isinstance(value, _PLAIN)}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Set attributes from what `_state` gave."""
+        vars(self).update({name: state[name] for name in (*vars(self), "outcome") if name in state})
 
     @property
     def message(self) -> str:
         """What went wrong, in one sentence."""
-        return str(self.args[0])
+        args = _ARGS.__get__(self)
+        return str(args[0]) if args else ""
 
     def __str__(self) -> str:
         if self.request is None:
@@ -163,6 +192,7 @@ class APIError(AlliError):
     def __init__(
         self,
         message: str = "",
+        state: Mapping[str, Any] | None = None,
         *,
         status: int = 0,
         code: int | None = None,
@@ -181,6 +211,22 @@ class APIError(AlliError):
         self.retry_after = retry_after
         self.headers: Mapping[str, str] = CIMultiDict(headers or {})
         self.body = body
+        self._restore(state or {})
+
+    def _state(self) -> dict[str, Any]:
+        state = super()._state()
+        if self.headers:
+            state["headers"] = [[name, value] for name, value in self.headers.items()]
+        if self.body:
+            state["body"] = self.body.decode("utf-8", "replace")
+        return state
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        super()._restore(state)
+        if isinstance(headers := state.get("headers"), list):
+            self.headers = CIMultiDict((name, value) for name, value in headers)
+        if isinstance(state.get("body"), str):
+            self.body = state["body"].encode()
 
     def locate(self, method: str, path: str, attempts: int, elapsed: float) -> None:
         """Note the method, the path, the number of attempts, and the seconds they took."""
@@ -232,10 +278,18 @@ class DecodeError(AlliError):
 
     outcome: Outcome = "unknown"
 
-    def __init__(self, message: str = "", *, path: str = "$", malformed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        state: Mapping[str, Any] | None = None,
+        *,
+        path: str = "$",
+        malformed: bool = False,
+    ) -> None:
         super().__init__(message)
         self.path = path
         self.malformed = malformed
+        self._restore(state or {})
 
 
 class ResponseTooLargeError(AlliError):

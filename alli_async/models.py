@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ._model import Answer, Model, ResponseInfo, Shown, declare_fields
+
 __all__ = [
     "UNSET",
     "Chat",
@@ -34,6 +36,7 @@ __all__ = [
     "Order",
     "RawTranscript",
     "Region",
+    "ResponseInfo",
     "Skipped",
     "StreamStats",
     "Transcript",
@@ -113,37 +116,8 @@ class FeedbackReason(StrEnum):
 
 # gc=False: the wire is a tree, so these structs can never be part of a cycle, and the collector need not walk a
 # page of thousands of them (a quarter of the decoding time, and pauses of the event loop).
-class _Wire(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+class _Wire(Model, Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The base of all nested structs."""
-
-
-class _Kept:
-    """A place for the body of a whole answer.
-
-    A slot beside the fields: equality, pickle, copies and JSON do not know it, and a row of a list, which leaves
-    it empty, needs no dictionary for it.
-    """
-
-    __slots__ = ("_raw",)
-
-    _raw: bytes
-
-
-class _Answer(_Kept, Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """The base of the structs that can be a whole answer: its bytes stay reachable."""
-
-    @property
-    def raw(self) -> bytes:
-        """The whole response body this was decoded from; empty when it was part of another, or built by hand."""
-        return getattr(self, "_raw", b"")
-
-
-def keep_raw(answer: object, body: bytes) -> None:
-    """Keep the body that a whole answer was decoded from; answers are frozen for everyone else."""
-    _set_raw(answer, body)
-
-
-_set_raw = _Kept.__dict__["_raw"].__set__
 
 
 class User(_Wire, frozen=True):
@@ -224,7 +198,7 @@ class Chat(_Wire, frozen=True):
         return to_datetime(self.timestamp)
 
 
-class Conversation(_Answer, frozen=True):
+class Conversation(Answer, frozen=True):
     """A conversation, with its most recent chats (at most 20 as far as seen; perhaps none, or all).
 
     `chat_count` is the server's; it may count something else than the `total_count` of the chat pages does.
@@ -254,14 +228,14 @@ class Conversation(_Answer, frozen=True):
         return None if self.last_chat_time is None else to_datetime(self.last_chat_time)
 
 
-class ConversationPage(_Answer, frozen=True):
+class ConversationPage(Answer, frozen=True):
     """One page of a list. `cursor` names the next one and is None on the last."""
 
     conversations: list[Conversation]
     cursor: str | None = None
 
 
-class ChatPage(_Answer, frozen=True):
+class ChatPage(Answer, frozen=True):
     """One page (of 100, as far as seen) of a conversation's chats, oldest first."""
 
     chats: list[Chat]
@@ -269,7 +243,7 @@ class ChatPage(_Answer, frozen=True):
     total_count: int
 
 
-class Feedback(_Answer, frozen=True):
+class Feedback(Answer, frozen=True):
     """The feedback as the server took it."""
 
     conversation_id: str
@@ -284,15 +258,20 @@ class DailyCount(_Wire, frozen=True):
     active_count: int
 
 
-class DailyCounts(_Answer, frozen=True, rename={"days": "dailyTotalCount", "campaign_count": "campaignCount"}):
+class DailyCounts(Answer, frozen=True):
     """The answer to `daily_counts`."""
 
-    days: list[DailyCount] = msgspec.field(default_factory=list)
+    daily_total_count: list[DailyCount] = msgspec.field(default_factory=list)
     state: str | None = None
     campaign_count: int | None = None
 
+    @property
+    def days(self) -> list[DailyCount]:
+        """`daily_total_count` by a shorter name."""
+        return self.daily_total_count
 
-class Transcript(Struct, frozen=True, gc=False):
+
+class Transcript(Model, Struct, frozen=True, gc=False):
     """A conversation with every one of its chats, oldest first."""
 
     conversation: Conversation
@@ -304,7 +283,7 @@ class Transcript(Struct, frozen=True, gc=False):
         return self.conversation.id
 
 
-class RawTranscript(Struct, frozen=True, gc=False):
+class RawTranscript(Shown, Struct, frozen=True, gc=False):
     """A transcript as the server sent it.
 
     `json` is one JSON object, the conversation, whose `chats` are all chats, oldest first; it holds no newline,
@@ -317,7 +296,7 @@ class RawTranscript(Struct, frozen=True, gc=False):
     chat_count: int
 
 
-class ConversationUpdate(Struct, frozen=True, kw_only=True, rename="camel"):
+class ConversationUpdate(Model, Struct, frozen=True, kw_only=True, rename="camel"):
     """What to change: None is sent as null, what is left UNSET is not sent.
 
     Attributes:
@@ -333,7 +312,7 @@ class ConversationUpdate(Struct, frozen=True, kw_only=True, rename="camel"):
     title: str | UnsetType | None = UNSET
 
 
-class StreamStats(Struct, kw_only=True):
+class StreamStats(Model, Struct, kw_only=True):
     """What a stream has done so far; plain numbers, cheap enough to draw a progress bar from.
 
     Attributes:
@@ -370,3 +349,8 @@ class Skipped(Struct, frozen=True):
     id: str | None
     error: Exception
     span: tuple[float, float] | None = None
+
+
+for _kind in map(globals().get, __all__):
+    if isinstance(_kind, type) and issubclass(_kind, Model):
+        declare_fields(_kind)

@@ -23,7 +23,7 @@ ROOT = Path(alli_async.__file__).parent
 NAMES = """
     AlliClient ConversationsAPI ConversationFilters ConversationPages ChatPages TranscriptStream RetryPolicy Limits
     ApiResponse Call CallMiddleware CallHandler Attempt ItemResult ItemResults tune_malloc
-    Request Response Middleware Handler Skipped StreamStats RawTranscript UNSET UnsetType __version__
+    Request Response ResponseInfo Middleware Handler Skipped StreamStats RawTranscript UNSET UnsetType __version__
     Conversation ConversationPage Chat ChatPage ChatInputSource KnowledgeBaseInfo FolderInfo Citation User LLMApp
     Transcript ConversationUpdate Feedback DailyCounts DailyCount Order ConversationState FeedbackReason Region
     AlliError ClientStateError ConfigurationError TransportError AlliConnectionError AlliTimeoutError TLSError

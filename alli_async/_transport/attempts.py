@@ -9,8 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
+from .._model import Answer, AnswerSource, keep_source
 from ..config import ClientConfig
 from ..errors import (
     AlliError,
@@ -22,7 +24,7 @@ from ..errors import (
 )
 from ..models import StreamStats
 from . import wire
-from .call import Attempt, Call, CallMiddleware
+from .call import Attempt, Call, CallMiddleware, response_info
 from .decoding import ready
 from .lifetime import Lifetime
 from .limit_model import Ticket
@@ -190,6 +192,9 @@ class Attempts:
         outage = self.tenant.outage
         if not isinstance(result, AlliError):
             call.response, call.elapsed = response, now - call.started
+            if response is not None and isinstance(result, Answer):
+                describe = partial(response_info, self.config)
+                keep_source(result, AnswerSource(response, call.made, call.elapsed, describe))
             outage.succeeded(call.request, decode)
             outage.served(now)
             return

@@ -18,7 +18,6 @@ from ..models import (
     Feedback,
     FeedbackReason,
     UnsetType,
-    keep_raw,
 )
 from . import wire
 from .checks import texts
@@ -83,9 +82,7 @@ def decode_daily(body: bytes) -> DailyCounts:
     # Beside the errors stands a result that may be anything.
     if error := wire.reported_error(body):
         raise error
-    counts = _decode_daily_answer(body).result
-    keep_raw(counts, body)
-    return counts
+    return _decode_daily_answer(body).result
 
 
 def member(name: str, kind: type[EnumT], value: Any) -> EnumT:

@@ -9,8 +9,10 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
+from .._model import AnswerSource, ResponseInfo
+from ..config import ClientConfig
 from ..errors import AlliError, Outcome
-from .wire import Request, Response
+from .wire import Request, Response, request_id
 
 _RANK: dict[Outcome, int] = {"not_sent": 0, "rejected": 1, "unknown": 2}
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -125,6 +127,18 @@ class Call(Struct, eq=False):
         if outcome == "rejected" and self.is_read:
             return outcome
         return max(outcome, self.outcome, key=_RANK.__getitem__)
+
+
+def response_info(config: ClientConfig, source: AnswerSource) -> ResponseInfo:
+    """Describe the HTTP answer of a call, without the key that a server may have echoed."""
+    headers = config.redact_headers(source.response.headers)
+    return ResponseInfo(
+        status=source.response.status,
+        headers=headers,
+        request_id=request_id(headers),
+        attempts=source.attempts,
+        elapsed=source.elapsed,
+    )
 
 
 CallHandler = Callable[[Call], Awaitable[Any]]

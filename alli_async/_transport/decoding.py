@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from .._aio.turns import Turns, loop_turns
 from ..errors import AlliError
-from ..models import keep_raw
 from . import wire
 
 T = TypeVar("T")
@@ -33,13 +32,13 @@ class RowDecoder(Generic[T]):
         whole: Decodes a body at once, and raises the error of one that cannot be decoded.
         split: Splits a body into the bytes of its rows and whatever else it holds.
         row: Decodes a row.
-        join: Makes the answer of the decoded rows, of whatever else the body holds, and of the body.
+        join: Makes the answer of the decoded rows and of whatever else the body holds.
     """
 
     whole: Callable[[bytes], T]
     split: Callable[[bytes], tuple[Sequence[Raw], Any]]
     row: Callable[[Raw], Any]
-    join: Callable[[list[Any], Any, bytes], T]
+    join: Callable[[list[Any], Any], T]
 
     def __call__(self, body: bytes) -> T:
         return self.whole(body)
@@ -52,7 +51,7 @@ class RowDecoder(Generic[T]):
             for raw in raws:
                 await turns.take(memoryview(raw).nbytes)
                 rows.append(self.row(raw))
-            return self.join(rows, rest, body)
+            return self.join(rows, rest)
         except (*wire.UNDECODABLE, AlliError):
             return None
 
@@ -64,7 +63,7 @@ class RowDecoder(Generic[T]):
             change: Changes an answer.
         """
         join = self.join
-        return RowDecoder(whole, self.split, self.row, lambda rows, rest, body: change(join(rows, rest, body)))
+        return RowDecoder(whole, self.split, self.row, lambda rows, rest: change(join(rows, rest)))
 
 
 def row_decoder(
@@ -92,11 +91,8 @@ def row_decoder(
             raise msgspec.ValidationError("errors beside the rows")
         return getattr(rest, rows), rest
 
-    def join(found: list[Any], rest: Any, body: bytes) -> T:
-        answer = kind(**{rows: found}, **{name: getattr(rest, name) for name in names})
-        if hasattr(kind, "raw"):
-            keep_raw(answer, body)
-        return answer
+    def join(found: list[Any], rest: Any) -> T:
+        return kind(**{rows: found}, **{name: getattr(rest, name) for name in names})
 
     return RowDecoder(whole or wire.decoder(kind), split, row, join)
 

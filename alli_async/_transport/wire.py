@@ -31,7 +31,7 @@ from ..errors import (
     RedirectError,
     ServerError,
 )
-from ..models import EPOCH, keep_raw
+from ..models import EPOCH
 
 T = TypeVar("T")
 
@@ -345,7 +345,6 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
     added = [] if has_errors else [("errors", Any, None)]
     probe = msgspec.defstruct(kind.__name__, added, bases=(kind,), kw_only=True, frozen=True)
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(probe).decode
-    keeps_raw = hasattr(kind, "raw")
 
     def decode_body(body: bytes) -> T:
         try:
@@ -359,8 +358,6 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
         if found.errors is not None:
             raise error_beside(body)
         result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
-        if keeps_raw:
-            keep_raw(result, body)
         return result
 
     return decode_body
