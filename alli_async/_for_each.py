@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Generic, Literal, Self, TypeVar, cast
 
 from ._aio.channel import Channel
-from ._aio.tasks import first_error, wait_done
+from ._aio.tasks import TaskGroup, wait_done
 from ._transport.lifetime import Lifetime
 from .errors import AlliError, ClientStateError, ConfigurationError
 
@@ -218,18 +218,15 @@ class _Calls(Generic[ItemT, ValueT]):
         Raises:
             Exception: The items could not be read to their end.
         """
-        error: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 error = await self._begin_all(group)
-        except BaseExceptionGroup as failures:
-            error = first_error(failures)
         finally:
             self.begun.close()
         if error is not None:
             raise error
 
-    async def _begin_all(self, group: asyncio.TaskGroup) -> Exception | None:
+    async def _begin_all(self, group: TaskGroup) -> Exception | None:
         """Begin a call for each item; an error of the items themselves ends no call that is in flight."""
         try:
             async with aclosing(_one_by_one(self._items)) as items:

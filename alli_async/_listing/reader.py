@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
 from typing import Any, Generic, TypeVar
 
+from .._aio.tasks import TaskGroup
 from ..errors import IncompleteError
 from .closing import Closing, PartitionResult
 from .daily import daily_activity
@@ -212,7 +213,7 @@ class ListReader(Generic[RowT]):
         planner.may_cut = survey.profile.cursor_keeps_bounds
         self._given.before.update(entry.id for entry in survey.entries)
         readers = _Readers(self, survey, span, planner)
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for _ in range(count):
                 group.create_task(readers.run())
         await Closing(

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from .._aio.tasks import concurrently
+from .._aio.tasks import cancel_all, concurrently
 from .._transport import wire
 from .._transport.decoding import row_decoder
 from .._transport.session import Session
@@ -129,9 +129,7 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
             yield page
             received += len(page.chats)
     finally:
-        for task in ahead:
-            task.cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
+        await cancel_all(*ahead)
 
 
 def page_count(first: ChatsPage, rest: int = 0) -> int:

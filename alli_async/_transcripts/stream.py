@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from .._aio.channel import Channel
-from .._aio.tasks import concurrently, first_error, wait_done
+from .._aio.tasks import TaskGroup, concurrently, wait_done
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader
 from .._listing.reader import ListReader
@@ -278,23 +278,18 @@ class _Engine(Generic[ResultT]):
             AlliError: The first error, once all other work has ended.
         """
         self._out = out
-        error: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 pages: Channel[list[Summary]] = Channel(_PAGES_AHEAD)
                 group.create_task(self._read(pages))
                 group.create_task(self._dispatch_all(pages))
                 for _ in range(self._workers):
                     group.create_task(self._work())
             await self._look_again()
-        except BaseExceptionGroup as failures:
-            error = first_error(failures)
         finally:
             for place in self._places:
                 _settle(place, None)
             out.close()
-        if error is not None:
-            raise error
 
     async def _whole_list(
         self, give: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .._aio.tasks import first_error
+from .._aio.tasks import TaskGroup, cancel_all
 from .._aio.threads import in_thread
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, UndecodableError
@@ -96,7 +96,7 @@ class Runner:
         self._resumed = sum(each.conversations for each in commits), sum(each.chats for each in commits)
         self.at_once = min(AT_FIRST, AT_ONCE)
         self._slots = asyncio.Semaphore(self.at_once)
-        self._group: asyncio.TaskGroup
+        self._group: TaskGroup
 
     @property
     def span(self) -> Span | None:
@@ -113,7 +113,7 @@ class Runner:
         try:
             return await self._do_all()
         finally:
-            widening.cancel()
+            await cancel_all(widening)
 
     async def _widen(self) -> None:
         """Let more shards join, as long as there is room for their requests."""
@@ -126,18 +126,12 @@ class Runner:
 
     async def _do_all(self) -> ExportProgress:
         pending = self._run.state.pending
-        error: BaseException | None = None
-        try:
-            # The last shard takes what moved while the others were read, so it comes after them.
-            for shards in ([each for each in pending if each.end is not None], pending[-1:]):
-                async with asyncio.TaskGroup() as self._group:
-                    for shard in shards:
-                        if not self._run.state.has_record(shard.name):
-                            self._group.create_task(self._do(shard))
-        except BaseExceptionGroup as failures:
-            error = first_error(failures)
-        if error is not None:
-            raise error
+        # The last shard takes what moved while the others were read, so it comes after them.
+        for shards in ([each for each in pending if each.end is not None], pending[-1:]):
+            async with TaskGroup() as self._group:
+                for shard in shards:
+                    if not self._run.state.has_record(shard.name):
+                        self._group.create_task(self._do(shard))
         self._tell(always=True)
         return self.progress()
 

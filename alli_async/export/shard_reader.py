@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequ
 from types import TracebackType
 from typing import Any, Self
 
+from .._aio.tasks import cancel_all
 from .._listing.closing import Closing, PartitionResult
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, Entry, PageReader, keeping_body
@@ -214,8 +215,7 @@ class ShardReader:
         try:
             await partition.read(boundary)
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            await cancel_all(asking)
 
     async def _look_ahead(self, rows: int, position: float) -> None:
         if self._on_page is not None and self._partition is not None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from itertools import chain, repeat
 from typing import Any
 
-from ..._aio.tasks import run_to_completion
+from ..._aio.tasks import cancel_all, run_to_completion
 from ..._aio.threads import in_thread
 from ..._listing.filters import Filters
 from ..._transport.session import Session
@@ -146,9 +146,7 @@ class ClusterRunner(Runner):
                     await self._handle(assigned.pop(task), task.result())
                 self._tell()
         finally:
-            for task in (polling, *assigned):
-                task.cancel()
-            await asyncio.gather(polling, *assigned, return_exceptions=True)
+            await cancel_all(polling, *assigned)
 
     async def _keep_polling(self) -> None:
         """Poll the workers, and queue the shards that they have cut off."""

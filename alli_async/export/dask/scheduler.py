@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
+from ..._aio.tasks import cancel_all
 from ...errors import ConfigurationError, ExportError
 
 # A `distributed.Client`, of whichever kind, or the address of a scheduler.
@@ -75,9 +76,7 @@ class Scheduler:
 
     async def forget(self) -> None:
         """Stop waiting for the results of tasks."""
-        for answer in self._awaited:
-            answer.cancel()
-        await asyncio.gather(*self._awaited, return_exceptions=True)
+        await cancel_all(*self._awaited)
 
     def __str__(self) -> str:
         return self._address

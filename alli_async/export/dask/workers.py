@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from ..._aio.tasks import cancel_all
 from ..._aio.threads import in_thread
 from ..._version import __version__
 from ...client import AlliClient
@@ -157,9 +158,7 @@ class WorkerSession:
         self._has_left = True
         if asyncio.current_task() is not self._watching:
             self._watching.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(*self._tasks)
         if self.runner is not None and self.runner.widening is not None:
             self.runner.widening.cancel()
         await self._client.aclose()
