@@ -89,7 +89,8 @@ class AlliClient:
         ConfigurationError: An option that cannot be right, or no key. Nothing was sent.
     """
 
-    conversations: ConversationsAPI
+    #: The operations. Each client has its own; that of the class, without a client, is for `create_autospec`.
+    conversations: ConversationsAPI = ConversationsAPI.__new__(ConversationsAPI)
     _config: ClientConfig
 
     def __init__(

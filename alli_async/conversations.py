@@ -79,7 +79,10 @@ class ConversationsAPI:
             cursor: Where to begin: the `cursor` of a page, or of an error.
             page_size: Conversations a page, from 1 to 50.
             order: By first or last chat time; None for the server's default, the latest chat first.
-            **filters: See `ConversationFilters`.
+            **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
+                `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
+                `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
+                that a conversation which goes on leaves such a window; `first_chat_…` bound that of the first.
 
         Returns:
             `async for` gives conversations, `.pages()` pages, and `await` the first page.
@@ -168,6 +171,17 @@ class ConversationsAPI:
         **filters: Unpack[ConversationFilters],
     ) -> TranscriptStream[RawTranscript]: ...
 
+    @overload
+    def transcripts(
+        self,
+        *,
+        raw: bool,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        **filters: Unpack[ConversationFilters],
+    ) -> TranscriptStream[Transcript] | TranscriptStream[RawTranscript]: ...
+
     def transcripts(
         self,
         *,
@@ -195,7 +209,10 @@ class ConversationsAPI:
             ordered: By first chat time, for which one cursor walks; else each as soon as it is whole. What had
                 moved, or was not shown at its place among equal times, comes late.
             on_error: `"skip"` goes on past a conversation whose chats cannot be had, and notes it in `.skipped`.
-            **filters: See `ConversationFilters`.
+            **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
+                `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
+                `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
+                that a conversation which goes on leaves such a window; `first_chat_…` bound that of the first.
 
         Returns:
             An async iterator, and an async context manager that ends the work when it is left. `.stats` counts.

@@ -91,7 +91,10 @@ class Order(StrEnum):
 
 
 class ConversationState(StrEnum):
-    """The states a conversation can be put into, by the wire's codes (the contract does not spell them out)."""
+    """The states a conversation can be put into, by the wire's codes.
+
+    Neither the contract nor any public documentation says what a code stands for, so the names are the codes.
+    """
 
     NO = "no"
     EB = "eb"

@@ -10,13 +10,15 @@ import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Unpack, get_type_hints
+from unittest.mock import create_autospec
 
 import msgspec
 import pytest
 
 import alli_async
-from alli_async import AlliClient, ConversationsAPI, errors, models
+from alli_async import AlliClient, ConversationFilters, ConversationsAPI, errors, models
+from alli_async.export import export
 
 ROOT = Path(alli_async.__file__).parent
 
@@ -182,3 +184,34 @@ def test_no_module_reaches_for_a_clock_of_the_wall_but_attempts_and_the_records_
             if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
                 users.add(path.name)
     assert users <= {"attempts.py"}
+
+
+async def test_a_specified_mock_of_the_client_has_its_operations_and_their_signatures() -> None:
+    alli = create_autospec(AlliClient, instance=True)
+    alli.conversations.get.return_value = "found"
+    assert await alli.conversations.get("id", variables=["a"]) == "found"
+    alli.conversations.get.assert_awaited_once_with("id", variables=["a"])
+    with pytest.raises(TypeError):
+        alli.conversations.get()
+    with pytest.raises(TypeError):
+        alli.conversations.list("position")
+    with pytest.raises(AttributeError):
+        _ = alli.conversations.no_such_operation
+    made = create_autospec(AlliClient)("key")
+    made.conversations.set_title.return_value = "renamed"
+    assert await made.conversations.set_title("id", "title") == "renamed"
+
+
+FILTERS = set(ConversationFilters.__annotations__)
+
+
+@pytest.mark.parametrize("function", [ConversationsAPI.list, ConversationsAPI.transcripts, export])
+def test_the_help_of_what_takes_filters_names_each_and_says_what_started_at_is(
+    function: Any,
+) -> None:
+    hints = get_type_hints(function, include_extras=True)
+    assert hints["filters"] == Unpack[ConversationFilters]
+    told = inspect.getdoc(function) or ""
+    named = {name for name in FILTERS if f"`{name}`" in told}
+    assert FILTERS - named == set()
+    assert re.search(r"`started_at` and `end_at` bound the time of the LAST chat", told)

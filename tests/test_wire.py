@@ -214,14 +214,12 @@ def test_what_may_be_null_may_be_missing(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["id", "title", "createdAt", "isEnd", "chats", "chatCount"])
-@pytest.mark.parametrize("missing", [True, False])
-def test_what_must_be_there_is_asked_for_by_its_path(field: str, missing: bool) -> None:
-    document = conversation(**{field: None})
-    if missing:
-        del document[field]
+def test_what_must_be_there_is_asked_for_by_its_name(field: str) -> None:
+    document = conversation()
+    del document[field]
     with pytest.raises(DecodeError) as raised:
         wire.decoder(Conversation)(msgspec.json.encode(document))
-    assert raised.value.path == ("$" if missing else f"$.{field}")
+    assert raised.value.path == "$"
     assert field in str(raised.value)
 
 

@@ -32,6 +32,7 @@ from ..errors import (
     ServerError,
 )
 from ..models import EPOCH
+from .nulls import without_nulls
 
 T = TypeVar("T")
 
@@ -354,7 +355,7 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
         else:
             failure = None
         if failure is not None:
-            found = _second_try(decode, body, failure)
+            found = _second_try(decode, body, failure, kind)
         if found.errors is not None:
             raise error_beside(body)
         result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
@@ -373,13 +374,27 @@ def error_beside(body: bytes) -> AlliError:
     return ServerError(error.message, status=error.status, code=error.code)
 
 
-def _second_try(decode: Callable[[bytes], T], body: bytes, failure: Exception) -> T:
-    """Decode again with lone surrogates repaired, so that one such message does not cost its page."""
+def _second_try(decode: Callable[[bytes], T], body: bytes, failure: Exception, kind: Any = None) -> T:
+    """Decode again with lone surrogates repaired and nulls filled, so that one such field does not cost its page.
+
+    Args:
+        decode: Decodes the body.
+        body: The body that could not be decoded.
+        failure: Why it could not.
+        kind: The struct of an answer, whose nulls may be filled; None for another type.
+    """
+    repaired = body
     if not isinstance(failure, msgspec.ValidationError) and (repaired := repair_surrogates(body)) != body:
         try:
             return decode(repaired)
         except UNDECODABLE as error:
             failure = error
+    if kind is not None and isinstance(failure, msgspec.ValidationError):
+        try:
+            if filled := without_nulls(kind, repaired):
+                return decode(filled)
+        except UNDECODABLE as error:
+            failure = error  # Of the nulls, only what cannot be filled is at fault.
     raise _decode_error(body, failure)
 
 

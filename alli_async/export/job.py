@@ -86,7 +86,10 @@ async def export(
             object store, and in their own environment the key (`ALLI_API_KEY` or `ALLI_TOKEN`) and the object
             store's credentials. What is one shard is written by this process: a small list, and an incremental
             run.
-        **filters: See `ConversationFilters`.
+        **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
+            `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
+            `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
+            that a conversation which goes on leaves such a window; `first_chat_…` bound that of the first.
 
     Raises:
         ConfigurationError: The destination holds an export of something else, or an option cannot be right.

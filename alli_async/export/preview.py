@@ -67,7 +67,7 @@ async def plan_export(
         since: With a first chat from this time on.
         until: With a first chat up to this time.
         incremental: When a run was completed before: only what is new.
-        **filters: See `ConversationFilters`.
+        **filters: As for `export`.
 
     Raises:
         ConfigurationError: The destination holds an export of something else, or an option cannot be right.

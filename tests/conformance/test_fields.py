@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from alli_async import APIError, DecodeError
 from alli_async._transcripts.codecs import RAW_CODEC, STRUCT_CODEC
 from alli_async._transport import bodies
+from alli_async._transport.nulls import STAND_INS
 from tests.sandbox.client import CONTRACT, or_null
 from tests.support import chat, conversation
 
@@ -147,6 +148,11 @@ def promised(name: str, document: Any, at: tuple[Any, ...], value: Any) -> bool:
     return bool(promise.is_valid(holding(document, at, value)))
 
 
+def is_filled(name: str, at: tuple[Any, ...]) -> bool:
+    """Whether another value stands in for a null in this place, which the contract does not let be null."""
+    return at[-1] in STAND_INS and name != "daily" and (name.removeprefix("raw "), at) != ("chats", ("chats",))
+
+
 EACH = [fact(f"{name} {path(at)}", name, at) for name, (_, document) in ANSWERS.items() for at in places(document)]
 MISSING = object()
 
@@ -159,7 +165,7 @@ def test_each_field_null_missing_or_of_any_other_type_is_taken_as_the_contract_s
     decode(msgspec.json.encode(document))
     here = path(at)
     for value in (MISSING, None, 5, -1.5, 2**70, True, "x", "", [], {}, [None], [[]], {"x": None}):
-        right = promised(name, document, at, value)
+        right = promised(name, document, at, value) or (value is None and is_filled(name, at))
         try:
             decode(msgspec.json.encode(holding(document, at, value)))
         except DecodeError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from typing import assert_type
+from typing import Any, assert_type
 
 import alli_async
 from alli_async import (
@@ -24,10 +25,12 @@ from alli_async import (
     RawTranscript,
     Request,
     Response,
+    ResponseInfo,
     RetryPolicy,
     Skipped,
     StreamStats,
     Transcript,
+    TranscriptStream,
 )
 from alli_async.export import ExportReport, export
 from alli_async.sandbox import Churn, Sandbox
@@ -44,6 +47,11 @@ async def reading(alli: AlliClient) -> None:
     async for conversation in pages:
         assert_type(conversation, Conversation)
         assert_type(conversation.last_chat, datetime | None)
+        assert_type(conversation.to_dict(wire_names=True), dict[str, Any])
+        assert_type(conversation.to_json(), str)
+        assert_type(conversation.raw, bytes)
+        assert_type(conversation.response, ResponseInfo | None)
+        assert_type(dataclasses.asdict(conversation), dict[str, Any])
     assert_type(pages.pages(), AsyncGenerator[ConversationPage, None])
     assert_type(await pages, ConversationPage)
     chats = alli.conversations.list_chats("c")
@@ -72,6 +80,13 @@ async def streaming(alli: AlliClient, filters: ConversationFilters) -> None:
     async for record in alli.conversations.transcripts(raw=True):
         assert_type(record, RawTranscript)
         assert_type(record.json, bytes)
+
+
+async def streaming_in_either_form(alli: AlliClient, raw: bool) -> None:
+    stream = alli.conversations.transcripts(raw=raw, active_only=True)
+    assert_type(stream, TranscriptStream[Transcript] | TranscriptStream[RawTranscript])
+    async for each in stream:
+        assert_type(each, Transcript | RawTranscript)
 
 
 async def writing(alli: AlliClient) -> None:

@@ -1,0 +1,99 @@
+"""Nulls where the contract has none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from alli_async import Conversation, DecodeError
+from alli_async._transport import wire
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+from tests.support import ScriptedServer, answer, chat, conversation
+
+NULLS = {
+    "title": ("title", ""),
+    "createdAt": ("created_at", 0),
+    "isEnd": ("is_end", False),
+    "chats": ("chats", []),
+    "chatCount": ("chat_count", -1),
+}
+
+
+@pytest.mark.parametrize("field", NULLS)
+async def test_a_null_field_costs_no_page_and_no_conversation(make_client: ClientFactory, field: str) -> None:
+    name, stand_in = NULLS[field]
+    with Sandbox(conversations=130) as sandbox:
+        ids = sandbox.conversation_ids()
+        sandbox.override(ids[60], {field: None})
+        api = make_client(sandbox).conversations
+        found = {each.id: each async for each in api.list()}
+        assert getattr(found[ids[60]], name) == getattr(await api.get(ids[60]), name) == stand_in
+        whole = {each.id: [chat.id for chat in each.chats] async for each in api.transcripts()}
+        raw = {each.id: json.loads(each.json) async for each in api.transcripts(raw=True)}
+        wanted = {each: sandbox.chat_ids(each) for each in ids}
+    assert found.keys() == set(ids)
+    assert whole == {each: [chat["id"] for chat in raw[each]["chats"]] for each in ids} == wanted
+    assert field == "chats" or raw[ids[60]][field] is None
+
+
+async def test_nulls_inside_of_chats_cost_nothing_either(make_client: ClientFactory) -> None:
+    nulls = {"sender": None, "message": None, "timestamp": None, "citations": [{"clueId": None, "title": "t"}]}
+    body = {"chats": [chat(1, **nulls, source={"searchAllSharedDocument": None}), chat(2)]}
+    async with ScriptedServer(answer(200, {**body, "pageNo": 1, "totalCount": 2})) as server:
+        first, second = (await make_client(server).conversations.list_chats("a")).chats
+    assert (first.sender, first.message, first.timestamp) == ("", "", 0)
+    assert first.citations is not None
+    assert (first.citations[0].clue_id, first.citations[0].title) == ("", "t")
+    assert first.source is not None
+    assert first.source.search_all_shared_document is False
+    assert second.message == "message 2"
+
+
+async def test_a_title_that_was_set_to_null_is_an_empty_one(make_client: ClientFactory) -> None:
+    body = msgspec.json.encode(conversation(title=None))
+    async with ScriptedServer(answer(200, body)) as server:
+        found = await make_client(server).conversations.update("a", title=None)
+    assert (found.title, found.raw) == ("", body)
+
+
+def page(**changes: Any) -> dict[str, Any]:
+    return {"conversations": [conversation(chats=[chat(1)])], "cursor": None, **changes}
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (page(conversations=None), "$.conversations"),
+        (page(conversations=[None]), "$.conversations[0]"),
+        (page(conversations=[conversation(id=None)]), "$.conversations[0].id"),
+        (
+            page(conversations=[conversation(title=None, chats=[chat(1, id=None)])]),
+            "$.conversations[0].chats[0].id",
+        ),
+    ],
+)
+async def test_a_null_that_could_hide_rows_is_an_error(make_client: ClientFactory, body: Any, path: str) -> None:
+    async with ScriptedServer(answer(200, body)) as server:
+        with pytest.raises(DecodeError) as raised:
+            await make_client(server).conversations.list()
+    assert raised.value.path.startswith("$.conversations")
+    assert raised.value.path in (path, "$.conversations[0].title")
+
+
+@pytest.mark.parametrize(
+    "body", [{"chats": None, "pageNo": 1, "totalCount": 0}, {"chats": [], "totalCount": None}]
+)
+async def test_a_page_of_chats_without_chats_or_count_is_an_error(make_client: ClientFactory, body: Any) -> None:
+    async with ScriptedServer(answer(200, {"pageNo": 1, **body})) as server:
+        with pytest.raises(DecodeError):
+            await make_client(server).conversations.list_chats("a")
+
+
+def test_variables_keep_their_nulls() -> None:
+    body = msgspec.json.encode(conversation(title=None, variables={"title": None, "chats": [None]}))
+    found = wire.decoder(Conversation)(body)
+    assert (found.title, found.variables) == ("", {"title": None, "chats": [None]})
