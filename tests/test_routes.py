@@ -308,7 +308,7 @@ async def test_the_command_trusts_the_authorities_of_a_file(authority: trustme.C
 
 async def test_the_command_reads_answers_up_to_the_size_it_is_told() -> None:
     async with ScriptedServer(LIST) as server:
-        assert (await command("--max-response-bytes", "100000", url=server.url))[0] == 0
-        status, _, err = await command("--max-response-bytes", "10", url=server.url)
+        assert (await command("--max-response-mb", "0.1", url=server.url))[0] == 0
+        status, _, err = await command("--max-response-mb", "0.00001", url=server.url)
         assert status == 1
         assert "ResponseTooLargeError" in err

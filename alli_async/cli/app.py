@@ -1,61 +1,72 @@
-"""The alli-async command, and how it ends."""
+"""The alli-async command: its groups, and how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import click
+import cloup
 
-from .. import __version__
-from ..errors import AlliError, ConfigurationError
-from .exhaustion import exhausted
-from .exporting import compact_command, export_command
-from .reading import chats_command, conversations_command, daily_command
-from .runtime import INTERRUPTED
-from .serving import sandbox_command
+from .._version import __version__
+from .groups import EXIT_CODES, SETTINGS, Late, LateGroup
+
+_EPILOG = f"""
+Examples:
+
+\b
+  alli-async export backup
+  alli-async export monday.jsonl --since 2026-01-05 --until 2026-01-05
+  alli-async conversations list --limit 20
+  alli-async conversations show ID
+
+The key comes from ALLI_API_KEY (or ALLI_TOKEN) in the environment, from the
+file that ALLI_API_KEY_FILE or --api-key-file names, or from a prompt; never
+from an argument. ALLI_REGION (us, ja) or ALLI_BASE_URL names the server.
+{EXIT_CODES}
+alli-async COMMAND --help says more. Completion for your shell:
+alli-async completion --help.
+"""
+
+_COMMANDS = {
+    "Get everything": [
+        Late("export", "exporting:export_command", "Export all conversations with their chats."),
+        Late("compact", "compacting:compact_command", "Rewrite an export to its latest state."),
+    ],
+    "Look and change": [
+        Late("conversations", "conversations:conversations_group", "List, read and change conversations."),
+        Late("chats", "chats:chats_group", "List, delete and rate the chats of a conversation."),
+        Late("daily", "daily:daily_command", "Show the active conversations of each day."),
+    ],
+    "Set up": [
+        Late("sandbox", "serving:sandbox_command", "Serve made-up conversations to try things out."),
+        Late("completion", "completion:completion_command", "Print the completion script of a shell."),
+    ],
+}
+
+
+@cloup.group(
+    cls=LateGroup,
+    late=_COMMANDS,
+    context_settings=SETTINGS,
+    epilog=_EPILOG,
+    align_sections=True,
+)
+@click.version_option(__version__, prog_name="alli-async")
+def cli() -> None:
+    """Get conversations out of Alli, read them, and change them."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; gives the exit code."""
+    """Run the command with these arguments.
+
+    Returns:
+        The exit code.
+    """
     try:
         code = cli.main(args=list(arguments), prog_name="alli-async", standalone_mode=False)
-    except click.Abort:
-        click.echo("alli-async: interrupted", err=True)
-        return INTERRUPTED
-    except click.ClickException as error:
-        click.echo(f"alli-async: {error.format_message()}", err=True)
-        return error.exit_code
-    except ConfigurationError as error:
-        click.echo(f"alli-async: {error}", err=True)
-        return 2
-    except AlliError as error:
-        # By the name it can be caught by.
-        kind = next(each for each in type(error).__mro__ if each.__module__ == AlliError.__module__)
-        click.echo(f"alli-async: {kind.__name__}: {error}", err=True)
-        return 1
-    except Exception as error:
-        if (why := exhausted(error)) is None:
-            raise
-        click.echo(f"alli-async: {why}. What an export has committed stays; run it again to go on.", err=True)
-        return 1
+    except Exception as error:  # noqa: BLE001 - what is no failure to tell of is raised again
+        # What is needed to tell of a failure is imported when there is one.
+        from .failures import report
+
+        return report(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="alli-async")
-def cli() -> None:
-    """Get conversations out of Alli.
-
-    The key comes from ALLI_API_KEY (or ALLI_TOKEN) in the environment, from --api-key-file, or from a prompt.
-    """
-
-
-for _command in (
-    export_command,
-    compact_command,
-    conversations_command,
-    chats_command,
-    daily_command,
-    sandbox_command,
-):
-    cli.add_command(_command)

@@ -1,226 +1,221 @@
-"""alli-async export and compact."""
+"""alli-async export."""
 
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+import cloup
 
-from .options import connection_options, filter_options, moment, permission_bits, split
-from .runtime import asynchronous, open_client
+from .connecting import open_client
+from .destinations import STDOUT, check_replaceable, checked
+from .durations import DurationType
+from .failures import INCOMPLETE
+from .groups import EXIT_CODES
+from .moments import TimeType, moments_of
+from .options import connection_options, filter_options, permission_bits, split
+from .output import write_json, write_text
+from .runtime import asynchronous, at_stop
 
 if TYPE_CHECKING:  # The help needs none of it.
-    from ..export import ExportPreview, ExportReport
-    from ..models import Skipped
+    from ..client import AlliClient
+    from ..export import ExportReport
+
+_EPILOG = f"""
+Examples:
+
+\b
+  alli-async export backup
+  alli-async export backup --incremental
+  alli-async export monday.jsonl --since 2026-01-05 --until 2026-01-05
+  alli-async export - --llm-app-id APP --since 7d | jq -r .title
+{EXIT_CODES}
+"""
 
 
-class _Place(click.Path):
-    """A path, or an address in an object store, of which only the store knows whether it is there."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if "://" in value else super().convert(value, param, ctx)
-
-
-# All was written but for what the report lists.
-_LACKING = 3
+def _options(command: Any) -> Any:
+    for group in reversed((_SPAN, _FILES, _RUN, _OUTPUT)):
+        command = group(command)
+    return command
 
 
-@click.command("export")
-@click.argument("dest", type=click.Path())
-@click.option(
-    "--sandbox", type=click.IntRange(min=0), metavar="N", help="From an embedded sandbox of N conversations."
+_SPAN = cloup.option_group(
+    "Which time",
+    cloup.option("--since", type=TimeType(), metavar="TIME", help="First chat at this time or later."),
+    cloup.option(
+        "--until",
+        type=TimeType(is_end=True),
+        metavar="TIME",
+        help="First chat at this time or earlier; a date includes that day.",
+    ),
+    cloup.option(
+        "--incremental",
+        is_flag=True,
+        help="After a complete run: only conversations with a chat since, and what was incomplete. It does not "
+        "see new titles, states and ratings, nor deletions.",
+    ),
 )
-@click.option(
-    "--format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True, help="Of the files."
+_FILES = cloup.option_group(
+    "Files",
+    cloup.option(
+        "--format",
+        "form",
+        type=click.Choice(["jsonl", "parquet"]),
+        help="Format of the files. [default: as the name of DEST says, else jsonl]",
+    ),
+    cloup.option(
+        "--compression",
+        type=click.Choice(["gzip", "zstd", "none"]),
+        help="Compression of the files. [default: gzip; in Parquet zstd]",
+    ),
+    cloup.option(
+        "--mode",
+        type=permission_bits,
+        default="600",
+        show_default=True,
+        metavar="OCTAL",
+        help="Permission bits of the files, like 640: by default only you can read them.",
+    ),
+    cloup.option("--force", is_flag=True, help="Replace a file that exists, without asking."),
 )
-@click.option(
-    "--compression",
-    type=click.Choice(["gzip", "zstd", "none"]),
-    help="Of the files; gzip, or in Parquet zstd, if left out.",
+_RUN = cloup.option_group(
+    "Run",
+    cloup.option(
+        "--on-error",
+        type=click.Choice(["raise", "skip"]),
+        help="At a conversation that cannot be read whole: stop, or list it and go on. [default: skip in a "
+        "directory, else raise]",
+    ),
+    cloup.option(
+        "--retry-for",
+        type=DurationType(),
+        metavar="DURATION",
+        help="Go on this long (90s, 15m, 2h) while the server serves nothing, from the start too. [default: 10m, "
+        "once it served something]",
+    ),
+    cloup.option("--fail-if-empty", is_flag=True, help="Exit with code 1 if there is no conversation."),
+    cloup.option(
+        "--dask",
+        "cluster",
+        metavar="ADDRESS",
+        help="Let the workers of a Dask cluster write (tcp://scheduler:8786).",
+    ),
+    cloup.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing."),
+    cloup.option(
+        "--sandbox", type=click.IntRange(min=0), metavar="N", help="Export an embedded sandbox of N conversations."
+    ),
 )
-@click.option("--since", type=moment, metavar="TIME", help="With a first chat from this time on.")
-@click.option("--until", type=moment, metavar="TIME", help="With a first chat up to this time.")
-@click.option("--incremental", is_flag=True, help="After a complete run: only what has had a chat since.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["raise", "skip"]),
-    help="At what cannot be made whole: stop, or report it and go on. If left out: stop if DEST is a file.",
+_OUTPUT = cloup.option_group(
+    "Output",
+    cloup.option("--json", "as_json", is_flag=True, help="Print one report as JSON; errors are JSON too."),
+    cloup.option("-q", "--quiet", is_flag=True, help="No progress, and no summary."),
 )
-@click.option(
-    "--retry-for",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="Go on for so long while the server serves nothing, from the start too. [default: 600, once it served]",
-)
-@click.option(
-    "--mode",
-    type=permission_bits,
-    default="600",
-    show_default=True,
-    metavar="OCTAL",
-    help="Permission bits of the files, like 640: by default only you can read them.",
-)
-@click.option(
-    "--dask", "cluster", metavar="ADDRESS", help="Let a cluster's workers write, like tcp://scheduler:8786."
-)
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
+
+
+@cloup.command("export", epilog=_EPILOG)
+@click.argument("dest", type=click.Path(allow_dash=True))
+@_options
 @filter_options
 @connection_options
 @asynchronous
 async def export_command(
-    dest: str, sandbox: int | None, dry_run: bool, as_json: bool, retry_for: float | None, **options: Any
+    *,
+    dest: str,
+    form: str | None,
+    sandbox: int | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    force: bool,
+    retry_for: float | None,
+    fail_if_empty: bool,
+    **options: Any,
 ) -> int:
-    """Write every conversation with all its chats to DEST, one a line (JSON Lines).
+    """Export all conversations with their chats.
 
-    DEST is a directory, or a file when its name ends in .jsonl, .jsonl.gz or .jsonl.zst. An export into a
-    directory that was stopped, however, goes on when it is called again. Or it is an address in an object store,
-    like s3://bucket/prefix, for what would be in the directory; credentials come from the environment.
+    DEST is a directory, an address in an object store (s3://bucket/prefix,
+    gs://..., az://...), a file whose name ends in .jsonl, .jsonl.gz or
+    .jsonl.zst, or - for standard output (JSON Lines, one conversation a line).
 
-    With --dask, DEST is a directory that this machine and all workers share, or is in an object store; each worker
-    has ALLI_API_KEY (or ALLI_TOKEN), and the object store's credentials, in its own environment.
-
-    The exit code is 3 when all was written but for what the report lists.
+    An export into a directory or an object store can be stopped at any time:
+    the same command goes on where it stopped.
     """
-    from ..config import RetryPolicy
-    from ..export import export, plan_export
-    from .progress import showing
-
-    how = {
-        name: options.pop(name) for name in ("format", "compression", "incremental", "mode", "on_error", "cluster")
-    }
-    span = {name: options.pop(name) for name in ("since", "until")}
-    connection, filters = split(options)
+    form, options["compression"] = checked(dest, form, options["compression"])
+    dest = os.fspath(dest)
+    connection, how, filters = _divided(form, options)
     if retry_for is not None:
+        from ..config import RetryPolicy
+
         connection["retry"] = RetryPolicy(patience=retry_for, patience_from_start=True)
     # In a process of its own all of pyarrow may take memory from the C library; `export.formats.arrow.pool` says
     # why.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    async with open_client(sandbox, connection) as client:
+    async with open_client(connection, sandbox=sandbox) as client:
         if dry_run:
-            what = {name: how[name] for name in ("format", "compression", "incremental")}
-            preview = await plan_export(client, dest, **what, **span, **filters)
-            click.echo(_plan_json(preview) if as_json else _plan_text(preview))
+            await _dry_run(client, dest, how, filters, as_json=as_json)
             return 0
-        with showing() as show:
-            report = await export(client, dest, on_progress=show, **how, **span, **filters)
-    click.echo(_report_json(report) if as_json else _summary(report))
-    return _LACKING if report.skipped or report.quarantined else 0
+        check_replaceable(dest, force=force)
+        report = await _export(client, dest, how, filters, quiet=quiet)
+    return await _told(report, dest, as_json=as_json, quiet=quiet, fail_if_empty=fail_if_empty)
 
 
-@click.command("compact")
-@click.argument("dest", type=_Place(exists=True, file_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print one machine-readable report.")
-@asynchronous
-async def compact_command(dest: str, as_json: bool) -> None:
-    """Rewrite the parts in DEST to the latest version of each conversation only."""
-    from ..export import compact
-
-    report = await compact(dest)
-    click.echo(_report_json(report) if as_json else _summary(report))
-
-
-def _summary(report: ExportReport) -> str:
-    pace = (report.conversations - report.resumed) / report.seconds if report.seconds else 0.0
-    done = {"compact": "Compacted to"}.get(report.kind, "Exported")
-    written = f"{done} {report.conversations:,} conversations with {report.chats:,} chats"
-    first = f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s)."
-    if report.finished_before:
-        first = f"Complete already: {report.conversations:,} conversations with {report.chats:,} chats."
-    elif report.resumed:
-        first += f" {report.resumed:,} of them were there already."
-    place = "file    " if report.run == 0 else "parts   "
-    lines = [
-        first,
-        f"  {place}  {_parts_text(report)}",
-        f"  size      {size_text(report.bytes)} ({size_text(report.uncompressed_bytes)} uncompressed)",
-        f"  requests  {report.requests:,} ({report.retries:,} retried)",
-    ]
-    if report.snapshot:
-        lines.append(f"  as of     {datetime.fromisoformat(report.snapshot):%Y-%m-%d %H:%M:%S} UTC")
-    if report.finished_before or report.resumed:
-        lines.append("  what is new since then comes with --incremental")
-    if report.quarantined:
-        lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")
-    lines += [f"  skipped   {skipped_text(each)}" for each in report.skipped]
-    return "\n".join(lines)
+def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The options of the connection, of the export and of the filters."""
+    names = ("compression", "incremental", "mode", "on_error", "cluster", "since", "until")
+    how = {"format": form or "jsonl"} | {name: options.pop(name) for name in names}
+    for name, short in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
+        if how[short] is not None and options.get(name) is not None:
+            raise click.UsageError(f"--{short} is the same as --{name.replace('_', '-')}; give one of them")
+    if how["since"] is not None and how["until"] is not None and how["since"] > how["until"]:
+        raise click.UsageError(f"--since lies after --until ({how['since']} > {how['until']})")
+    connection, filters = split(options)
+    return connection, how, filters
 
 
-def skipped_text(skipped: Skipped) -> str:
-    """Which conversation was skipped, and why: by its id, or else by when its first chat was."""
-    name = skipped.id
-    if name is None:
-        name = "a conversation that could not be listed"
-        if skipped.span is not None:
-            start, end = map(_iso_time, skipped.span)
-            name += f", with a first chat between {start} and {end}"
-    return f"{name}: {skipped.error}"
+async def _dry_run(
+    client: AlliClient, dest: str, how: dict[str, Any], filters: dict[str, Any], *, as_json: bool
+) -> None:
+    from ..export import plan_export
+    from .reports import plan_json, plan_text
+
+    what = {name: value for name, value in how.items() if name not in ("mode", "on_error", "cluster")}
+    preview = await plan_export(client, None if dest == STDOUT else dest, **what, **filters)
+    if as_json:
+        await write_json(plan_json(preview))
+        return
+    moments = [f"  {moment}" for moment in moments_of(click.get_current_context())]
+    await write_text("\n".join([plan_text(preview), *moments]))
 
 
-def _parts_text(report: ExportReport) -> str:
-    if report.run == 0:
-        return report.path
-    return f"{report.parts:,} in {report.path}/conversations, run {report.run} ({report.kind})"
+async def _export(
+    client: AlliClient, dest: str, how: dict[str, Any], filters: dict[str, Any], *, quiet: bool
+) -> ExportReport:
+    from ..export import export
+    from .progress import showing
+    from .reports import stop_text
+
+    async with showing(client, quiet=quiet) as progress:
+        at_stop(lambda: stop_text(dest, progress))
+        if dest == STDOUT:
+            from .streaming import export_to_stdout
+
+            return await export_to_stdout(client, how, filters, progress.update)
+        return await export(client, dest, on_progress=progress.update, **how, **filters)
 
 
-def _plan_json(preview: ExportPreview) -> str:
-    """The plan, of which those shards are left that are still to be written."""
-    import msgspec
+async def _told(report: ExportReport, dest: str, *, as_json: bool, quiet: bool, fail_if_empty: bool) -> int:
+    """Print the report of an export; gives the exit code."""
+    from .reports import report_json, summary
 
-    told = {"state": preview.state, "written": preview.written, "shards": preview.shards}
-    return msgspec.json.encode(msgspec.to_builtins(preview.plan) | told).decode()
-
-
-def _plan_text(preview: ExportPreview) -> str:
-    plan, shards = preview.plan, preview.shards
-    asked = "?" if preview.requests is None else f"{preview.requests:,}"
-    there = f"{preview.written:,} conversations are there"
-    if preview.state == "complete":
-        return f"Complete already: {there}; nothing to do.\n  what is new since then comes with --incremental"
-    if preview.state == "incremental":
-        since = "?" if plan.since is None else _time(plan.since)
-        lines = [f"{there}. Run {plan.run} asks for those with a chat since {since}."]
-        if plan.again:
-            lines.append(f"  and again for {len(plan.again):,} that could not be made whole")
-        return "\n".join(lines)
-    expected = "?" if plan.expected is None else f"{plan.expected:,}"
-    first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
-    if preview.state == "unfinished":
-        left = f"{len(shards):,} shards are left; about {asked} requests"
-        first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
-    lines = [first]
-    for shard in shards:
-        rows = "" if shard.expected is None else f"  about {shard.expected:,}"
-        lines.append(f"  {shard.name}  {_time(shard.start)} … {_time(shard.end)}{rows}")
-    return "\n".join(lines)
-
-
-def _time(value: float | None) -> str:
-    if value is None:
-        return "open".ljust(24)
-    from ..models import to_datetime
-
-    return to_datetime(value).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
-
-
-def _iso_time(value: float) -> str:
-    from ..models import to_datetime
-
-    return to_datetime(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def size_text(count: float) -> str:
-    """A number of bytes as people read it."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
-def _report_json(report: ExportReport) -> str:
-    import msgspec
-
-    return msgspec.json.encode(report, enc_hook=str).decode()
+    if dest == STDOUT:
+        # Standard output is for the conversations.
+        if not quiet or report.skipped:
+            click.echo(summary(report), err=True)
+    elif as_json:
+        await write_json(report_json(report))
+    elif not quiet or report.skipped or report.quarantined:
+        await write_text(summary(report))
+    if fail_if_empty and not report.conversations:
+        raise click.ClickException("there is no conversation for these options (--fail-if-empty)")
+    return INCOMPLETE if report.skipped or report.quarantined else 0

@@ -1,38 +1,20 @@
-"""The options that several commands share, and the client and filters they stand for."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
+import cloup
 
-from ..errors import ConfigurationError
-
-if TYPE_CHECKING:  # The help needs none of it.
-    from ..client import AlliClient
-    from ..config import Secret
+from .moments import TIME_HELP, TimeType
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-
-def moment(text: str) -> datetime | float:
-    """An ISO 8601 time with a zone, or a number, which is sent as it is."""
-    with contextlib.suppress(ValueError):
-        return float(text)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-01-31T00:00Z") from None
-    if found.utcoffset() is None:
-        raise click.BadParameter(f"{text!r} has no time zone; write 2026-01-31T00:00Z or 2026-01-31T09:00+09:00")
-    return found
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 def permission_bits(text: str) -> int:
@@ -43,78 +25,74 @@ def permission_bits(text: str) -> int:
         raise click.BadParameter(f"{text!r} is not octal; write 640 for owner and group") from None
 
 
-# The regions and the default of --max-response-bytes are those of `models` and `config`, which the help does not
-# import.
+# The regions and the defaults are those of `models` and `config`, which the help does not import.
 _CONNECTION = (
-    click.option(
+    cloup.option(
         "--region",
         type=click.Choice(["us", "ja"]),
-        help="Where the service runs. [env: ALLI_REGION]",
+        help="Region of the server. [default: us; env: ALLI_REGION]",
     ),
-    click.option("--base-url", metavar="URL", help="The server, when it is in no region. [env: ALLI_BASE_URL]"),
-    click.option("--allow-http", is_flag=True, help="Send the key unencrypted to another machine."),
-    click.option(
+    cloup.option(
+        "--base-url", metavar="URL", help="Server in no region, such as one of your own. [env: ALLI_BASE_URL]"
+    ),
+    cloup.option(
         "--api-key-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Holds the API key, instead of ALLI_API_KEY in the environment.",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="ALLI_API_KEY_FILE",
+        help="File that holds the API key. [env: ALLI_API_KEY_FILE; else the key is that of ALLI_API_KEY]",
     ),
-    click.option("--agent-email", metavar="EMAIL", help="On behalf of this agent."),
-    click.option("--user-email", metavar="EMAIL", help="On behalf of this user."),
-    click.option("--own-user-id", metavar="ID", help="On behalf of the user with this id of yours."),
-    click.option(
-        "--max-concurrency", type=click.IntRange(min=1), default=64, show_default=True, help="Requests in flight."
+    cloup.option("--agent-email", metavar="EMAIL", help="Act as this agent."),
+    cloup.option("--user-email", metavar="EMAIL", help="Act as the user with this address."),
+    cloup.option("--own-user-id", metavar="ID", help="Act as the user with this id of your own."),
+    cloup.option(
+        "--max-concurrency",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Most requests in flight.",
     ),
-    click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Requests per second."),
-    click.option(
+    cloup.option("--rate-limit", type=_SECONDS, metavar="N", help="Most requests per second. [default: no limit]"),
+    cloup.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_SECONDS,
         default=60.0,
         show_default=True,
-        help="Seconds for one attempt.",
+        metavar="SECONDS",
+        help="Longest wait for one answer.",
     ),
-    click.option(
-        "--max-response-bytes",
-        type=click.IntRange(min=1),
-        default=32 << 20,
+    cloup.option(
+        "--max-response-mb",
+        type=_SECONDS,
+        default=32.0,
         show_default=True,
-        help="Largest answer that is read, in bytes after decompression.",
+        metavar="MB",
+        help="Largest answer that is read, after decompression.",
     ),
-    click.option(
+    cloup.option(
         "--proxy",
         metavar="URL",
-        help='HTTP proxy; "" for none. [env: https_proxy, http_proxy, all_proxy, no_proxy, as in curl]',
+        help='HTTP proxy; "" for none. [env: https_proxy, http_proxy, all_proxy, no_proxy]',
     ),
-    click.option(
+    cloup.option(
         "--ca-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="File of CA certificates (PEM) to trust instead of the system's. [env: SSL_CERT_FILE]",
+        type=_FILE,
+        help="CA certificates (PEM) to trust instead of the system's. [env: SSL_CERT_FILE]",
+    ),
+    cloup.option("--client-cert", type=_FILE, help="Client certificate and its private key (PEM) to show."),
+    cloup.option("--allow-http", is_flag=True, help="Send the key unencrypted to another machine."),
+    cloup.option(
+        "-v", "--verbose", count=True, help="Log retries and waits on standard error; -vv logs each request."
+    ),
+    cloup.option(
+        "--log-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Append the log of requests to this file.",
     ),
 )
-
-_FILTERS = (
-    click.option("--user-id", "user_ids", metavar="ID", multiple=True, help="Of this user; may be repeated."),
-    click.option("--llm-app-id", metavar="ID", help="Of this app."),
-    click.option("--category-id", metavar="ID", help="In this category."),
-    click.option("--started-at", type=moment, metavar="TIME", help="With a last chat from this time on."),
-    click.option("--end-at", type=moment, metavar="TIME", help="With a last chat up to this time."),
-    click.option(
-        "--first-chat-started-at", type=moment, metavar="TIME", help="With a first chat from this time on."
-    ),
-    click.option("--first-chat-end-at", type=moment, metavar="TIME", help="With a first chat up to this time."),
-    click.option("--search-term", metavar="TEXT", help="That hold this text."),
-    click.option(
-        "--variable", "variables", metavar="NAME", multiple=True, help="Send this variable along; may be repeated."
-    ),
-    click.option("--active-only", is_flag=True, help="That have not ended."),
-    click.option(
-        "--background-running/--no-background-running", default=None, help="Being answered just now, or not."
-    ),
-)
-
 CONNECTION_NAMES = (
     "region",
     "base_url",
-    "allow_http",
     "api_key_file",
     "agent_email",
     "user_email",
@@ -122,90 +100,65 @@ CONNECTION_NAMES = (
     "max_concurrency",
     "rate_limit",
     "timeout",
-    "max_response_bytes",
+    "max_response_mb",
     "proxy",
     "ca_file",
+    "client_cert",
+    "allow_http",
+    "verbose",
+    "log_file",
+)
+
+_FILTERS = (
+    cloup.option(
+        "--user-id", "user_ids", metavar="ID", multiple=True, help="Conversations of this user; may be repeated."
+    ),
+    cloup.option("--llm-app-id", metavar="ID", help="Conversations with this app."),
+    cloup.option("--category-id", metavar="ID", help="Conversations in this category."),
+    cloup.option("--started-at", type=TimeType(), metavar="TIME", help="Last chat at this time or later."),
+    cloup.option(
+        "--end-at", type=TimeType(is_end=True), metavar="TIME", help="Last chat at this time or earlier."
+    ),
+    cloup.option(
+        "--first-chat-started-at", type=TimeType(), metavar="TIME", help="First chat at this time or later."
+    ),
+    cloup.option(
+        "--first-chat-end-at",
+        type=TimeType(is_end=True),
+        metavar="TIME",
+        help="First chat at this time or earlier.",
+    ),
+    cloup.option("--search-term", metavar="TEXT", help="Conversations that contain this text."),
+    cloup.option("--active-only", is_flag=True, help="Only conversations that have not ended."),
+    cloup.option(
+        "--background-running/--no-background-running",
+        default=None,
+        help="Only conversations that are being answered now, or that are not.",
+    ),
+    cloup.option(
+        "--variable",
+        "variables",
+        metavar="NAME",
+        multiple=True,
+        help="Variable to return with each conversation; may be repeated.",
+    ),
 )
 
 
 def connection_options(command: CommandT) -> CommandT:
-    """Add the options that say where the service is and who asks."""
-    for option in reversed(_CONNECTION):
-        command = option(command)
-    return command
+    """Add the options that say where the server is, who asks, and what is logged."""
+    return cloup.option_group("Connection", *_CONNECTION)(command)
 
 
 def filter_options(command: CommandT) -> CommandT:
     """Add the options that select conversations."""
-    for option in reversed(_FILTERS):
-        command = option(command)
-    return command
+    return cloup.option_group("Which conversations", *_FILTERS, help=TIME_HELP)(command)
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Connection options and filters apart; filters that were not given are left out."""
+    """Divide options into those of the connection and the filters that were given."""
     connection = {name: options.pop(name) for name in CONNECTION_NAMES}
     filters = {name: value for name, value in options.items() if value not in (None, (), False)}
     if options.get("background_running") is False:
         filters["background_running"] = False
     return connection, filters
-
-
-def make_client(
-    *, api_key_file: Path | None, proxy: str | None, ca_file: Path | None, **connection: Any
-) -> AlliClient:
-    """A client whose key comes from a file, the environment, or a prompt.
-
-    Never from an argument, which would show in a list of processes.
-    """
-    from .._transport.routes import trusting
-    from ..client import AlliClient
-
-    connection["proxy"] = _checked_proxy(proxy, connection)
-    if ca_file is not None:
-        connection["ssl"] = trusting("--ca-file", ca_file)
-    if api_key_file is not None:
-        return AlliClient(_key_in(api_key_file), **connection)
-    if os.environ.get("ALLI_API_KEY") or os.environ.get("ALLI_TOKEN"):
-        return AlliClient(**connection)
-    if not sys.stdin.isatty():
-        raise click.UsageError("no key: set ALLI_API_KEY (or ALLI_TOKEN), or give --api-key-file")
-    return AlliClient(_asked_key(), **connection)
-
-
-def _checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
-    """The proxy to use: that of the option, else that of the environment; an empty option means none."""
-    from .._transport.routes import Proxy, environment_proxy
-    from ..config import server_url
-
-    if proxy is not None:
-        if proxy:
-            Proxy.parse("--proxy", proxy)
-        return proxy or None
-    where = {name: connection[name] for name in ("region", "base_url", "allow_http")}
-    found = environment_proxy(server_url(environ=os.environ, **where), os.environ, as_curl=True)
-    if found is None:
-        return None
-    Proxy.parse(*found)
-    return found[1]
-
-
-def _asked_key() -> Secret:
-    from ..config import Secret
-
-    # The command's own handler would only note a Ctrl-C: nothing else goes on while this waits.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return Secret(click.prompt("API key", hide_input=True, err=True))
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _key_in(path: Path) -> Secret:
-    from ..config import Secret
-
-    try:
-        return Secret(path.read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text"
-        raise ConfigurationError(f"--api-key-file: cannot read {path}: {reason}") from None

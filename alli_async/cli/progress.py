@@ -1,90 +1,190 @@
-"""What an export shows while it runs: a bar on a terminal, lines elsewhere."""
+"""What an export shows while it runs: a bar on a terminal, a line a minute elsewhere."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
+import click
 
 from ..models import StreamStats
+from .durations import clock_text
+from .records import count_text
+from .terminal import console, holds_blocks, is_smart, visible
+
+if TYPE_CHECKING:
+    from ..client import AlliClient
 
 # A log should tell that the job lives, not be filled by it.
-_SECONDS_PER_LINE = 5.0
+_SECONDS_PER_LINE = 60.0
+# Seconds between two looks at the numbers; on a terminal they are drawn at each.
+_TICK = 0.2
+# Conversations, and seconds, from which on the pace tells how long the rest takes.
+_TELLING, _TELLING_SECONDS = 100, 1.0
+# Seconds of a wait from which on it is told of.
+_LONG_WAIT = 1.0
 
-Show = Callable[[StreamStats], None]
+
+class Progress:
+    """The numbers of an export so far.
+
+    Args:
+        wait: Says what is waited for now, and why; None while nothing is.
+
+    Attributes:
+        stats: The latest numbers; None before the first.
+    """
+
+    def __init__(self, wait: Callable[[], str | None]) -> None:
+        self.stats: StreamStats | None = None
+        self.began = time.monotonic()
+        self._wait = wait
+
+    def update(self, stats: StreamStats) -> None:
+        """Take the numbers so far."""
+        self.stats = stats
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the export began."""
+        return max(time.monotonic() - self.began, 1e-3)
+
+    @property
+    def done(self) -> int:
+        """Conversations that are written, those that were found written included."""
+        stats = self.stats
+        return 0 if stats is None else stats.conversations + int(getattr(stats, "resumed", 0))
+
+    @property
+    def total(self) -> int | None:
+        """How many conversations there will be, about; never fewer than there are."""
+        expected: int | None = getattr(self.stats, "expected", None)
+        return None if expected is None else max(expected, self.done)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace of this process so far; None while there is none to tell."""
+        own = 0 if self.stats is None else self.stats.conversations
+        if self.total is None or own < _TELLING or self.seconds < _TELLING_SECONDS:
+            return None
+        return (self.total - self.done) * self.seconds / own
+
+    @property
+    def done_text(self) -> str:
+        """The conversations so far, for the end of a sentence; empty before the first numbers."""
+        return "" if self.stats is None else f" ({self.counts()})"
+
+    @property
+    def waiting(self) -> str | None:
+        """What is waited for now, and why."""
+        return self._wait()
+
+    def counts(self) -> str:
+        """The conversations and chats so far."""
+        total = f" of about {self.total:,}" if self.total else ""
+        named = count_text(self.done, "conversation").removeprefix(f"{self.done:,}")
+        return f"{self.done:,}{total}{named}, {count_text(self.stats.chats if self.stats else 0, 'chat')}"
+
+    def pace(self) -> str:
+        """How fast it goes, and how long the rest takes."""
+        stats = self.stats or StreamStats()
+        told = [f"{stats.conversations / self.seconds:,.0f}/s", count_text(stats.requests, "request")]
+        if stats.retries:
+            told.append(f"{stats.retries:,} retried")
+        if self.seconds_left is not None:
+            told.append(f"about {clock_text(self.seconds_left)} left")
+        return ", ".join(told)
+
+    def line(self) -> str:
+        """All of it in one line."""
+        wait = f"; {self.waiting}" if self.waiting else ""
+        return f"{clock_text(self.seconds)}  {self.counts()}, {self.pace()}{wait}"
 
 
-@contextmanager
-def showing() -> Iterator[Show]:
-    """Show progress on standard error: standard output is for results."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(console)
+@asynccontextmanager
+async def showing(client: AlliClient, *, quiet: bool = False) -> AsyncIterator[Progress]:
+    """Show progress on standard error: standard output is for results.
+
+    Args:
+        client: The client that works.
+        quiet: Whether nothing is shown.
+    """
+    progress = Progress(lambda: wait_of(client))
+    if quiet or sys.stderr is None:
+        yield progress
         return
-    bar = Progress(SpinnerColumn(), TextColumn("exporting"), BarColumn(), TimeElapsedColumn(), console=console)
-    task = bar.add_task("", total=None)
-    started = time.monotonic()
-    # The numbers have a line of their own: beside the bar they would not fit into eighty columns.
-    with Live(bar, console=console, transient=True) as live:
-
-        def show(stats: StreamStats) -> None:
-            seconds = max(time.monotonic() - started, 1e-3)
-            text = _text(stats, seconds, f" ({stats.requests / seconds:,.0f}/s, {stats.in_flight} in flight)")
-            bar.update(task, total=_total(stats), completed=_done(stats))
-            live.update(Group(bar, Text(text)))
-
-        yield show
+    draw = _draw_bar if is_smart(sys.stderr) and holds_blocks(sys.stderr) else _write_lines
+    task = asyncio.create_task(draw(progress))
+    try:
+        yield progress
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
-def _lines(console: Console) -> Show:
-    started = told = time.monotonic()
-
-    def show(stats: StreamStats) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told >= _SECONDS_PER_LINE:
-            told = now
-            text = _text(stats, now - started, f" ({stats.retries:,} retried)")
-            console.print(f"{text}, {now - started:.0f} s", highlight=False, soft_wrap=True)
-
-    return show
-
-
-def _text(stats: StreamStats, seconds: float, requests: str) -> str:
-    total = _total(stats)
-    of_all = f" of about {total:,}" if total else ""
-    text = f"{_done(stats):,}{of_all} conversations, {stats.chats:,} chats, {stats.requests:,} requests{requests}"
-    if stats.requests and stats.seconds_waited >= 1:
-        # Of the sum over all tasks nobody could tell whether it is much.
-        text += f", {stats.seconds_waited / stats.requests:.2f} s of waits each"
-    left = _seconds_left(stats, seconds)
-    return text if left is None else f"{text}, about {_clock(left)} left"
+def wait_of(client: AlliClient) -> str | None:
+    """What requests of a client wait for now, and why; None while they do not, or only briefly."""
+    session = client.conversations._session
+    outage = session.tenant.outage
+    if outage.cause is not None:
+        now = asyncio.get_running_loop().time()
+        if outage.asked_until > now:
+            return f"waiting {clock_text(outage.asked_until - now)}, as the server asked ({_cause(outage.cause)})"
+        if now - outage.since >= _LONG_WAIT:
+            return f"waiting: nothing was served for {clock_text(now - outage.since)} ({_cause(outage.cause)})"
+    paused = client.limits.paused_for
+    return f"waiting {clock_text(paused)} for the rate limit" if paused >= _LONG_WAIT else None
 
 
-def _done(stats: StreamStats) -> int:
-    return stats.conversations + int(getattr(stats, "resumed", 0))
+def _cause(error: Any) -> str:
+    return visible(str(error.message), keep_newlines=False)[:60]
 
 
-def _total(stats: StreamStats) -> int | None:
-    """How many there will be, about; never fewer than there are."""
-    expected: int | None = getattr(stats, "expected", None)
-    return None if expected is None else max(expected, _done(stats))
+async def _draw_bar(progress: Progress) -> None:
+    from rich.live import Live
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    screen = console(stderr=True)
+    bar = Bar(
+        TextColumn("exporting"),
+        BarColumn(),
+        TextColumn("{task.fields[share]}"),
+        TimeElapsedColumn(),
+        console=screen,
+    )
+    task = bar.add_task("", total=None, share="")
+    # The bar is gone when the export ends: the summary stands in its place.
+    with Live(bar, console=screen, transient=True, auto_refresh=False) as live:
+        while True:
+            total, done = progress.total, progress.done
+            bar.update(task, total=total, completed=done, share=f"{done / total:.0%}" if total else "")
+            live.update(_drawing(bar, progress), refresh=True)
+            await asyncio.sleep(_TICK)
 
 
-def _seconds_left(stats: StreamStats, seconds: float) -> float | None:
-    """By the pace of this process so far; None while there is none to tell."""
-    total = _total(stats)
-    if total is None or stats.conversations < 100 or seconds < 1:
-        return None
-    return (total - _done(stats)) * seconds / stats.conversations
+def _drawing(bar: Any, progress: Progress) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    # The numbers have lines of their own: beside the bar they would not fit into eighty columns.
+    lines = [Text(progress.counts()), Text(progress.pace())]
+    if wait := progress.waiting:
+        lines.append(Text(wait, style="yellow"))
+    return Group(bar, *lines)
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+async def _write_lines(progress: Progress) -> None:
+    """Write a line now and then, and at once when a wait begins."""
+    told, was_waiting = time.monotonic(), False
+    while True:
+        await asyncio.sleep(_TICK)
+        is_waiting = progress.waiting is not None
+        if time.monotonic() - told >= _SECONDS_PER_LINE or (is_waiting and not was_waiting):
+            told = time.monotonic()
+            click.echo(progress.line(), err=True)
+        was_waiting = is_waiting

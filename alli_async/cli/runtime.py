@@ -1,4 +1,4 @@
-"""How a command runs and ends: its event loop, its signals, its client."""
+"""How a command runs and ends: its event loop and its signals."""
 
 from __future__ import annotations
 
@@ -6,24 +6,41 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .._malloc import tune_malloc
 from .exhaustion import raise_file_limit, spare_address_space
-from .options import make_client
-
-if TYPE_CHECKING:  # The help does not need it.
-    from ..client import AlliClient
 
 INTERRUPTED = 128 + signal.SIGINT
-_ENDINGS = {signal.SIGINT: "alli-async: interrupted", signal.SIGTERM: "alli-async: terminated"}
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 # Seconds in which a signal that comes again is the same one.
 _AGAIN = 1.0
+# Where the context of a command keeps what it says when it is stopped.
+_AT_STOP = "alli_async.at_stop"
+
+
+def at_stop(text: Callable[[], str]) -> None:
+    """Have the running command say what stays, and how to go on, when it is stopped or fails.
+
+    Args:
+        text: Gives the words for the end of the last line; empty if there is nothing to say.
+    """
+    click.get_current_context().meta[_AT_STOP] = text
+
+
+def _stop_text() -> str:
+    ctx = click.get_current_context(silent=True)
+    text: Callable[[], str] = (ctx.meta if ctx is not None else {}).get(_AT_STOP, str)
+    return text()
+
+
+def _ending(number: signal.Signals) -> str:
+    """The last line of a command that a signal ended."""
+    return "; ".join(part for part in (f"alli-async: {_ENDINGS[number]}", _stop_text()) if part)
 
 
 def asynchronous(command: Any) -> Any:
@@ -49,6 +66,14 @@ def asynchronous(command: Any) -> Any:
                 # The reader went away (`| head`), which is no failure; what is still buffered goes nowhere.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 0
+            except Exception as error:
+                # The messages speak of the options of this command, which are known only here.
+                from .failures import FailedError, describe
+
+                failure = describe(error)
+                if failure is None:
+                    raise
+                raise FailedError(failure.with_ending(_stop_text())) from None
 
     return sync
 
@@ -83,7 +108,7 @@ async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:
             task.cancel()
         elif loop.time() - since > _AGAIN:
             # What is committed stays, as after any kill. The bar has hidden the cursor.
-            click.echo(("\x1b[?25h" if sys.stderr.isatty() else "") + _ENDINGS[number], err=True)
+            click.echo(("\x1b[?25h" if sys.stderr.isatty() else "") + _ending(number), err=True)
             os._exit(128 + number)
 
     for each in _ENDINGS:
@@ -93,7 +118,7 @@ async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:
     except asyncio.CancelledError:
         if came is None:
             raise
-        click.echo(_ENDINGS[came], err=True)
+        click.echo(_ending(came), err=True)
         return 128 + came
 
 
@@ -103,22 +128,3 @@ def _loop_factory() -> Any:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-@asynccontextmanager
-async def open_client(sandbox: int | None, connection: dict[str, Any]) -> AsyncIterator[AlliClient]:
-    """A client of the service, or of an embedded sandbox of so many conversations."""
-    async with AsyncExitStack() as stack:
-        if sandbox is None:
-            client = make_client(**connection)
-        else:
-            from ..client import AlliClient
-            from ..sandbox import Sandbox
-
-            served = await stack.enter_async_context(Sandbox(conversations=sandbox))
-            kept = {
-                name: connection[name]
-                for name in ("max_concurrency", "rate_limit", "timeout", "max_response_bytes")
-            }
-            client = AlliClient(served.api_key, base_url=served.url, **kept)
-        yield await stack.enter_async_context(client)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any, get_args
 
 import click
+import cloup
 
 from ..sandbox.options import (
     Bounds,
@@ -78,7 +79,16 @@ def make_churn(changes: tuple[tuple[str, int], ...]) -> Churn | None:
     return Churn(**numbers) if any(numbers.values()) else None
 
 
-@click.command("sandbox")
+@cloup.command(
+    "sandbox",
+    epilog="""
+Examples:
+
+\b
+  eval "$(alli-async sandbox --conversations 500 &)"
+  alli-async sandbox --fault 503=0.05 --churn 3 --port 8080
+""",
+)
 @click.option(
     "--conversations", type=click.IntRange(min=0), default=1000, show_default=True, help="Number of conversations."
 )

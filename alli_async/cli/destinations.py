@@ -1,0 +1,100 @@
+"""DEST: what the name of a destination says, and what may be written there."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from .confirming import ask
+from .terminal import is_terminal, visible
+
+STDOUT = "-"
+# Formats and compressions by the ending of a file's name.
+FILES = {
+    ".jsonl": ("jsonl", "none"),
+    ".jsonl.gz": ("jsonl", "gzip"),
+    ".jsonl.zst": ("jsonl", "zstd"),
+}
+# An ending of letters at the end of a name that is that of a file: `backup.2026-01` and `alli.example` are not.
+_OTHER_FILES = re.compile(
+    r"\.(arrow|avro|br|bz2|csv|db|duckdb|feather|gz|gzip|html?|ipc|json|jsonl|lz4|ndjson|orc|parquet|pq|rar|sqlite3?"
+    r"|tar|tgz|tsv|txt|xlsx?|xml|xz|zip|zst|zstd|7z)$",
+    re.IGNORECASE,
+)
+
+
+def checked(dest: str, form: str | None, compression: str | None) -> tuple[str | None, str | None]:
+    """The format and compression of a destination, which a file's name decides.
+
+    Args:
+        dest: The destination.
+        form: The format that was asked for; None if it was left out.
+        compression: As `form`.
+
+    Raises:
+        click.UsageError: The name is that of a file that is not written, or is at odds with the options.
+    """
+    if dest == STDOUT:
+        if form not in (None, "jsonl") or compression not in (None, "none"):
+            raise click.UsageError("DEST - is standard output, which takes plain JSON Lines only")
+        return "jsonl", "none"
+    ending = file_ending(dest)
+    if ending is None:
+        _check_directory(dest)
+        return form, compression
+    by_name = FILES[ending]
+    for option, given, named in (("--format", form, by_name[0]), ("--compression", compression, by_name[1])):
+        if given not in (None, named):
+            raise click.UsageError(f"DEST: {visible(dest)} is named like a file of {named}, {option} is {given}")
+    return by_name
+
+
+def file_ending(dest: str) -> str | None:
+    """The ending of a destination that is a single file; None for a directory or an object store."""
+    if "://" in dest or Path(dest).is_dir():
+        return None
+    return next((ending for ending in sorted(FILES, key=len, reverse=True) if dest.endswith(ending)), None)
+
+
+def _check_directory(dest: str) -> None:
+    if not dest:
+        raise click.UsageError("DEST is empty")
+    if "://" in dest or Path(dest).is_dir():
+        return
+    known = ", ".join(FILES)
+    if _OTHER_FILES.search(dest.rstrip("/")) and not dest.endswith(("/", os.sep)):
+        hint = "; for Parquet name a directory and give --format parquet" if "parquet" in dest.lower() else ""
+        raise click.UsageError(f"DEST: {visible(dest)} is named like a file, but only {known} are written{hint}")
+    if os.path.exists(dest):
+        raise click.UsageError(
+            f"DEST: {visible(dest)} is a file, but not named like one that is written ({known})"
+        )
+
+
+def check_replaceable(dest: str, *, force: bool) -> None:
+    """See to it that no file is replaced that the user wants to keep.
+
+    Raises:
+        click.UsageError: The file is there, and there is no terminal to ask on.
+    """
+    if dest != STDOUT and file_ending(dest) is not None:
+        check_writable(Path(dest), force=force)
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """See to it that no file is replaced that the user wants to keep.
+
+    Raises:
+        click.UsageError: The file is there, and there is no terminal to ask on.
+    """
+    if force or not path.is_file():
+        return
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(f"{visible(str(path))} exists already; --force replaces it")
+    if not ask(f"{visible(str(path))} exists already. Replace it?"):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(1)

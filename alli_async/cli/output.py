@@ -1,0 +1,103 @@
+"""Standard output: rows as a table, as JSON Lines or as CSV, written so that a signal can end every wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from .terminal import console, is_terminal, visible_json
+
+if TYPE_CHECKING:  # Only tables need it.
+    from rich.console import RenderableType
+
+# Bytes that a pipe takes without a wait once it is writable (PIPE_BUF), and that a terminal does.
+_PIPE_BYTES, _TERMINAL_BYTES = 4096, 256
+
+
+async def write(data: bytes) -> None:
+    """Write to standard output.
+
+    A reader that stalls (`| less`) must not keep the event loop, and with it signals, from running: bytes are
+    handed over only as fast as they are taken.
+
+    Raises:
+        OSError: The output is closed, full, or has no reader any more.
+    """
+    if sys.stdout is None:
+        raise OSError(9, os.strerror(9))
+    try:
+        sys.stdout.flush()
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # a stream in memory, as tests of a caller put it there
+        if not hasattr(sys.stdout, "getvalue"):
+            raise
+        sys.stdout.write(data.decode())
+        return
+    await _write_all(descriptor, data)
+
+
+async def _write_all(descriptor: int, data: bytes) -> None:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode) or not hasattr(select, "poll"):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        return
+    size = _TERMINAL_BYTES if os.isatty(descriptor) else _PIPE_BYTES
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    view = memoryview(data)
+    while view:
+        if not poll.poll(0):
+            await _writable(descriptor)
+        view = view[os.write(descriptor, view[:size]) :]
+
+
+async def _writable(descriptor: int) -> None:
+    """Wait until a descriptor takes bytes again."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def note() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    try:
+        loop.add_writer(descriptor, note)
+    except (OSError, NotImplementedError):  # it is of a kind that is always ready, such as a device
+        return
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+async def write_text(text: str) -> None:
+    """Write a line of text, in the encoding of the output; what that cannot hold is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    await write((text + "\n").encode(encoding, "backslashreplace"))
+
+
+async def write_json(line: bytes) -> None:
+    """Write a record as one line of JSON: as it is to a pipe or file, made safe to a terminal."""
+    if b"\n" in line or b"\r" in line:
+        import msgspec
+
+        line = msgspec.json.format(line, indent=-1)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    is_utf8 = encoding.lower().replace("-", "") == "utf8"
+    if is_terminal(sys.stdout) or not is_utf8:
+        line = visible_json(line, encoding)
+    await write(line + b"\n")
+
+
+async def show(*renderables: RenderableType, width: int | None = None) -> None:
+    """Write tables and texts as the terminal can show them."""
+    with_style = console(width=width)
+    with with_style.capture() as captured:
+        with_style.print(*renderables, sep="\n")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    await write(captured.get().encode(encoding, "backslashreplace"))

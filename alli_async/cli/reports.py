@@ -1,0 +1,126 @@
+"""What an export tells: its plan, its report, and what stays when it is stopped."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from .destinations import STDOUT, file_ending
+from .durations import size_text
+from .records import count_text
+from .terminal import visible
+
+if TYPE_CHECKING:
+    from ..export import ExportPreview, ExportReport
+    from ..models import Skipped
+    from .progress import Progress
+
+
+def summary(report: ExportReport) -> str:
+    """What was done, in a few lines."""
+    pace = (report.conversations - report.resumed) / report.seconds if report.seconds else 0.0
+    done = {"compact": "Compacted to"}.get(report.kind, "Exported")
+    counted = f"{count_text(report.conversations, 'conversation')} with {count_text(report.chats, 'chat')}"
+    written = f"{done} {counted}"
+    first = f"{written} in {report.seconds:.1f} s ({pace:,.0f}/s)."
+    if report.finished_before:
+        first = f"Complete already: {counted}."
+    elif report.resumed:
+        first += f" {report.resumed:,} of them were there already."
+    place = "file    " if report.run == 0 else "parts   "
+    lines = [
+        first,
+        f"  {place}  {_parts_text(report)}",
+        f"  size      {size_text(report.bytes)} ({size_text(report.uncompressed_bytes)} uncompressed)",
+        f"  requests  {report.requests:,} ({report.retries:,} retried)",
+    ]
+    if report.snapshot:
+        lines.append(f"  as of     {datetime.fromisoformat(report.snapshot):%Y-%m-%d %H:%M:%S} UTC")
+    if report.finished_before or report.resumed:
+        lines.append("  what is new since then comes with --incremental")
+    if report.quarantined:
+        lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")
+    lines += [f"  skipped   {skipped_text(each)}" for each in report.skipped]
+    return "\n".join(visible(line) for line in lines)
+
+
+def stop_text(dest: str, progress: Progress) -> str:
+    """What stays of an export that was stopped, and how to go on; empty where nothing was begun."""
+    if progress.stats is None:
+        return ""
+    if dest == STDOUT:
+        return "what was written is whole lines, but not everything"
+    if file_ending(dest) is not None:
+        return f"{visible(dest)} is as it was before; the same command begins again"
+    return f"what is written stays in {visible(dest)}{progress.done_text}; the same command goes on"
+
+
+def skipped_text(skipped: Skipped) -> str:
+    """Which conversation was skipped, and why: by its id, or else by when its first chat was."""
+    name = skipped.id
+    if name is None:
+        name = "a conversation that could not be listed"
+        if skipped.span is not None:
+            start, end = map(_iso_time, skipped.span)
+            name += f", with a first chat between {start} and {end}"
+    return f"{name}: {skipped.error}"
+
+
+def _parts_text(report: ExportReport) -> str:
+    if report.run == 0:
+        return report.path
+    return f"{report.parts:,} in {report.path}/conversations, run {report.run} ({report.kind})"
+
+
+def plan_json(preview: ExportPreview) -> bytes:
+    """The plan, of which those shards are left that are still to be written."""
+    import msgspec
+
+    told = {"state": preview.state, "written": preview.written, "shards": preview.shards}
+    return msgspec.json.encode(msgspec.to_builtins(preview.plan) | told)
+
+
+def plan_text(preview: ExportPreview) -> str:
+    """The plan in a few lines."""
+    plan, shards = preview.plan, preview.shards
+    asked = "?" if preview.requests is None else f"{preview.requests:,}"
+    there = f"{preview.written:,} conversations are there"
+    if preview.state == "complete":
+        return f"Complete already: {there}; nothing to do.\n  what is new since then comes with --incremental"
+    if preview.state == "incremental":
+        since = "?" if plan.since is None else _time(plan.since)
+        lines = [f"{there}. Run {plan.run} asks for those with a chat since {since}."]
+        if plan.again:
+            lines.append(f"  and again for {len(plan.again):,} that could not be made whole")
+        return "\n".join(lines)
+    expected = "?" if plan.expected is None else f"{plan.expected:,}"
+    first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
+    if preview.state == "unfinished":
+        left = f"{len(shards):,} shards are left; about {asked} requests"
+        first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
+    lines = [first]
+    for shard in shards:
+        rows = "" if shard.expected is None else f"  about {shard.expected:,}"
+        lines.append(f"  {shard.name}  {_time(shard.start)} … {_time(shard.end)}{rows}")
+    return "\n".join(lines)
+
+
+def _time(value: float | None) -> str:
+    if value is None:
+        return "open".ljust(24)
+    from ..models import to_datetime
+
+    return to_datetime(value).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def _iso_time(value: float) -> str:
+    from ..models import to_datetime
+
+    return to_datetime(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def report_json(report: ExportReport) -> bytes:
+    """The report as a line of JSON."""
+    import msgspec
+
+    return msgspec.json.encode(report, enc_hook=str)

@@ -1,0 +1,79 @@
+"""An export to standard output: every conversation with all its chats, one a line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from .output import write
+
+if TYPE_CHECKING:
+    from ..client import AlliClient
+    from ..export import ExportReport
+
+# Bytes that are written at a time.
+_BATCH_BYTES = 1 << 16
+
+
+async def export_to_stdout(
+    client: AlliClient, how: dict[str, Any], filters: dict[str, Any], on_progress: Callable[[Any], None]
+) -> ExportReport:
+    """Write every conversation to standard output.
+
+    Args:
+        client: Where from.
+        how: The options of the export.
+        filters: The filters.
+        on_progress: Called with the numbers so far.
+    """
+    from ..errors import DecodeError
+    from ..export import ExportReport
+    from ..export.formats.utf8 import NO_TEXT, is_utf8
+    from ..models import Skipped
+
+    for name in ("incremental", "cluster"):
+        if how[name]:
+            raise click.UsageError(
+                f"--{'dask' if name == 'cluster' else name} needs a directory, not standard output"
+            )
+    bounds = {"first_chat_started_at": how["since"], "first_chat_end_at": how["until"]}
+    filters = filters | {name: value for name, value in bounds.items() if value is not None}
+    on_error: Literal["raise", "skip"] = how["on_error"] or "raise"
+    began, lines, size = time.monotonic(), 0, 0
+    stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
+    batch = bytearray()
+    async with stream:
+        async for transcript in stream:
+            if not is_utf8(transcript.json):
+                if on_error == "raise":
+                    raise DecodeError(NO_TEXT, path="$")
+                stream.skipped.append(Skipped(transcript.id, DecodeError(NO_TEXT, path="$")))
+                continue
+            batch += transcript.json + b"\n"
+            lines += 1
+            if len(batch) >= _BATCH_BYTES or lines == 1:
+                size += len(batch)
+                await write(bytes(batch))
+                batch.clear()
+            on_progress(stream.stats)
+    await write(bytes(batch))
+    size += len(batch)
+    if stream.again:
+        click.echo(
+            f"{len(stream.again):,} conversations were written twice; the later line is the whole one", err=True
+        )
+    stats = stream.stats
+    return ExportReport(
+        path="standard output",
+        conversations=lines - len(stream.again),
+        chats=stats.chats,
+        bytes=size,
+        uncompressed_bytes=size,
+        seconds=time.monotonic() - began,
+        requests=stats.requests,
+        retries=stats.retries,
+        skipped=stream.skipped,
+    )
