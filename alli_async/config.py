@@ -32,6 +32,8 @@ MAX_RESPONSE_BYTES = 32 << 20
 
 # The least number of a key's first characters that give it away, where a text was cut in its middle.
 _TELLING = 8
+# What documentation and other clients take for a part of the base URL; here it belongs to each path.
+_BELOW_BASE = re.compile(r"/webapi(/v2(/conversations)?)?$")
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 
@@ -307,7 +309,7 @@ def _base_url(url: str, *, allow_http: bool) -> str:
         raise ConfigurationError(
             f"base_url: {url} would carry the key unencrypted; use https, or pass allow_http=True (--allow-http)"
         )
-    return url.rstrip("/")
+    return _BELOW_BASE.sub("", url.rstrip("/"))
 
 
 def is_loopback(host: str) -> bool:

@@ -35,6 +35,10 @@ def settings(**options: Any) -> Any:
         ({"ALLI_REGION": "ja"}, {"api_key": "k", "base_url": "http://[::1]:80"}, "http://[::1]:80", None),
         ({}, {"api_key": "k", "base_url": "http://localhost:80"}, "http://localhost:80", None),
         ({}, {"api_key": "k", "base_url": "http://a.b", "allow_http": True}, "http://a.b", None),
+        ({}, {"api_key": "k", "base_url": "https://a.b/webapi/v2/"}, "https://a.b", None),
+        ({}, {"api_key": "k", "base_url": "https://a.b/alli/webapi/v2/conversations"}, "https://a.b/alli", None),
+        ({}, {"api_key": "k", "base_url": "https://a.b/webapi"}, "https://a.b", None),
+        ({}, {"api_key": "k", "base_url": "https://a.b/mywebapi"}, "https://a.b/mywebapi", None),
     ],
 )
 def test_arguments_beat_the_environment(

@@ -213,7 +213,7 @@ def error_of(response: Response, now: datetime) -> APIError:
         kind = _BY_STATUS.get(status, BadRequestError if 400 <= status < 500 else APIError)
     shown = f"{status}/{code}" if code is not None else str(status)
     return kind(
-        f"{shown}: {message or _excerpt(response.body) or 'no message'}",
+        f"{shown}: {message or _excerpt(response.body).removeprefix(f'{status}: ') or 'no message'}",
         status=status,
         code=code,
         request_id=request_id(headers),

@@ -38,6 +38,7 @@ _COMMANDS = {
         Late("daily", "daily:daily_command", "Show the active conversations of each day."),
     ],
     "Set up": [
+        Late("doctor", "doctor:doctor_command", "Check key, connection and server."),
         Late("sandbox", "serving:sandbox_command", "Serve made-up conversations to try things out."),
         Late("completion", "completion:completion_command", "Print the completion script of a shell."),
     ],

@@ -66,8 +66,8 @@ def make_client(
     """
     from ..client import AlliClient
 
-    connection["proxy"] = _checked_proxy(proxy, connection)
-    connection["ssl"] = _certificates(ca_file, client_cert)
+    connection["proxy"] = checked_proxy(proxy, connection)
+    connection["ssl"] = certificates(ca_file, client_cert)
     key_options = click.get_current_context().get_parameter_source("api_key_file") if api_key_file else None
     has_key = bool(os.environ.get("ALLI_API_KEY") or os.environ.get("ALLI_TOKEN"))
     # An option beats the environment; within the environment the key itself beats a file that holds it.
@@ -104,7 +104,7 @@ def start_log(verbose: int, log_file: Path | None) -> None:
         logger.setLevel(logging.INFO if verbose == 1 and log_file is None else logging.DEBUG)
 
 
-def _certificates(ca_file: Path | None, client_cert: Path | None) -> SSLContext | None:
+def certificates(ca_file: Path | None, client_cert: Path | None) -> SSLContext | None:
     """The certificates to trust and to show; None for what the environment or the system trusts."""
     if ca_file is None and client_cert is None:
         return None
@@ -125,7 +125,7 @@ def _certificates(ca_file: Path | None, client_cert: Path | None) -> SSLContext 
     return context
 
 
-def _checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
+def checked_proxy(proxy: str | None, connection: dict[str, Any]) -> str | None:
     """The proxy to use: that of the option, else that of the environment; an empty option means none."""
     from .._transport.routes import Proxy, environment_proxy
     from ..config import server_url

@@ -130,9 +130,13 @@ def describe(error: Exception) -> Failure | None:
     return _of_machine(error)
 
 
+def _kind_of(error: AlliError) -> str:
+    """The name by which an error can be caught."""
+    return next(each for each in type(error).__mro__ if each.__module__ == errors.__name__).__name__
+
+
 def _of_library(error: AlliError) -> Failure:
-    # By the name by which it can be caught.
-    kind = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__).__name__
+    kind = _kind_of(error)
     details: dict[str, Any] = {
         "outcome": error.outcome,
         "request_id": error.request_id,
@@ -144,7 +148,7 @@ def _of_library(error: AlliError) -> Failure:
         details["retry_after"] = error.retry_after
     code = LOCKED if kind == "LockedError" else FAILED
     message = in_options(str(error)) if isinstance(error, ExportError) else str(error)
-    return Failure(code, kind, _one_line(message), _advice(error, kind), details)
+    return Failure(code, kind, _one_line(message), advice_for(error), details)
 
 
 def _of_machine(error: Exception) -> Failure | None:
@@ -158,7 +162,9 @@ def _of_machine(error: Exception) -> Failure | None:
     return None
 
 
-def _advice(error: AlliError, kind: str) -> str:
+def advice_for(error: AlliError) -> str:
+    """What to do about an error of the library; empty where there is nothing to say."""
+    kind = _kind_of(error)
     if isinstance(error, APIError) and error.code in _BY_CODE and kind != "NotFoundError":
         return _BY_CODE[error.code]
     return _BY_CLASS.get(kind, "")
