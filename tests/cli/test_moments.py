@@ -52,14 +52,14 @@ def test_it_is_known_whether_the_zone_of_the_machine_was_assumed(text: str, is_a
 
 REFUSED = (
     "2026", "1740787200", "1740787200000", "2024010210", "20240102110", "20260230", "tomorrow", "7", "7y", "-7d",
-    "1e13", "@1e13", "@", "@-5", "", " ", "2026-1-5", "0001-01-01", "9999-12-31", "999999999d", "@9999999999999999",
+    "1e13", "@1e13", "@", "@-5", "", " ", "2026-1-5", "999999999d", "@9999999999999999",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", REFUSED)
 @pytest.mark.parametrize("is_end", [False, True])
 def test_anything_else_is_refused_with_examples(text: str, is_end: bool) -> None:
-    with pytest.raises(click.BadParameter, match="is not a time.*Examples: 2026-01-31, "):
+    with pytest.raises(click.BadParameter, match=r"is not a time.*Examples: 2026-01-31, "):
         TimeType(is_end=is_end).convert(text, None, None)
 
 
