@@ -13,7 +13,19 @@ from .backend import machine
 from .report import Options, Result, save_plot, save_values
 
 # Each is a module of this package with a `run(options) -> Result`; the first line of its docstring is its help.
-BENCHMARKS = ("race", "growth", "percall", "lag", "start", "limits", "simulate", "soak", "export", "cluster")
+BENCHMARKS = (
+    "race",
+    "growth",
+    "percall",
+    "lag",
+    "start",
+    "limits",
+    "simulate",
+    "soak",
+    "export",
+    "cluster",
+    "nights",
+)
 _RESULTS = Path(__file__).parent / "results"
 
 

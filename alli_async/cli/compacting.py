@@ -8,7 +8,7 @@ import click
 import cloup
 
 from .groups import EXIT_CODES
-from .output import write_json, write_text
+from .output import has_reports, write_json, write_text
 from .runtime import asynchronous
 
 
@@ -44,6 +44,8 @@ async def compact_command(dest: str, as_json: bool) -> None:
     from .reports import report_json, summary
 
     report = await compact(dest)
+    if not has_reports():
+        return
     if as_json:
         await write_json(report_json(report))
     else:

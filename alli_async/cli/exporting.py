@@ -15,7 +15,7 @@ from .failures import INCOMPLETE
 from .groups import EXIT_CODES
 from .moments import TimeType, moments_of
 from .options import connection_options, filter_options, permission_bits, split
-from .output import write_json, write_text
+from .output import has_reports, write_json, write_text
 from .runtime import asynchronous, at_stop
 
 if TYPE_CHECKING:  # The help needs none of it.
@@ -212,9 +212,9 @@ async def _told(report: ExportReport, dest: str, *, as_json: bool, quiet: bool, 
         # Standard output is for the conversations.
         if not quiet or report.skipped:
             click.echo(summary(report), err=True)
-    elif as_json:
+    elif as_json and has_reports():
         await write_json(report_json(report))
-    elif not quiet or report.skipped or report.quarantined:
+    elif has_reports() and (not quiet or report.skipped or report.quarantined):
         await write_text(summary(report))
     if fail_if_empty and not report.conversations:
         raise click.ClickException("there is no conversation for these options (--fail-if-empty)")

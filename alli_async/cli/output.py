@@ -18,6 +18,11 @@ if TYPE_CHECKING:  # Only tables need it.
 _PIPE_BYTES, _TERMINAL_BYTES = 4096, 256
 
 
+def has_reports() -> bool:
+    """Whether reports are printed: the caller has not closed standard output (`>&-`), which is no failure."""
+    return sys.stdout is not None
+
+
 async def write(data: bytes) -> None:
     """Write to standard output.
 

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -14,11 +14,9 @@ import click
 
 from .._malloc import tune_malloc
 from .exhaustion import raise_file_limit, spare_address_space
+from .signals import ENDINGS, until_ended
 
 INTERRUPTED = 128 + signal.SIGINT
-_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# Seconds in which a signal that comes again is the same one.
-_AGAIN = 1.0
 # Where the context of a command keeps what it says when it is stopped.
 _AT_STOP = "alli_async.at_stop"
 
@@ -40,7 +38,7 @@ def _stop_text() -> str:
 
 def _ending(number: signal.Signals) -> str:
     """The last line of a command that a signal ended."""
-    return "; ".join(part for part in (f"alli-async: {_ENDINGS[number]}", _stop_text()) if part)
+    return "; ".join(part for part in (f"alli-async: {ENDINGS[number]}", _stop_text()) if part)
 
 
 def asynchronous(command: Any) -> Any:
@@ -61,7 +59,7 @@ def asynchronous(command: Any) -> Any:
             # Where no loop can be made, no coroutine waits for one.
             runner.get_loop()
             try:
-                return runner.run(_until_ended(command(*args, **kwargs)))
+                return runner.run(until_ended(command(*args, **kwargs), _ending))
             except BrokenPipeError:
                 # The reader went away (`| head`), which is no failure; what is still buffered goes nowhere.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,40 +84,6 @@ def show_warnings() -> None:
         handler.setFormatter(logging.Formatter("alli-async: warning: %(message)s"))
         handler.setLevel(logging.WARNING)
         logger.addHandler(handler)
-
-
-async def _until_ended(command: Coroutine[Any, Any, int | None]) -> int:
-    """Run it to its end, or to that which the first signal makes: it is cancelled, and cleans up.
-
-    Not so asyncio's runner, whose second SIGINT raises wherever the loop stands, and leaves threads behind for
-    which the process then waits. A signal that comes again at once is the same one (many send it to a whole group
-    of processes, and to each); later it means that the cleaning up takes too long, and ends the process there.
-    """
-    import asyncio
-
-    loop, task = asyncio.get_running_loop(), asyncio.create_task(command)
-    came: signal.Signals | None = None
-    since = 0.0
-
-    def end(number: signal.Signals) -> None:
-        nonlocal came, since
-        if came is None:
-            came, since = number, loop.time()
-            task.cancel()
-        elif loop.time() - since > _AGAIN:
-            # What is committed stays, as after any kill. The bar has hidden the cursor.
-            click.echo(("\x1b[?25h" if sys.stderr.isatty() else "") + _ending(number), err=True)
-            os._exit(128 + number)
-
-    for each in _ENDINGS:
-        loop.add_signal_handler(each, end, each)
-    try:
-        return await task or 0
-    except asyncio.CancelledError:
-        if came is None:
-            raise
-        click.echo(_ending(came), err=True)
-        return 128 + came
 
 
 def _loop_factory() -> Any:

@@ -1,0 +1,254 @@
+"""Exports through outages, and ended by signals: how many end as they must, and after how long.
+
+Each case has a server of its own, a sandbox in a process, which is killed and started again on the same port,
+stopped, or replaced by one that answers 503. Several cases run at a time, since they mostly wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from .report import Options, Result, Table, median
+
+_COMMAND = [sys.executable, "-m", "alli_async"]
+_CONVERSATIONS = 1500
+_AT_A_TIME = 4
+_UNAVAILABLE = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_POST = do_GET
+    def log_message(self, *_): pass
+ThreadingHTTPServer.allow_reuse_address = True
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+class Case(msgspec.Struct):
+    """What became of one export.
+
+    Attributes:
+        kind: What was done to it.
+        is_right: Whether it ended as it must.
+        seconds: From the outage's end, or the signal, to the end of the process.
+        told: Its exit code, and the last line of what it said if that was not right.
+    """
+
+    kind: str
+    is_right: bool
+    seconds: float
+    told: str
+
+
+def run(options: Options) -> Result:
+    """Disturb exports."""
+    times = options.runs or (1 if options.quick else 20)
+    outages = [("away", 0.5)] if options.quick else [("away", 0.5), ("away", 5.0), ("away", 60.0), ("503", 30.0)]
+    modes = ["well"] if options.quick else ["well", "slow", "silent", "away"]
+    jobs: list[Callable[[int], Case]] = [
+        *(partial(_outage, kind, seconds) for kind, seconds in outages for _ in range(times)),
+        *(partial(_signal, mode) for mode in modes for _ in range(times if options.quick else 25)),
+    ]
+    if options.only:
+        jobs = [job for job in jobs if _name(job) in options.only]
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        cases = list(pool.map(lambda numbered: numbered[1](numbered[0]), enumerate(jobs)))
+    kinds = list(dict.fromkeys(each.kind for each in cases))
+    rows = []
+    for kind in kinds:
+        some = [each for each in cases if each.kind == kind]
+        seconds = [each.seconds for each in some]
+        right = sum(each.is_right for each in some)
+        rows.append((kind, len(some), right, round(median(seconds), 2), round(max(seconds), 2)))
+    table = Table("Exports that were disturbed", ("what", "exports", "ended right", "s, median", "s, most"), rows)
+    return Result(
+        [table],
+        [msgspec.to_builtins(each) for each in cases],
+        _drawing(cases, kinds),
+        [f"{each.kind}: {each.told}" for each in cases if not each.is_right],
+    )
+
+
+def _drawing(cases: list[Case], kinds: list[str]) -> Any:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.boxplot([[each.seconds for each in cases if each.kind == kind] for kind in kinds], vert=False)
+        axes.set_yticks(range(1, len(kinds) + 1), labels=kinds)
+        axes.set_xlabel("seconds from the outage's end, or from the signal, to the end of the process")
+
+    return draw
+
+
+def _name(job: Any) -> str:
+    return "-".join(str(each) for each in (job.func.__name__[1:], *job.args))
+
+
+def _outage(kind: str, seconds: float, number: int) -> Case:
+    draw = random.Random(number)
+    with _Server() as server, _export(server) as (process, dest):
+        _wait_for_plan(process, dest)
+        time.sleep(draw.uniform(0.0, 0.6))
+        server.kill()
+        if kind == "503":
+            with server.unavailable():
+                time.sleep(seconds)
+        else:
+            time.sleep(seconds)
+        was_running = process.poll() is None
+        server.start()
+        began = time.monotonic()
+        errors = _ended(process, 300.0)
+        took = time.monotonic() - began
+        lost = _difference(dest) if process.returncode == 0 else "incomplete"
+        told = f"code {process.returncode}, running in the outage: {was_running}, {lost or 'whole'}: {errors}"
+        return Case(f"{kind} for {seconds:g} s", process.returncode == 0 and not lost, took, told)
+
+
+def _signal(mode: str, number: int) -> Case:
+    draw = random.Random(number)
+    what = draw.choice([signal.SIGTERM, signal.SIGINT])
+    with _Server(latency=2.0 if mode == "slow" else 0.02) as server, _export(server) as (process, dest):
+        _wait_for_plan(process, dest, seconds=5.0)
+        time.sleep(draw.uniform(0.0, 1.0))
+        if mode == "silent":
+            server.process.send_signal(signal.SIGSTOP)
+        elif mode == "away":
+            server.kill()
+        time.sleep(draw.uniform(0.0, 2.0) if mode in ("silent", "away") else 0.0)
+        had_ended = process.poll() is not None
+        began = time.monotonic()
+        process.send_signal(what)
+        errors = _ended(process, 30.0)
+        took = time.monotonic() - began
+        code = process.returncode
+        server.kill()
+        server.start(latency=0.0)
+        again = subprocess.run(
+            _arguments(dest), env=server.environment, capture_output=True, text=True, check=False
+        )
+        lost = _difference(dest)
+        is_right = had_ended or (code == 128 + what and took <= 3.0)
+        is_right = is_right and again.returncode == 0 and not lost
+        told = f"{what.name}: code {code} after {took:.1f} s, {errors}; "
+        told += f"again: {again.returncode} {lost} {again.stderr[-300:]}"
+        return Case(f"signal, server {mode}", is_right, took, told)
+
+
+class _Server:
+    """A sandbox in a process, at one port for good."""
+
+    def __init__(self, latency: float = 0.02) -> None:
+        self._latency = latency
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self, latency: float | None = None) -> None:
+        arguments = ["--conversations", str(_CONVERSATIONS), "--port", str(self.port)]
+        arguments += ["--latency", str(self._latency if latency is None else latency)]
+        self.process = subprocess.Popen(
+            [*_COMMAND, "sandbox", *arguments],
+            env={name: value for name, value in os.environ.items() if not name.startswith("ALLI_")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline() for _ in range(2)]
+        pairs = [line.removeprefix("export ").strip().split("=", 1) for line in lines]
+        self.environment = {**os.environ, **dict(pairs)}
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    @contextmanager
+    def unavailable(self) -> Iterator[None]:
+        """Another server at the same port, which answers 503."""
+        process = subprocess.Popen([sys.executable, "-c", _UNAVAILABLE, str(self.port)])
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _arguments(dest: Path) -> list[str]:
+    return [*_COMMAND, "export", str(dest), "--compression", "none", "--max-concurrency", "8"]
+
+
+@contextmanager
+def _export(server: _Server) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    with tempfile.TemporaryDirectory() as folder:
+        dest = Path(folder) / "all"
+        process = subprocess.Popen(
+            _arguments(dest),
+            env=server.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield process, dest
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _wait_for_plan(process: subprocess.Popen[str], dest: Path, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None and not list((dest / "_journal").glob("run-*plan*")):
+        time.sleep(0.005)
+
+
+def _ended(process: subprocess.Popen[str], seconds: float) -> str:
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, errors = process.communicate()
+        return f"it was still there after {seconds:g} s: {errors[-300:]}"
+    return errors.strip().splitlines()[-1] if errors.strip() else ""
+
+
+def _difference(dest: Path) -> str:
+    """What an export holds too often or not at all, in words; empty where it is right."""
+    ids = Counter(
+        json.loads(line)["id"]
+        for path in (dest / "conversations").glob("[!.]*.jsonl")
+        for line in path.read_bytes().splitlines()
+    )
+    twice = sum(times > 1 for times in ids.values())
+    return "" if len(ids) == _CONVERSATIONS and not twice else f"{len(ids)} conversations, {twice} twice"
