@@ -34,7 +34,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
 
 
 def test_the_readme_is_short_and_has_no_other_blocks() -> None:
-    assert len(TEXT.splitlines()) <= 175
+    assert len(TEXT.splitlines()) < 200
     assert {language for language, _ in BLOCKS} == {"python", "sh"}
     assert TEXT.count("```") == 2 * len(BLOCKS)
 

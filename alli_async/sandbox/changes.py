@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from .options import Churn, Options
-from .render import Edits, profile
+from .render import Edits
 from .store import Store
 
 # Random choices before the conversations are searched one after the other.
@@ -86,4 +86,4 @@ class Changes:
 
     def _is_active(self, index: int) -> bool:
         store = self._store
-        return store.exists(index) and not profile(index, store.data.word(index), store.edits(index)).is_end
+        return store.exists(index) and not store.profile(index).is_end

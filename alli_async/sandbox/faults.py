@@ -6,6 +6,11 @@ import random
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from .._model import Model
 
 FAULTS = (
     "429",
@@ -67,8 +72,8 @@ class Fault:
             raise ValueError('body belongs to Fault("status", status=…), and to no other')
 
 
-Step = str | int | Fault
-"""A step of a script: a fault's name, a status, or a `Fault`."""
+Step = str | int | Fault | Model | Mapping[str, Any]
+"""A step of a script: a fault's name, a status, a `Fault`, or the body of an answer 200."""
 
 OK = Fault("ok")
 
@@ -78,7 +83,9 @@ def _step(step: Step) -> Fault:
         return step
     if isinstance(step, int):
         return Fault(str(step)) if str(step) in FAULTS else Fault("status", status=step)
-    return Fault(step)
+    if isinstance(step, str):
+        return Fault(step)
+    return Fault("status", status=200, body=msgspec.json.encode(step))
 
 
 class FaultPlan:
@@ -88,17 +95,20 @@ class FaultPlan:
         self._names = list(probabilities)
         self._weights = list(probabilities.values())
         self._draw = random.Random(f"{seed}:faults")  # noqa: S311 - made-up faults
-        self._scripts: dict[str, deque[Fault]] = {}
+        self._scripts: dict[tuple[str, str | None], deque[Fault]] = {}
 
-    def script(self, operation: str, steps: Iterable[Step]) -> None:
-        """Replace the script of an operation; `"*"` is for operations without a script."""
-        self._scripts[operation] = deque(map(_step, steps))
+    def script(self, operation: str, steps: Iterable[Step], id_: str | None = None) -> None:
+        """Replace the script of an operation, of its requests for an id; `"*"` is for the others."""
+        self._scripts[operation, id_] = deque(map(_step, steps))
 
-    def next(self, operation: str) -> Fault:
-        """The fault of the next request of an operation."""
+    def next(self, operation: str, ids: Iterable[str] = ()) -> Fault:
+        """The fault of the next request of an operation for a conversation, or for one of its chats."""
+        # A chat's script goes before the one of its conversation, and either before the one of all requests.
+        keys = (*reversed(tuple(ids)), None) if self._scripts else ()
         for name in (operation, "*"):
-            if steps := self._scripts.get(name):
-                return steps.popleft()
+            for key in keys:
+                if steps := self._scripts.get((name, key)):
+                    return steps.popleft()
         if not self._names:
             return OK
         drawn = self._draw.random()

@@ -13,7 +13,6 @@ from .errors import bad_parameter, gateway_timeout
 from .options import Options
 from .orders import View
 from .params import DEFAULT_ORDER, Filters, ListQuery, Window
-from .render import profile
 from .store import By, Store
 
 _NO_WINDOW: Window = (None, None)
@@ -155,7 +154,7 @@ class Lists:
         running = filters.background_running
         if running is not None and self._store.is_running(row) is not running:
             return False
-        shown = profile(row, self._store.data.word(row), self._store.edits(row))
+        shown = self._store.profile(row)
         person, app = shown.person, shown.app
         if filters.active_only and shown.is_end:
             return False

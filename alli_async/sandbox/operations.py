@@ -14,7 +14,7 @@ from .lists import Lists
 from .marks import Marks
 from .options import Options
 from .params import BulkUpdate, ConversationInfo, Pairs
-from .render import ENDED_STATES, Edits, Renderer, encode, profile
+from .render import ENDED_STATES, Edits, Renderer, encode
 from .store import Store
 
 _CHATS_PER_PAGE = 100
@@ -34,11 +34,15 @@ _Perform = Callable[["Operations", Call], bytes]
 _ROUTES: dict[tuple[str, ...], dict[str, str]] = {}
 _PERFORM: dict[str, _Perform] = {}
 OPERATIONS = _PERFORM.keys()
+#: Operations whose requests name no conversation.
+WITHOUT_ID: set[str] = set()
 
 
 def _operation(name: str, method: str, path: str) -> Callable[[_Perform], _Perform]:
     def register(perform: _Perform) -> _Perform:
         _ROUTES.setdefault(tuple(path.split("/")), {})[method] = name
+        if "{}" not in path:
+            WITHOUT_ID.add(name)
         _PERFORM[name] = perform
         return perform
 
@@ -101,11 +105,11 @@ class Operations:
         index = self._find(call)
         if self._options.page_no == "ignored":
             number = 1
-        timeline = self._store.timeline(index)
-        count = max(0, len(timeline.sequences) - self._options.chat_lag)
+        row = self._store.row(index)
+        count = max(0, len(row.timeline.sequences) - self._options.chat_lag)
         start = (number - 1) * _CHATS_PER_PAGE
-        page = timeline.sequences[start : min(count, start + _CHATS_PER_PAGE)]
-        chats = self._renderer.chats(index, timeline, page, self._store.ratings(index))
+        page = row.timeline.sequences[start : min(count, start + _CHATS_PER_PAGE)]
+        chats = self._renderer.chats(row, page)
         return b'{"chats":[%b],"pageNo":%d,"totalCount":%d}' % (chats, number, count)
 
     @_operation("getConversationRunning", "GET", "/webapi/v2/conversations/{}/running")
@@ -151,11 +155,7 @@ class Operations:
         return encode({"result": {"dailyTotalCount": counts, "state": "done", "campaignCount": 0}, "errors": None})
 
     def _conversation(self, index: int, variables: frozenset[str] | None = None) -> bytes:
-        store = self._store
-        made = self._renderer.conversation(
-            index, store.timeline(index), store.edits(index), store.ratings(index), variables
-        )
-        return self._marks.apply(index, made)
+        return self._marks.apply(index, self._renderer.conversation(self._store.row(index), variables))
 
     def _find(self, call: Call) -> int:
         index = self._store.find(call.ids[0])
@@ -180,7 +180,7 @@ class Operations:
         return [index for index in rows if self._is_meant(update, index)]
 
     def _is_meant(self, update: BulkUpdate, index: int) -> bool:
-        shown = profile(index, self._store.data.word(index), self._store.edits(index))
+        shown = self._store.profile(index)
         person, app = shown.person, shown.app
         return (
             (update.user_ids is None or (person is not None and person.user_id in update.user_ids))

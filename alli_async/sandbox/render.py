@@ -52,16 +52,65 @@ def profile(index: int, word: int, edits: Edits) -> Profile:
     title = texts.TITLES[bits >> 60]
     is_end = bool(bits >> 59 & 1)
     categories = texts.CATEGORIES[bits >> 56 & 7]
-    return Profile(
-        title=(f"{title} #{index}" if title else "") if edits.title is UNSET else edits.title,
+    made = Profile(
+        title=f"{title} #{index}" if title else "",
         person=texts.people()[bits >> 47 & 511],
         app=texts.apps()[bits >> 44 & 7],
-        is_end=is_end if edits.is_end is UNSET else edits.is_end,
-        categories=categories if edits.categories is UNSET else edits.categories,
+        is_end=is_end,
+        categories=categories,
         memo=texts.MEMOS[bits >> 41 & 7],
         variables=texts.VARIABLES[(bits >> 36 & 31) % len(texts.VARIABLES)],
         extras=texts.extras()[bits >> 33 & 7],
     )
+    return made if edits is NO_EDITS else edited(made, edits)
+
+
+def edited(made: Profile, edits: Edits) -> Profile:
+    """The fields with the edited ones in their place."""
+    return made._replace(
+        title=made.title if edits.title is UNSET else edits.title,
+        categories=made.categories if edits.categories is UNSET else edits.categories,
+        is_end=made.is_end if edits.is_end is UNSET else edits.is_end,
+    )
+
+
+class OwnChat(NamedTuple):
+    """A chat that was put into the sandbox: its id, its time, and its JSON without either and without braces."""
+
+    id: str
+    time: float
+    body: bytes
+    is_users: bool
+
+
+class Row(NamedTuple):
+    """A conversation as it is now.
+
+    Attributes:
+        number: The index.
+        id: The id.
+        timeline: The chats that it has.
+        profile: The fields apart from the chats.
+        edits: What was written to it.
+        ratings: The ratings given to chats, by the chat's sequence.
+        own_chats: The chats that were put into the sandbox with it; those that follow are generated.
+    """
+
+    number: int
+    id: str
+    timeline: Timeline
+    profile: Profile
+    edits: Edits
+    ratings: Mapping[int, bool | None]
+    own_chats: Sequence[OwnChat]
+
+    def users_chats(self) -> int:
+        """The number of the user's chats. Of the generated ones these have even numbers."""
+        own = self.own_chats
+        return sum(
+            own[sequence].is_users if sequence < len(own) else sequence % 2 == 0
+            for sequence in self.timeline.sequences
+        )
 
 
 class Renderer:
@@ -73,52 +122,43 @@ class Renderer:
         self._newest_first = options.embed_order == "newest_first"
         self._users_chats_only = options.chat_count == "user"
         self._bodies = self._embedded_bodies = texts.bodies()
-        if (length := options.embed_abridged) is not None:
+        self._abridged = options.embed_abridged
+        if self._abridged is not None:
             asked, answered = texts.bodies()
-            self._embedded_bodies = (_abridged(asked, length), _abridged(answered, length))
+            self._embedded_bodies = (_abridged(asked, self._abridged), _abridged(answered, self._abridged))
 
-    def chats(
-        self,
-        index: int,
-        timeline: Timeline,
-        sequences: Sequence[int],
-        ratings: Mapping[int, bool | None],
-        *,
-        embedded: bool = False,
-    ) -> bytes:
+    def chats(self, row: Row, sequences: Sequence[int], *, embedded: bool = False) -> bytes:
         """Chats of a conversation, in the order given, joined by commas."""
+        index, own, ratings = row.number, row.own_chats, row.ratings
         word = self._data.word(index)
-        chat_id, time = self._data.chat_id, timeline.time
+        chat_id, time = self._data.chat_id, row.timeline.time
         asked, answered = self._embedded_bodies if embedded else self._bodies
         joined = []
         for sequence in sequences:
-            pick = (word + sequence * _MIX) * _MIX >> 50 & 0x1FF
-            body = answered[pick] if sequence & 1 else asked[pick & 0xFF]
+            if sequence < len(own):
+                id_, body = encode(own[sequence].id), own[sequence].body
+                if embedded and self._abridged is not None:
+                    body = _abridged([body], self._abridged)[0]
+            else:
+                pick = (word + sequence * _MIX) * _MIX >> 50 & 0x1FF
+                id_ = b'"%b"' % chat_id(index, sequence)
+                body = answered[pick] if sequence & 1 else asked[pick & 0xFF]
             if sequence in ratings:
                 body = _rated(body, ratings[sequence])
-            joined.append(
-                b'{"id":"%b",%b,"timestamp":%b}' % (chat_id(index, sequence), body, repr(time(sequence)).encode())
-            )
+            joined.append(b'{"id":%b,%b,"timestamp":%b}' % (id_, body, repr(time(sequence)).encode()))
         return b",".join(joined)
 
-    def conversation(
-        self,
-        index: int,
-        timeline: Timeline,
-        edits: Edits,
-        ratings: Mapping[int, bool | None],
-        variables: Collection[str] | None,
-    ) -> bytes:
+    def conversation(self, row: Row, variables: Collection[str] | None) -> bytes:
         """A conversation with its embedded chats; `variables` are the names to show, None for all."""
-        shown = profile(index, self._data.word(index), edits)
+        shown, timeline = row.profile, row.timeline
         chosen = shown.variables
         if chosen is not None and variables is not None:
             chosen = {name: value for name, value in chosen.items() if name in variables}
         embedded = self._embedded(timeline.sequences)
-        count = timeline.users_chats() if self._users_chats_only else len(timeline.sequences)
+        count = row.users_chats() if self._users_chats_only else len(timeline.sequences)
         return b"".join(
             (
-                b'{"id":"%b","title":' % self._data.conversation_id(index).encode(),
+                b'{"id":%b,"title":' % encode(row.id),
                 encode(shown.title),
                 b',"user":',
                 shown.person.json if shown.person else b"null",
@@ -126,13 +166,13 @@ class Renderer:
                 b"null" if timeline.last is None else repr(timeline.last).encode(),
                 b',"isEnd":true' if shown.is_end else b',"isEnd":false',
                 b',"categories":%b,"memo":%b,"chats":[' % (encode(shown.categories), encode(shown.memo)),
-                self.chats(index, timeline, embedded, ratings, embedded=True),
+                self.chats(row, embedded, embedded=True),
                 b'],"chatCount":%d,"llmApp":' % count,
                 shown.app.json if shown.app else b"null",
                 b',"variables":',
                 encode(chosen),
                 shown.extras,
-                _edited_extras(edits),
+                _edited_extras(row.edits),
                 b"}",
             )
         )

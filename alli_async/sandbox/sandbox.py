@@ -17,8 +17,9 @@ from .countdown import Action, Countdown
 from .data import Data
 from .faults import FaultPlan, Step
 from .marks import Marks
-from .operations import OPERATIONS, Operations
+from .operations import OPERATIONS, WITHOUT_ID, Operations
 from .options import Options, SandboxOptions
+from .own import ChatLike, ConversationLike
 from .server import UNKNOWN, Service
 from .store import Store
 from .thread import ServerThread
@@ -169,20 +170,31 @@ class Sandbox:
 
     # Faults
 
-    def script(self, operation: str, steps: Iterable[Step]) -> None:
-        """Choose the faults of the next requests of an operation, one step for each request.
+    def script(self, operation: str, steps: Iterable[Step], *, id: str | None = None) -> None:  # noqa: A002
+        """Choose the answers of the next requests of an operation, one step for each request.
+
+            sandbox.script("listConversations", ["429", "ok"])
+            sandbox.script("getConversation", [404], id="c-1")
+            sandbox.script("getConversationRunning", [{"isRunning": True}] * 3, id="c-1")
+
+        A later script replaces an earlier one of the same operation and id. When it has ended, requests are
+        answered as ever.
 
         Args:
-            operation: An operation's id in the contract, such as `"getConversation"`; `"*"` for any request
+            operation: An operation's name in the contract, such as `"getConversation"`; `"*"` for any request
                 whose own script has ended.
-            steps: Names of faults, statuses, or `Fault` objects.
+            steps: Names of faults, statuses, `Fault` objects, or answers: a model or a dict, sent with status 200.
+            id: The id of the conversation or of the chat that the requests must be for; None for all requests.
+                A script with an id goes before one without.
 
         Raises:
-            ValueError: There is no such operation or fault.
+            ValueError: There is no such operation or fault, or its requests have no id.
         """
         if operation not in OPERATIONS and operation not in {"*", UNKNOWN}:
             raise ValueError(f"operation must be one of {', '.join(OPERATIONS)} or *, not {operation!r}")
-        self._plan.script(operation, steps)
+        if id is not None and operation in WITHOUT_ID:
+            raise ValueError(f"id: requests of {operation} have none")
+        self._plan.script(operation, steps, id)
 
     def override(self, conversation_id: str, fields: Mapping[str, Any] | None) -> None:
         """Replace fields of a conversation in every answer that shows it, in lists and by itself.
@@ -219,6 +231,30 @@ class Sandbox:
             self._marks.poison(self._index(conversation_id), status, everywhere=everywhere)
 
     # Changes of the data
+
+    def put(self, conversation: ConversationLike, chats: Iterable[ChatLike] | None = None) -> str:
+        """Put in a conversation of one's own, in place of one with the same id.
+
+        It is then like any other: lists, filters and orders know it, it can be updated, and its chats deleted.
+
+            sandbox.put({"id": "c-1", "title": "Refund", "user": {"user_id": "u-1"}}, chats=["Hello?", "Hello!"])
+
+        Args:
+            conversation: A `Conversation`, or a dict with names of Python or of the wire. What is left out has
+                the sandbox's default: an id of its own, no user, an empty title. `chatCount` is always the number
+                of chats; `override` shows another one. Names that the contract does not know are sent as they are.
+            chats: Chats, dicts, or texts, which are said by the user and the bot in turns. Chats without a time
+                follow each other by a second. None for the chats that the conversation itself has.
+
+        Returns:
+            The id of the conversation.
+
+        Raises:
+            ValueError: A value cannot be right; the message names its place.
+            TypeError: What should be a conversation, a chat or a list of them is something else.
+        """
+        with self._lock:
+            return self._store.conversation_id(self._store.put(conversation, chats))
 
     def add_chats(self, n: int = 1, conversation_id: str | None = None) -> list[str]:
         """Add chats that are sent now, to one conversation or to random ones.
@@ -397,7 +433,7 @@ class Sandbox:
         return index
 
     def _conversation_ids(self, indices: Iterable[int | None]) -> list[str]:
-        return [self._data.conversation_id(index) for index in indices if index is not None]
+        return [self._store.conversation_id(index) for index in indices if index is not None]
 
     def _chat_ids(self, chats: Iterable[tuple[int, int] | None]) -> list[str]:
-        return [self._data.chat_id(*chat).decode() for chat in chats if chat is not None]
+        return [self._store.chat_id(*chat) for chat in chats if chat is not None]

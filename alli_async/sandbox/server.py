@@ -93,7 +93,7 @@ class Service:
             return await self._send(arrived, OK, self._error(429, wait))
         self._admitted += 1
         try:
-            fault = self._plan.next(arrived.received.operation)
+            fault = self._plan.next(arrived.received.operation, arrived.ids)
             await asyncio.sleep(self._options.latency)
             return await self._meet(arrived, fault)
         finally:

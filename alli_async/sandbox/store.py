@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
@@ -11,7 +11,8 @@ from msgspec import UNSET
 from .data import Data
 from .options import Options
 from .orders import TimeOrder
-from .render import NO_EDITS, Edits
+from .own import ChatLike, ConversationLike, OwnConversation, own_conversation
+from .render import NO_EDITS, Edits, Profile, Row, edited, profile
 from .timeline import Timeline
 
 By = Literal["first", "last"]
@@ -40,6 +41,8 @@ class Store:
         self._now_ms = data.now_ms(options.conversations)
         self._orders: dict[By, TimeOrder] = {}
         self._timelines: dict[int, Timeline] = {}
+        self._own: dict[int, OwnConversation] = {}
+        self._own_indices: dict[str, int] = {}
         self._deleted: set[int] = set()
         self._edits: dict[int, Edits] = {}
         self._ratings: dict[int, dict[int, bool | None]] = {}
@@ -81,14 +84,48 @@ class Store:
         """The function that gives the sort key of a conversation."""
         return lambda index: self._time(self.timeline(index), by)
 
+    def row(self, index: int) -> Row:
+        """A conversation as it is now."""
+        own = self._own.get(index)
+        return Row(
+            index,
+            self.conversation_id(index),
+            self.timeline(index),
+            self.profile(index),
+            self.edits(index),
+            self.ratings(index),
+            () if own is None else own.chats,
+        )
+
+    def profile(self, index: int) -> Profile:
+        """The fields of a conversation, apart from its chats, as they are now."""
+        own, edits = self._own.get(index), self.edits(index)
+        return profile(index, self.data.word(index), edits) if own is None else edited(own.profile, edits)
+
+    def conversation_id(self, index: int) -> str:
+        """The id of a conversation."""
+        own = self._own.get(index)
+        return self.data.conversation_id(index) if own is None else own.id
+
+    def chat_id(self, index: int, sequence: int) -> str:
+        """The id of a chat."""
+        own = self._own.get(index)
+        if own is not None and sequence < len(own.chats):
+            return own.chats[sequence].id
+        return self.data.chat_id(index, sequence).decode()
+
     def find(self, conversation_id: str) -> int | None:
         """The index of a conversation that exists."""
-        index = self.data.conversation_index(conversation_id)
+        index = self._own_indices.get(conversation_id)
+        if index is None:
+            index = self.data.conversation_index(conversation_id)
         return index if index is not None and self.exists(index) else None
 
     def find_chat(self, index: int, chat_id: str) -> int | None:
         """The sequence of a chat that exists."""
-        sequence = self.data.chat_sequence(index, chat_id)
+        own = self._own.get(index)
+        ids = [] if own is None else [chat.id for chat in own.chats]
+        sequence = ids.index(chat_id) if chat_id in ids else self.data.chat_sequence(index, chat_id)
         return sequence if sequence is not None and sequence in self.timeline(index).sequences else None
 
     def edit(self, index: int, change: Edits) -> None:
@@ -158,6 +195,33 @@ class Store:
             order.add(self._time(timeline, by), index)
         return index
 
+    def put(self, given: ConversationLike, chats: Iterable[ChatLike] | None) -> int:
+        """Put in a conversation, in place of one with the same id, and return its index.
+
+        Raises:
+            ValueError: A value of it cannot be right.
+        """
+        index = self.total
+        own = own_conversation(
+            given,
+            chats,
+            default_id=self.data.conversation_id(index),
+            now=self.data.wire(self._now_ms),
+            second=self.data.wire(1000.0),
+        )
+        if (replaced := self.find(own.id)) is not None:
+            self.delete_conversation(replaced)
+        self.total += 1
+        self._own[index], self._own_indices[own.id] = own, index
+        times = [chat.time for chat in own.chats]
+        timeline = self._timelines[index] = Timeline.of_times(self.data, own.created, times, own.last_chat)
+        for by, order in self._orders.items():
+            order.add(self._time(timeline, by), index)
+        # Chats that are added later must be later.
+        self._now_ms = max(self._now_ms, *(time / self.data.wire(1.0) for time in (own.created, *times)))
+        self._tick()
+        return index
+
     def delete_conversation(self, index: int) -> None:
         """Delete a conversation with its chats."""
         timeline = self.timeline(index)
@@ -165,6 +229,8 @@ class Store:
             order.remove(self._time(timeline, by), index)
         for kept in (self._timelines, self._edits, self._ratings, self._running):
             kept.pop(index, None)
+        if index in self._own:
+            del self._own_indices[self._own[index].id]
         self._deleted.add(index)
         self._tick()
 

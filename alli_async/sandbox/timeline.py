@@ -10,7 +10,7 @@ from .data import Data
 
 @dataclass(slots=True)
 class Timeline:
-    """The chats of a conversation, by their sequence numbers; the user's chats have even numbers.
+    """The chats of a conversation, by their sequence numbers.
 
     Attributes:
         created: When the conversation was opened.
@@ -44,6 +44,15 @@ class Timeline:
         """A new conversation without chats."""
         return cls(now, None, None, [], 0, data, 0.0, 0.0)
 
+    @classmethod
+    def of_times(cls, data: Data, created: float, times: Sequence[float], last: float | None) -> Timeline:
+        """A conversation with chats of its own, ascending in time; one of them may lack its last chat time."""
+        made = cls(created, None, None, [], 0, data, 0.0, 0.0)
+        for time in times:
+            made.add(time)
+        made.last = last
+        return made
+
     def time(self, sequence: int) -> float:
         """When a chat was sent."""
         added = self._added.get(sequence)
@@ -70,7 +79,3 @@ class Timeline:
         self.first = self.time(self.sequences[0])
         if self.last is not None:  # an old row gets no last chat time by a deletion
             self.last = self.time(self.sequences[-1])
-
-    def users_chats(self) -> int:
-        """The number of the user's chats."""
-        return sum(1 for sequence in self.sequences if sequence % 2 == 0)

@@ -18,9 +18,11 @@ from alli_async import (
     Response,
     ServerError,
 )
+from alli_async.sandbox import Sandbox
 from tests.conformance.servers import OK, get
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, hang_up, silence
+from tests.support.examples import FULL
 
 
 async def test_it_sees_the_operation_once_and_every_attempt(make_client: ClientFactory) -> None:
@@ -182,3 +184,14 @@ async def test_headers_of_an_answer_that_a_middleware_makes_are_case_insensitive
     async with ScriptedServer(OK) as server:
         found = await make_client(server, middlewares=[made]).request("GET", "/x")
     assert (found.headers["x-request-id"], found.request_id) == ("r-1", "r-1")
+
+
+async def test_it_fakes_one_operation_and_leaves_the_others_to_the_server(make_client: ClientFactory) -> None:
+    async def fake(call: Call, call_next: Any) -> Any:
+        return FULL if call.operation == "getConversation" else await call_next(call)
+
+    with Sandbox(conversations=3) as sandbox:
+        api = make_client(sandbox, call_middlewares=[fake]).conversations
+        assert await api.get("any") is FULL
+        assert len([each async for each in api.list()]) == 3
+    assert sandbox.count("getConversation") == 0

@@ -162,8 +162,8 @@ class Witness:
 
     def _chats(self, conversation_id: str) -> dict[str, HeldChat]:
         index = self._index(conversation_id)
-        timeline = self._store.timeline(index)
-        made = self._renderer.chats(index, timeline, timeline.sequences, {})
+        row = self._store.row(index)._replace(ratings={})
+        made = self._renderer.chats(row, row.timeline.sequences)
         return {chat.id: chat for chat in _decode_chats(b"[%b]" % made)}
 
     def _id(self, index: int) -> str:
