@@ -87,6 +87,7 @@ class AlliError(Exception):
     """
 
     outcome: Outcome = "not_sent"
+    _http_status = 502
 
     def __init__(
         self, message: str = "", state: Mapping[str, Any] | None = None, *, outcome: Outcome | None = None
@@ -128,6 +129,15 @@ class AlliError(Exception):
         args = _ARGS.__get__(self)
         return str(args[0]) if args else ""
 
+    @property
+    def http_status(self) -> int:
+        """The status with which a web app answers its own caller: 404, 422, 429, 502, 503 or 504.
+
+        What the caller can mend is told (404, 422). A key, a plan or an answer that is wrong is a 502: the caller
+        can do nothing about it. With a `retry_after`, that is the answer's Retry-After.
+        """
+        return 503 if self.is_outage else self._http_status
+
     def __str__(self) -> str:
         if self.request is None:
             return self.message
@@ -148,9 +158,13 @@ class AlliError(Exception):
 class ConfigurationError(AlliError, ValueError):
     """An option or argument is wrong; the message names it and what would be right. Nothing was sent."""
 
+    _http_status = 422
+
 
 class ClientStateError(AlliError):
     """The client is closed, or was closed in mid-call, or belongs to another event loop or process."""
+
+    _http_status = 503
 
 
 class TransportError(AlliError):
@@ -165,6 +179,8 @@ class AlliConnectionError(TransportError):
 
 class AlliTimeoutError(TransportError, TimeoutError):
     """The attempt's timeout, or the call's deadline, passed."""
+
+    _http_status = 504
 
 
 class TLSError(TransportError):
@@ -237,6 +253,8 @@ class APIError(AlliError):
 class BadRequestError(APIError):
     """The server did not accept the request as it was put."""
 
+    _http_status = 422
+
 
 class AuthenticationError(APIError):
     """The key or token was not accepted."""
@@ -253,15 +271,24 @@ class PermissionDeniedError(APIError):
 class NotFoundError(APIError):
     """No such conversation, chat, or path."""
 
+    _http_status = 404
+
 
 class RateLimitError(APIError):
     """Too many requests."""
+
+    _http_status = 429
 
 
 class ServerError(APIError):
     """The server failed."""
 
     outcome: Outcome = "unknown"
+
+    @property
+    def http_status(self) -> int:
+        """503 or 504 as the server answered itself, also in an outage; 502 for what else went wrong in it."""
+        return self.status if self.status in (503, 504) else super().http_status
 
 
 class RedirectError(APIError):
