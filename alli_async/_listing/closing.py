@@ -58,27 +58,21 @@ class PartitionResult:
     Attributes:
         start: Where it begins; None for the begin of the list.
         end: Where it ends.
-        listed: Rows that its window showed.
-        own: Rows of these that belong to it.
-        last_id: The last row of its window.
+        own: Rows that belong to it, and that no other partition has given.
         last_own_id: The last row that belongs to it.
-        has_moved: Whether rows left or came while it was read.
+        has_moved: Whether rows left or came while it was read, or another partition had given a row of it before.
     """
 
     start: float | None
     end: float
-    listed: int
     own: int
-    last_id: str | None = None
     last_own_id: str | None = None
     has_moved: bool = False
 
     @classmethod
     def of(cls, reader: PartitionReader[RowT], start: float | None, end: float) -> PartitionResult:
         """What a reader has read, in numbers."""
-        walk = reader.walk
-        moved = walk.rows_left or walk.rows_came or walk.is_disturbed
-        return cls(start, end, len(reader.ids), reader.own, walk.last_id, reader.last_own_id, moved)
+        return cls(start, end, reader.own, reader.last_own_id, reader.has_moved or reader.crossed > 0)
 
 
 @dataclass(slots=True)
@@ -118,7 +112,7 @@ class Closing(Generic[RowT]):
         else:
             await self._by_passes()
 
-    async def _take_all(self, walk: Walk[RowT], seen: set[str]) -> int:
+    async def _take_all(self, walk: Walk[RowT], seen: set[str]) -> tuple[int, set[str]]:
         """Read a walk to its end.
 
         What began after the survey is given as well, but is no reason to read once more: of that there may be no
@@ -129,18 +123,20 @@ class Closing(Generic[RowT]):
             seen: Takes the ids of the rows.
 
         Returns:
-            How many rows are new, of those that were there before.
+            How many rows are new, of those that were there before; and the ids of rows that were given before, and
+            are not among those seen.
         """
-        found = 0
+        found, known = 0, set[str]()
         while True:
             try:
                 entries = await walk.next()
             except StuckError as stuck:
                 self.report(BadRow("rows that no cursor leads past", stuck.error))
                 await walk.from_other_end(self.take)
-                return found
+                return found, known
             if entries is None:
-                return found
+                return found, known
+            known.update(entry.id for entry in entries if entry.id in self.given and entry.id not in seen)
             found += sum(entry.id not in self.given and self._is_old(entry) for entry in entries)
             seen.update(entry.id for entry in entries)
             await self.take(entries)
@@ -154,15 +150,16 @@ class Closing(Generic[RowT]):
     async def _by_count(self, cursors: OffsetCursors) -> None:
         """Begin with the last row of the last partition, by the count of all rows: then nothing has moved.
 
-        Otherwise the partitions are looked at again, and after them the end once more: a row that was missed may
-        have lost its only chat meanwhile.
+        Otherwise all partitions are read again, and after them the end once more, since a row that was missed may
+        have lost its only chat meanwhile. Counting each partition would not tell which of them to read again: as
+        many rows may have left a partition as others have moved into it.
         """
         has_moved = any(result.has_moved for result in self.results)
         for _ in range(_MOST_PASSES):
             before = await self._empty_at_begin() if self.empty_first and not self.span.bounded else 0
             total = before + sum(result.own for result in self.results)
             has_moved = await self._read_end(cursors, total) or has_moved
-            if not has_moved or not await self._check_partitions(self._is_whole):
+            if not has_moved or not await self._read_partitions_again():
                 return
             has_moved = True
 
@@ -173,28 +170,36 @@ class Closing(Generic[RowT]):
             Whether anything has moved: the last row does not stand at the index of all rows, or rows left or came.
         """
         at = max(total - 1, 0)
-        is_proved = await self._is_last_at(cursors, at)
+        last_id = self._last_id()
+        entries = await self._entries_at(cursors, at)
+        is_proved = bool(entries) and entries[0].id == last_id
         if not is_proved:
             # Rows that were given may have moved to the end, among others that are new: no index tells where to
             # begin, but the time does.
-            await self._read_until_quiet(self._newest(), 0)
+            await self._read_until_quiet(self._newest(), 0, last_id)
             at = await self._last_with_chats(cursors, at)
-        moved = await self._read_until_quiet(self.pages.filters, at)
+        moved = await self._read_until_quiet(self.pages.filters, at, last_id)
         return moved or not is_proved
 
-    async def _read_until_quiet(self, filters: Filters, at: int) -> bool:
+    async def _read_until_quiet(self, filters: Filters, at: int, last_id: str | None) -> bool:
         """Read a list to its end, and again where rows came in behind the walk or have no stable order.
 
+        Args:
+            filters: The filters of the list.
+            at: The index to begin at.
+            last_id: The id of the last row of the last partition.
+
         Returns:
-            Whether rows left or came.
+            Whether rows left or came, or a row behind the last partition was given by one.
         """
         seen: set[str] = set()
         quiet = 0
         has_moved = False
         for _ in range(_MOST_PASSES):
             walk: Walk[RowT] = Walk(self.pages, ASC, filters, cursors=self.profile.offsets, at=at)
-            found = await self._take_all(walk, seen)
-            has_moved = has_moved or walk.rows_left or walk.rows_came or walk.is_disturbed
+            found, known = await self._take_all(walk, seen)
+            crossed = not known <= {last_id}
+            has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_disturbed
             quiet = 0 if found else quiet + 1
             is_counted = not walk.rows_left and len(seen) == walk.rows_before - at
             if is_counted or not (walk.rows_came or walk.is_disturbed):
@@ -207,11 +212,10 @@ class Closing(Generic[RowT]):
         """The filters of what lies behind the last partition."""
         return self.pages.filters.within(self.span.last_cut - self.span.resolution, None)
 
-    async def _is_last_at(self, cursors: OffsetCursors, at: int) -> bool:
-        """Whether the last row of the last partition stands at an index of the list."""
-        last_id = next((each.last_own_id for each in reversed(self._ordered()) if each.own), None)
-        entries = await self._entries_at(cursors, at)
-        return bool(entries) and entries[0].id == last_id
+    def _last_id(self) -> str | None:
+        """The id of the last row of the last partition that has any."""
+        ordered = sorted(self.results, key=lambda each: each.end)
+        return next((each.last_own_id for each in reversed(ordered) if each.last_own_id), None)
 
     async def _last_with_chats(self, cursors: OffsetCursors, at: int) -> int:
         """The index of a row before the rows without chats at the end of the list, or 0."""
@@ -235,9 +239,6 @@ class Closing(Generic[RowT]):
     def _has_chats(self, entry: Entry[RowT]) -> bool:
         return not isinstance(entry, BadRow) and not is_empty(entry)
 
-    def _ordered(self) -> list[PartitionResult]:
-        return sorted(self.results, key=lambda each: each.end)
-
     async def _empty_at_begin(self) -> int:
         """Read the rows without chats at the begin of the list; gives how many there are."""
         walk: Walk[RowT] = Walk(self.pages, ASC, self.pages.filters, cursors=self.profile.offsets)
@@ -256,56 +257,21 @@ class Closing(Generic[RowT]):
             if begin < len(entries):
                 return count
 
-    async def _is_whole(self, result: PartitionResult) -> bool:
-        """Whether the window of a partition has as many rows as were read, and ends with the same one."""
-        filters = self._reader(result).walk.filters
-        cursor = None
-        if result.listed > 1 and self.profile.offsets is not None:
-            try:
-                first = await self.pages.row(ASC, None, filters)
-            except PageFaultError:
-                return False
-            known = self.profile.offsets.learn(first.cursor, len(first.entries)) if first.cursor else None
-            if known is None:
-                return False
-            cursor = known.cursor(result.listed - 1)
-        try:
-            page = await self.pages.page(ASC, cursor, filters, size=2)
-        except (BadRequestError, PageFaultError):
-            return False
-        last = [] if result.last_id is None else [result.last_id]
-        return [entry.id for entry in page.entries] == last and page.cursor is None
-
     # --- partitions once more -----------------------------------------------------------------------------
 
-    async def _check_partitions(self, is_whole: Callable[[PartitionResult], Awaitable[bool]] | None) -> int:
-        """Look at each partition again, and read those again that may have other rows now.
-
-        Args:
-            is_whole: Tells whether a partition is as it was; None to read all of them.
-
-        Returns:
-            How many rows were found.
-        """
+    async def _read_partitions_again(self) -> int:
+        """Read all partitions once more; gives how many rows were found."""
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def check(result: PartitionResult) -> int:
+        async def read(result: PartitionResult) -> int:
             async with slots:
-                found = 0
-                for _ in range(_MOST_PASSES):
-                    if is_whole is not None and await is_whole(result):
-                        break
-                    reader = self._reader(result)
-                    self.given.begin(reader)
-                    await reader.read()
-                    self.given.finish(reader)
-                    found += reader.new
-                    if not reader.new or is_whole is None:
-                        break
-                    result = PartitionResult.of(reader, result.start, result.end)
-                return found
+                reader = self._reader(result)
+                self.given.begin(reader)
+                await reader.read()
+                self.given.finish(reader)
+                return reader.new
 
-        return sum(await concurrently([check(result) for result in self.results]))
+        return sum(await concurrently([read(result) for result in self.results]))
 
     def _reader(self, result: PartitionResult) -> PartitionReader[RowT]:
         reader = PartitionReader(
@@ -327,7 +293,7 @@ class Closing(Generic[RowT]):
         """Read everything again until nothing new comes: the partitions, what is new, the rows without chats."""
         seen: set[str] = set()
         for _ in range(_MOST_PASSES):
-            found = await self._check_partitions(None)
+            found = await self._read_partitions_again()
             for _ in range(_MOST_PASSES):
                 if self.span.bounded or not await self._read_empty(seen):
                     break
@@ -344,7 +310,8 @@ class Closing(Generic[RowT]):
         walk: Walk[RowT] = Walk(self.pages, ASC, self.pages.filters)
         if (cursor := await self._cursor_near_end()) is not None:
             walk.begin_at(cursor)
-        return await self._take_all(walk, seen)
+        found, _ = await self._take_all(walk, seen)
+        return found
 
     async def _cursor_near_end(self) -> str | None:
         """A cursor near the end of the list, where one made within a window serves without the window as well."""

@@ -71,8 +71,9 @@ class PartitionReader(Generic[RowT]):
         walk: The walk over the partition's pages.
         end: Where the partition ends; nearer once it was cut.
         ids: The ids of all rows that its window has shown.
-        own: Rows that belong to this partition.
-        last_own_id: The last of them that was read.
+        own: Rows that belong to this partition, but for those that another one has given.
+        crossed: Rows that belong to this partition now and that another one has given.
+        last_own_id: The last row of both kinds that was read.
         given: The ids of these rows, whether they were given by this reader, before it, or reported.
         new: Rows that were given by this reader.
         checks_all: Whether every row may have been given before: when a partition is read once more.
@@ -92,7 +93,7 @@ class PartitionReader(Generic[RowT]):
         offsets: OffsetCursors | None,
     ) -> None:
         self.end = end
-        self.own = self.new = 0
+        self.own = self.crossed = self.new = 0
         self.last_own_id: str | None = None
         self.given: set[str] = set()
         self.overlap_read = asyncio.Event()
@@ -111,6 +112,11 @@ class PartitionReader(Generic[RowT]):
         self.walk: Walk[RowT] = Walk(
             pages, ASC, self._window(start, end), cursors=offsets, follow=offsets is None, ids=self.ids
         )
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether rows left or came while the partition was read, or had no stable order."""
+        return self.walk.rows_left or self.walk.rows_came or self.walk.is_disturbed
 
     def seed(self, walk: Walk[RowT], given: Collection[str]) -> None:
         """Go on where a walk over the begin of the list has stopped, whose rows were given."""
@@ -169,6 +175,7 @@ class PartitionReader(Generic[RowT]):
             name = entry.id
             if name in boundary:
                 continue
+            self.last_own_id = name
             if isinstance(entry, BadRow):
                 if name not in before:
                     self._report(entry)
@@ -177,11 +184,11 @@ class PartitionReader(Generic[RowT]):
                 # deleted since another partition has given it.
                 is_suspect = not entry.created_at >= earliest or self.checks_all or name in moved
                 if is_suspect and not self._others.claim(name):
+                    self.crossed += 1
                     continue
                 rows.append(entry)
             own.append(name)
         self.own += len(own)
-        self.last_own_id = own[-1] if own else self.last_own_id
         self.given.update(own)
         if rows:
             self.new += len(rows)

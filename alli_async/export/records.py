@@ -133,9 +133,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
         requests: That it took.
         retries: Of these.
         seconds: That it took.
-        listed: Rows that the shard's window showed, those beyond its end included.
         own: Rows that belong to it.
-        last_id: The last row of its window.
         last_own_id: The last row that belongs to it.
         has_moved: Whether rows left or came while it was read.
         ids: What tells its rows from others: the packed digests of their ids.
@@ -151,9 +149,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     requests: int = 0
     retries: int = 0
     seconds: float = 0.0
-    listed: int | None = None
     own: int | None = None
-    last_id: str | None = None
     last_own_id: str | None = None
     has_moved: bool = False
     ids: bytes = b""

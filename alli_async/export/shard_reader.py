@@ -167,17 +167,14 @@ class ShardReader:
         partition = self._partition
         if partition is None:
             return Commit(parts=[], conversations=0, chats=0, uncompressed_bytes=0)
-        numbers = PartitionResult.of(partition, self._shard.start, self._shard.end or math.inf)
         return Commit(
             parts=[],
             conversations=0,
             chats=0,
             uncompressed_bytes=0,
-            listed=numbers.listed,
-            own=numbers.own,
-            last_id=numbers.last_id,
-            last_own_id=numbers.last_own_id,
-            has_moved=numbers.has_moved,
+            own=partition.own,
+            last_own_id=partition.last_own_id,
+            has_moved=partition.has_moved,
             ids=pack(partition.given),
             deferred=self._deferred.ids,
         )
@@ -230,6 +227,7 @@ class ShardReader:
         for _, commit in self._commits:
             given.finished.update_packed(commit.ids)
             self._committed.update_packed(commit.ids)
+        results = [_result_of(shard, commit, self._committed) for shard, commit in self._commits]
 
         async def take(rows: Sequence[Entry[Any]]) -> None:
             fresh = [row for row in rows if row.id not in given]
@@ -250,7 +248,7 @@ class ShardReader:
             take=take,
             give=give,
             report=self._report,
-            results=[_result_of(shard, commit) for shard, commit in self._commits],
+            results=results,
         ).run()
 
     async def _is_empty_first(self, profile: ServerProfile) -> bool:
@@ -296,16 +294,15 @@ class ShardReader:
                 raise each.error
 
 
-def _result_of(shard: Shard, commit: Commit) -> PartitionResult:
-    """What was read of a shard that is committed."""
+def _result_of(shard: Shard, commit: Commit, committed: SeenIds) -> PartitionResult:
+    """What was read of a shard that is committed; a deferred row counts unless another shard holds it."""
+    deferred = sum(each not in committed for each in commit.deferred)
     return PartitionResult(
         start=shard.start,
         end=math.inf if shard.end is None else shard.end,
-        listed=commit.listed or 0,
-        own=commit.own or 0,
-        last_id=commit.last_id,
+        own=(commit.own or 0) + deferred,
         last_own_id=commit.last_own_id,
-        has_moved=commit.has_moved,
+        has_moved=commit.has_moved or deferred < len(commit.deferred),
     )
 
 

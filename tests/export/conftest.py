@@ -65,9 +65,14 @@ def processes(between: Front) -> Iterator[Any]:
 
 
 @pytest.fixture
-def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many shards in a small list, and workers that are looked at often; no sessions of other tests."""
+def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans that cut a small list into as many shards as a large one."""
     monkeypatch.setattr(planning, "_LEAST", 25)
+
+
+@pytest.fixture
+def small_and_quick(monkeypatch: pytest.MonkeyPatch, many_shards: None) -> None:
+    """Many shards in a small list, and workers that are looked at often; no sessions of other tests."""
     monkeypatch.setattr(cluster, "_POLL", 0.1)
     monkeypatch.setattr(workers, "_WATCH", 0.1)
     monkeypatch.setattr(workers, "_SESSIONS", {})

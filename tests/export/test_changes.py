@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alli_async.export import ExportProgress, export
+from alli_async.export.records import Shard
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, crossing, manifest, planned, read_shards, truth
@@ -175,6 +177,46 @@ async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not
         found = await read_shards(alli, plan, [*others, plan.shards[-1]], before=move)
         assert [each for each, times in Counter(found).items() if times > 1] == []
         assert set(found) == set(sandbox.conversation_ids())
+
+
+def move_before(sandbox: Sandbox, moment: Shard, moving: Iterable[str]) -> Callable[[Shard], None]:
+    """Delete the first chats of conversations before a shard is read."""
+
+    def move(shard: Shard) -> None:
+        if shard is moment:
+            for each in moving:
+                sandbox.delete_chats(1, each, first=True)
+
+    return move
+
+
+async def test_as_many_rows_may_leave_shards_that_were_read_as_move_into_them(
+    make_client: ClientFactory, many_shards: None
+) -> None:
+    async with Sandbox(conversations=600) as sandbox:
+        alli = make_client(sandbox)
+        plan = await planned(alli)
+        assert len(plan.shards) > 14
+        order = [*plan.shards[:11], plan.shards[12], plan.shards[11], *plan.shards[13:]]
+        moving = await crossing(alli, plan)
+        found = await read_shards(alli, plan, order, before=move_before(sandbox, order[12], moving))
+        assert sorted(found) == sorted(sandbox.conversation_ids())
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_shards_are_read(
+    make_client: ClientFactory, many_shards: None, seed: int
+) -> None:
+    draw = random.Random(seed)
+    async with Sandbox(conversations=400, seed=1, **WAYS[seed % len(WAYS)]) as sandbox:
+        alli = make_client(sandbox)
+        plan = await planned(alli)
+        moving = sorted(await crossing(alli, plan))
+        moving = draw.sample(moving, draw.randint(len(moving) // 2, len(moving)))
+        order = draw.sample(plan.shards[:-1], len(plan.shards) - 1)
+        before = move_before(sandbox, draw.choice(order), moving)
+        found = await read_shards(alli, plan, [*order, plan.shards[-1]], before=before)
+        assert sorted(found) == sorted(sandbox.conversation_ids())
 
 
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
