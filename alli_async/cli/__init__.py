@@ -1,4 +1,4 @@
-"""The alli-async command. click and rich are imported when it runs: the library does not need them."""
+"""The alli-async command. click, cloup and rich are imported when it runs: the library does not need them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def main() -> None:
 def _run() -> int:
     try:
         import click as _click
+        import cloup as _cloup
         import rich as _rich
     except ImportError as error:
         missing = str(error.name)
         sys.stderr.write(f"alli-async: the command needs {missing}: pip install 'alli-async[cli]'\n")
         return 1
-    del _click, _rich
+    del _click, _cloup, _rich
     from .app import run
 
     return run(sys.argv[1:])

@@ -29,7 +29,7 @@ _BESIDE = 25
 # Characters of a message that a table shows.
 _MESSAGE = 400
 # What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def output_options(kind: RecordKind) -> Callable[[CommandT], CommandT]:
@@ -125,6 +125,8 @@ class RowWriter:
 
 def guarded(text: str) -> str:
     """A cell that a spreadsheet shows as it is, and does not compute."""
+    # Readers of CSV take a carriage return for the end of a row.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -45,7 +45,7 @@ def _poll_options(command: Any) -> Any:
 Example:
 
 \b
-  alli-async conversations wait ID --wait-for 60 && alli-async conversations show ID
+  alli-async conversations wait ID --wait-for 60 && echo done
 """,
 )
 @click.argument("conversation_id", metavar="ID")

@@ -16,7 +16,7 @@ import trustme
 
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer, answer, conversation
-from tests.support.commands import COMMAND, environment, run, terminal
+from tests.support.commands import COMMAND, environment, run, run_beside, terminal
 
 
 def examined(sandbox: Sandbox, code: int = 0) -> dict[str, Any]:
@@ -95,7 +95,7 @@ async def test_a_clock_that_is_wrong_must_be_mended(tmp_path: Path) -> None:
     body = {"conversations": [conversation()], "cursor": None}
     late = answer(200, body, headers=[("Date", formatdate(time.time() - 3600, usegmt=True))])
     async with ScriptedServer(answer(404, {}), late) as server:
-        done = await _run_beside("doctor", "--json", url=server.url)
+        done = await run_beside("doctor", "--json", url=server.url)
     found = json.loads(done[1])
     assert done[0] == 1
     assert found["clock_offset"] == pytest.approx(3600, abs=60)
@@ -110,10 +110,10 @@ async def test_the_certificate_is_looked_at(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(path))
     body = {"conversations": [], "cursor": None}
     async with ScriptedServer(default=answer(200, body), tls=context) as server:
-        code, out, _ = await _run_beside("doctor", "--json", "--ca-file", str(path), url=server.url)
+        code, out, _ = await run_beside("doctor", "--json", "--ca-file", str(path), url=server.url)
         assert code == 0
         assert json.loads(out)["tls"]["days_left"] > 1
-        code, out, _ = await _run_beside("doctor", "--json", url=server.url)
+        code, out, _ = await run_beside("doctor", "--json", url=server.url)
     found = json.loads(out)
     assert (code, found["reachable"]) == (1, False)
     assert "--ca-file" in found["problems"][0]["advice"]
@@ -126,20 +126,3 @@ def test_on_a_terminal_every_finding_is_marked() -> None:
     assert re.search(r"✓  key +valid", shown)
     assert "All is well." in shown
     assert "✗" not in shown
-
-
-async def _run_beside(*arguments: str, url: str) -> tuple[int, str, str]:
-    """Run a command while a server of this event loop answers it."""
-    import asyncio
-
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=environment(None, ALLI_BASE_URL=url, ALLI_API_KEY="k"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(90):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -45,6 +46,21 @@ def run(*arguments: str, sandbox: Sandbox | None = None, **more: Any) -> subproc
         more.setdefault("stdin", subprocess.DEVNULL)
     more = {"capture_output": True, "text": True, "encoding": "utf-8", "timeout": 170} | more
     return subprocess.run([*COMMAND, *arguments], check=False, **more)
+
+
+async def run_beside(*arguments: str, url: str, **environ: str) -> tuple[int, str, str]:
+    """Run a command while a server of this event loop answers it; gives its code, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=environment(None, ALLI_BASE_URL=url, ALLI_API_KEY="k", **environ),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(90):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
 
 
 def terminal(
