@@ -268,7 +268,8 @@ class Walk(Generic[RowT]):
             at = max(0, at - step)
             step *= 4
         self._look_for_disturbance(page, last_known, at == expected)
-        return self._take(cursors, page, at, is_stalled=at == expected and last_known == len(page.entries) - 1)
+        holds_overlap_alone = at == expected and last_known == 0 and len(page.entries) == 1
+        return self._take(cursors, page, at, is_stalled=holds_overlap_alone)
 
     def _look_for_disturbance(self, page: Page[RowT], last_known: int, as_expected: bool) -> None:
         known = page.entries[: last_known + 1]
