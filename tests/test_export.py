@@ -207,7 +207,7 @@ async def test_a_compression_that_is_none_is_refused(make_client: ClientFactory,
     async with Sandbox(conversations=1) as sandbox:
         with pytest.raises(ConfigurationError, match="compression"):
             await export(make_client(sandbox), tmp_path, compression="zip")  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match='format: expected "jsonl" or "parquet", got None'):
+        with pytest.raises(ConfigurationError, match='format: expected "jsonl" or "parquet" or "csv", got None'):
             await export(make_client(sandbox), tmp_path, format=None)  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="on_error"):
             await export(make_client(sandbox), tmp_path, on_error="log")  # type: ignore[arg-type]
@@ -253,7 +253,7 @@ def test_gzip_is_a_whole_gzip_whoever_makes_it(tmp_path: Path) -> None:
     writer.discard()
     written = (tmp_path / "a.jsonl.gz").read_bytes()
     assert zlib.decompress(written, wbits=31) == b"{}\n[]\n"
-    assert (writer.bytes_in, part.bytes, part.rows) == (6, len(written), 2)
+    assert (writer.out.bytes_in, part.bytes, part.rows) == (6, len(written), 2)
     assert part.sha256 == hashlib.sha256(written).hexdigest()
 
 

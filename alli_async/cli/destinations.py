@@ -18,6 +18,9 @@ FILES = {
     ".jsonl": ("jsonl", "none"),
     ".jsonl.gz": ("jsonl", "gzip"),
     ".jsonl.zst": ("jsonl", "zstd"),
+    ".csv": ("csv", "none"),
+    ".csv.gz": ("csv", "gzip"),
+    ".csv.zst": ("csv", "zstd"),
 }
 # An ending of letters at the end of a name that is that of a file: `backup.2026-01` and `alli.example` are not.
 _OTHER_FILES = re.compile(

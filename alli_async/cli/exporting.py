@@ -12,6 +12,7 @@ from .connecting import open_client
 from .destinations import STDOUT, check_replaceable, checked
 from .durations import DurationType
 from .failures import INCOMPLETE
+from .fields import FIELDS, fields_of
 from .groups import EXIT_CODES
 from .moments import TimeType, moments_of
 from .options import connection_options, filter_options, permission_bits, split
@@ -35,7 +36,7 @@ Examples:
 
 
 def _options(command: Any) -> Any:
-    for group in reversed((_SPAN, _FILES, _RUN, _OUTPUT)):
+    for group in reversed((_SPAN, _FILES, FIELDS, _RUN, _OUTPUT)):
         command = group(command)
     return command
 
@@ -61,13 +62,13 @@ _FILES = cloup.option_group(
     cloup.option(
         "--format",
         "form",
-        type=click.Choice(["jsonl", "parquet"]),
+        type=click.Choice(["jsonl", "parquet", "csv"]),
         help="Format of the files. [default: as the name of DEST says, else jsonl]",
     ),
     cloup.option(
         "--compression",
         type=click.Choice(["gzip", "zstd", "none"]),
-        help="Compression of the files. [default: gzip; in Parquet zstd]",
+        help="Compression of the files. [default: gzip; in Parquet zstd; in CSV none]",
     ),
     cloup.option(
         "--mode",
@@ -135,8 +136,8 @@ async def export_command(
     """Export all conversations with their chats.
 
     DEST is a directory, an address in an object store (s3://bucket/prefix,
-    gs://..., az://...), a file whose name ends in .jsonl, .jsonl.gz or
-    .jsonl.zst, or - for standard output (JSON Lines, one conversation a line).
+    gs://..., az://...), a file whose name ends in .jsonl or .csv (also with
+    .gz or .zst behind it), or - for standard output (JSON Lines, one conversation a line).
 
     An export into a directory or an object store can be stopped at any time:
     the same command goes on where it stopped.
@@ -169,6 +170,7 @@ def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any],
             raise click.UsageError(f"--{short} is the same as --{name.replace('_', '-')}; give one of them")
     if how["since"] is not None and how["until"] is not None and how["since"] > how["until"]:
         raise click.UsageError(f"--since lies after --until ({how['since']} > {how['until']})")
+    how |= fields_of(options)
     connection, filters = split(options)
     return connection, how, filters
 

@@ -31,9 +31,12 @@ async def export_to_stdout(
     """
     from ..errors import DecodeError
     from ..export import ExportReport
+    from ..export.formats.projection import Projection, choose
     from ..export.formats.utf8 import NO_TEXT, is_utf8
     from ..models import Skipped
 
+    fields, key = choose(how["columns"], how["redact"])
+    projection = Projection(fields, key)
     for name in ("incremental", "cluster"):
         if how[name]:
             raise click.UsageError(
@@ -52,7 +55,7 @@ async def export_to_stdout(
                     raise DecodeError(NO_TEXT, path="$")
                 stream.skipped.append(Skipped(transcript.id, DecodeError(NO_TEXT, path="$")))
                 continue
-            batch += transcript.json + b"\n"
+            batch += projection.apply(transcript.json) + b"\n"
             lines += 1
             if len(batch) >= _BATCH_BYTES or lines == 1:
                 size += len(batch)

@@ -260,7 +260,7 @@ def _summary(run: RunLog) -> RunSummary:
 
 def _shown(spec: ExportSpec) -> str:
     filters = " ".join(f"{name}={value}" for name, value in spec.filters) or "no filters"
-    return f"{spec.format}, {spec.compression}, {filters}"
+    return f"{spec.format}, {spec.compression}, {filters}, {spec.fields}"
 
 
 def as_text(value: Any) -> str:

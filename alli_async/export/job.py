@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,21 +25,23 @@ from .dask.scheduler import Cluster
 from .dask.sharing import SESSION, open_shared
 from .destination import Destination, as_text
 from .formats.compression import Compression
-from .formats.writers import Format, check_installed, writer_of
+from .formats.csv import check_columns
+from .formats.projection import Projection, Redact, choose
+from .formats.writers import DEFAULT_COMPRESSION, Format, check_installed, writer_of
 from .incomplete import ask_for_missing
 from .planning import check_project, plan_run
 from .records import ExportSpec, RunEnd, RunPlan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .single_file import export_file
-from .storage.addresses import is_file, local_path
+from .storage.addresses import FILE_ENDINGS, is_file, local_path
 from .storage.files import PRIVATE, check_mode
 from .storage.opening import open_store
 from .storage.store import Store
 
 Time = datetime | float
 # Who names such a file does not expect a directory.
-_OTHER_FILES = {".csv", ".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
+_OTHER_FILES = {".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
 
 
 async def export(
@@ -51,6 +53,8 @@ async def export(
     since: Time | None = None,
     until: Time | None = None,
     incremental: bool = False,
+    columns: Sequence[str] | None = None,
+    redact: Redact | None = None,
     mode: int = PRIVATE,
     on_error: OnError | None = None,
     on_progress: Callable[[ExportProgress], None] | None = None,
@@ -66,15 +70,22 @@ async def export(
     Args:
         client: Where from.
         dest: A directory, which then holds `conversations/*.jsonl.gz`, the manifest and the journal; or one file,
-            by its name's ending (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`), which also decides the compression. A file
-            has no journal: it is there whole, or the earlier one still is. Or an address in an object store, like
-            `s3://bucket/prefix`, which then holds the same as a directory.
-        format: `"jsonl"`, or `"parquet"`: flat datasets in `conversations/` and `chats/`.
-        compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, and zstd in Parquet.
+            by its name's ending (`.jsonl` or `.csv`, also with `.gz` or `.zst`), which decides format and
+            compression. A file has no journal: it is there whole, or the earlier one still is. Or an address in an
+            object store, like `s3://bucket/prefix`, which then holds the same as a directory.
+        format: `"jsonl"`; or `"parquet"`: flat datasets in `conversations/` and `chats/`; or `"csv"`: one row a
+            chat, for spreadsheets.
+        compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, for zstd in Parquet, and for none in CSV.
         since: With a first chat from this time on; the same as `first_chat_started_at`.
         until: With a first chat up to this time; the same as `first_chat_end_at`.
         incremental: When a run was completed before: only what has had a chat since, and again what could not be
             made whole. The latest run's version of a conversation holds.
+        columns: The fields to write, such as `["title", "user.user_id", "chats.message"]`. The name of an object
+            stands for all of it, and `extra` for the fields that this version does not know. `id` is always
+            written. None for every field.
+        redact: The fields to leave out, such as `["user", "chats.message"]`; or a mapping of each name to None, or
+            to a secret key (bytes) by whose HMAC-SHA256 the text is replaced. Fields that this version does not
+            know are left out, too, unless `columns` names them. A destination keeps to its columns and redaction.
         mode: Permission bits of the files, such as `0o640`; whoever may read them may also enter the directories
             that are made. 0600 by default: nobody else reads them. An object store has its own permissions.
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
@@ -96,15 +107,25 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    wanted = ExportRequest.checked(format, compression, since, until, incremental, filters)
-    file = file_of(dest, needs_directory=incremental or format != "jsonl" or cluster is not None)
+    file = file_of(dest, format, needs_directory=incremental or cluster is not None)
+    wanted = ExportRequest.checked(
+        file_format(file, format), compression, since, until, incremental, filters, columns=columns, redact=redact
+    )
+    if cluster is not None and wanted.spec.fields.hashed:
+        raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
     check_mode(mode)
     if file is not None:
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
-            client, file, mode=mode, on_error=on_error or "raise", on_progress=on_progress, filters=plain
+            client,
+            file,
+            mode=mode,
+            projection=wanted.projection,
+            on_error=on_error or "raise",
+            on_progress=on_progress,
+            filters=plain,
         )
     store = open_store(dest, mode=mode) if cluster is None else open_shared(dest, mode=mode)
     lock = store.lock()
@@ -120,7 +141,7 @@ async def export(
         await in_thread(lock.__exit__, None, None, None)
 
 
-def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | None:
+def file_of(dest: str | os.PathLike[str], format: str, *, needs_directory: bool) -> Path | None:  # noqa: A002
     """The path of a destination that is a file, by its name; None where it is a directory or an object store.
 
     Raises:
@@ -130,15 +151,24 @@ def file_of(dest: str | os.PathLike[str], *, needs_directory: bool) -> Path | No
     if path is None or not is_file(path):
         if path is not None and path.suffix in _OTHER_FILES and not path.is_dir():
             raise ConfigurationError(
-                f"dest: {path} is named like a file, but none that is written: that ends in .jsonl, .jsonl.gz or "
-                ".jsonl.zst; a directory has another name"
+                f"dest: {path} is named like a file, but none that is written: that ends in "
+                f"{', '.join(FILE_ENDINGS[:-1])} or {FILE_ENDINGS[-1]}; a directory has another name"
             )
         return None
-    if needs_directory:
+    if needs_directory or format == "parquet":
         raise ConfigurationError(
             f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
         )
+    if format == "csv" != file_format(path, format):
+        raise ConfigurationError(f"format: csv does not fit {path}, whose name decides the format")
     return path
+
+
+def file_format(file: Path | None, format: str) -> str:  # noqa: A002 - what it is
+    """The format of an export: that of a file is decided by its name."""
+    if file is None:
+        return format
+    return "csv" if ".csv" in file.suffixes[-2:] else "jsonl"
 
 
 class ExportRequest(Struct, frozen=True, kw_only=True):
@@ -149,9 +179,11 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         filters: The same, for requests.
         bounds: `since` and `until`, as filters.
         incremental: Only what is new.
+        projection: Makes of the server's JSON what is written.
     """
 
     spec: ExportSpec
+    projection: Projection
     filters: Filters
     bounds: dict[str, Time]
     incremental: bool
@@ -165,6 +197,9 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         until: Time | None,
         incremental: bool,
         filters: ConversationFilters,
+        *,
+        columns: Sequence[str] | None = None,
+        redact: Redact | None = None,
     ) -> ExportRequest:
         """Check it all, before anything is sent or written.
 
@@ -183,15 +218,21 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         checked = Filters.checked(ConversationFilters(**{**filters, **bounds}))  # type: ignore[typeddict-item]
         if incremental and checked.on_last_chat:
             raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
-        packed = compression or ("zstd" if format == "parquet" else "gzip")
+        fields, key = choose(columns, redact)
+        if format == "csv":
+            check_columns(fields)
+        packed = compression or DEFAULT_COMPRESSION[format]
         # What it needs and is not installed is known now.
         check_installed(format, packed)
         spec = ExportSpec(
             format=format,
             compression=packed,
             filters=sorted((name, as_text(value)) for name, value in checked.pairs),
+            fields=fields,
         )
-        return cls(spec=spec, filters=checked, bounds=bounds, incremental=incremental)
+        return cls(
+            spec=spec, projection=Projection(fields, key), filters=checked, bounds=bounds, incremental=incremental
+        )
 
 
 class _Job:
@@ -263,7 +304,8 @@ class _Job:
         return run
 
     async def _do(self, run: RunLog) -> ExportReport:
-        filters = self._wanted.filters
+        wanted = self._wanted
+        filters = wanted.filters
         if run.plan.since is not None:
             filters = filters.with_last_chat_from(run.plan.since)
         kind: Callable[..., Runner] = (
@@ -273,7 +315,7 @@ class _Job:
             self._session,
             filters,
             run,
-            lambda shard: writer_of(self._wanted.spec, self._store, run.plan.run, shard),
+            lambda shard: writer_of(wanted.spec, self._store, run.plan.run, shard, projection=wanted.projection),
             on_error=self._on_error,
             on_progress=self._on_progress,
         )

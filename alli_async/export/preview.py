@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal, Unpack
 
 from msgspec import Struct
@@ -14,9 +15,10 @@ from ..client import AlliClient
 from .commit_log import RunLog, next_number
 from .destination import Destination
 from .formats.compression import Compression
+from .formats.projection import Redact
 from .formats.writers import Format
 from .incomplete import ask_for_missing
-from .job import ExportRequest, Time, file_of
+from .job import ExportRequest, Time, file_format, file_of
 from .planning import check_project, plan_run
 from .records import RunPlan, Shard
 from .storage.opening import open_store
@@ -52,6 +54,8 @@ async def plan_export(
     since: Time | None = None,
     until: Time | None = None,
     incremental: bool = False,
+    columns: Sequence[str] | None = None,
+    redact: Redact | None = None,
     **filters: Unpack[ConversationFilters],
 ) -> ExportPreview:
     """What `export` would do with the same arguments. Nothing is written.
@@ -67,6 +71,8 @@ async def plan_export(
         since: With a first chat from this time on.
         until: With a first chat up to this time.
         incremental: When a run was completed before: only what is new.
+        columns: The fields to write.
+        redact: The fields to leave out or to hash.
         **filters: As for `export`.
 
     Raises:
@@ -74,9 +80,12 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    wanted = ExportRequest.checked(format, compression, since, until, incremental, filters)
+    file = None if dest is None else file_of(dest, format, needs_directory=incremental)
+    wanted = ExportRequest.checked(
+        file_format(file, format), compression, since, until, incremental, filters, columns=columns, redact=redact
+    )
     session = client.conversations._session
-    if dest is None or file_of(dest, needs_directory=incremental or format != "jsonl") is not None:
+    if dest is None or file is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))
     await in_thread(destination.look, wanted.spec)

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from .._listing.survey import ServerProfile, Span
+from .formats.projection import Choice
 
 Kind = Literal["full", "incremental", "compact"]
 
@@ -18,6 +19,7 @@ class ExportSpec(Struct, kw_only=True, forbid_unknown_fields=True):
     format: str
     compression: str
     filters: list[tuple[str, str]]
+    fields: Choice = Choice()
 
 
 class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -261,6 +261,9 @@ class Runner:
         parts = await buffer.end(done.name)
         incomplete = [each for each in reader.skipped if not isinstance(each.error, DecodeError) or not each.id]
         undecodable = [each for each in reader.skipped if isinstance(each.error, DecodeError) and each.id]
+        unread = [_bad_of(row) for row in reader.bad] + [
+            Quarantined(id=each.id, why=why(each.error), record=_body_of(each.error)) for each in undecodable
+        ]
         return msgspec.structs.replace(
             reader.result(),
             parts=parts,
@@ -268,14 +271,7 @@ class Runner:
             chats=buffer.chats,
             uncompressed_bytes=buffer.writer.bytes_in,
             incomplete=[Incomplete(id=each.id, why=why(each.error), span=each.span) for each in incomplete],
-            quarantined=[
-                *buffer.bad,
-                *(_bad_of(row) for row in reader.bad),
-                *(
-                    Quarantined(id=each.id, why=why(each.error), record=_body_of(each.error))
-                    for each in undecodable
-                ),
-            ],
+            quarantined=[*buffer.bad, *(_unread(each, buffer) for each in unread)],
             requests=reader.stats.requests,
             retries=reader.stats.retries,
             seconds=round(time.monotonic() - began, 3),
@@ -339,6 +335,11 @@ def _bad_of(row: BadRow) -> Quarantined:
         why=why(row.error),
         record=row.raw.decode("utf-8", "replace"),
     )
+
+
+def _unread(bad: Quarantined, buffer: ShardBuffer) -> Quarantined:
+    """A record that was not read; its text is left out where an export leaves out fields."""
+    return msgspec.structs.replace(bad, record=None) if buffer.writer.is_projected else bad
 
 
 def _body_of(error: Exception) -> str | None:

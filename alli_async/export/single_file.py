@@ -13,8 +13,11 @@ from .._aio.threads import in_thread
 from ..client import AlliClient
 from ..errors import DecodeError
 from ..models import Skipped, StreamStats
+from .formats.csv import CsvRows, CsvTable, read_conversations
 from .formats.jsonl import Lines, read_lines
+from .formats.projection import Projection
 from .formats.utf8 import NO_TEXT, is_utf8
+from .records import Part
 from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
 from .shard_buffer import BATCH_BYTES
@@ -36,10 +39,14 @@ class _File:
 
     Attributes:
         lines: What they are written to.
+        conversations: Number of conversations.
     """
 
-    def __init__(self, path: Path, mode: int) -> None:
+    def __init__(self, path: Path, mode: int, projection: Projection) -> None:
         self._name = path.name
+        self._projection = projection
+        self.conversations = 0
+        self._is_csv = ".csv" in path.suffixes[-2:]
         # What it is called while it is written once more. Where that was killed, the next export removes it.
         self._first = f".first-{path.name}"
         self._compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
@@ -47,27 +54,49 @@ class _File:
         self.lines = self._begin()
         self._store.remove(self._first)
 
-    def write(self, lines: list[bytes]) -> None:
-        """Add lines."""
-        if lines:
-            self.lines.write(lines)
+    def write(self, records: list[bytes]) -> None:
+        """Add conversations as the server sent them."""
+        if records:
+            self.lines.write([self._projection.apply(each) for each in records])
+            self.conversations += len(records)
+
+    @property
+    def bytes_in(self) -> int:
+        """Number of bytes before compression."""
+        return self.lines.out.bytes_in
 
     def drop(self, ids: set[str], before: int) -> None:
         """Write it once more, without these conversations where they stand before a line."""
         try:
             first = self.lines.commit(self._first)
             self.lines = self._begin()
-            batch: list[bytes] = []
-            for number, line in enumerate(read_lines(self._store, first)):
-                if number < before and _head_of(line).id in ids:
-                    continue
-                batch.append(line)
-                if len(batch) >= _BATCH:
-                    self.lines.write(batch)
-                    batch = []
-            self.write(batch)
+            if isinstance(self.lines, CsvRows):
+                self._copy_rows(self.lines, first, ids, before)
+            else:
+                self._copy_lines(self.lines, first, ids, before)
         finally:
             self._store.remove(self._first)
+
+    def _copy_lines(self, out: Lines, first: Part, ids: set[str], before: int) -> None:
+        batch: list[bytes] = []
+        self.conversations = 0
+        for number, line in enumerate(read_lines(self._store, first)):
+            if number < before and _head_of(line).id in ids:
+                continue
+            self.conversations += 1
+            batch.append(line)
+            if len(batch) >= _BATCH:
+                out.write(batch)
+                batch = []
+        if batch:
+            out.write(batch)
+
+    def _copy_rows(self, out: CsvRows, first: Part, ids: set[str], before: int) -> None:
+        self.conversations = 0
+        for number, each in enumerate(read_conversations(self._store, first)):
+            if number >= before or each.id not in ids:
+                self.conversations += 1
+                out.copy(each.rows)
 
     def commit(self) -> int:
         """Make it the file; gives how many bytes it has."""
@@ -77,8 +106,11 @@ class _File:
         """Leave nothing behind. After `commit` it does nothing."""
         self.lines.discard()
 
-    def _begin(self) -> Lines:
-        return Lines(self._store.sink(self._name), self._compression)
+    def _begin(self) -> Lines | CsvRows:
+        sink = self._store.sink(self._name)
+        if self._is_csv:
+            return CsvRows(sink, self._compression, CsvTable(self._projection))
+        return Lines(sink, self._compression)
 
 
 async def export_file(
@@ -86,6 +118,7 @@ async def export_file(
     path: Path,
     *,
     mode: int,
+    projection: Projection,
     on_error: OnError,
     on_progress: Callable[[Any], None] | None,
     filters: Any,
@@ -94,7 +127,7 @@ async def export_file(
     started = time.monotonic()
     stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
     # Asked before the first request: a destination that cannot be written is known at once.
-    file = await in_thread(_File, path, mode, undo=_File.discard)
+    file = await in_thread(_File, path, mode, projection, undo=_File.discard)
     batch: list[bytes] = []
     size = lines = lost = 0
     # How many lines there were when the first conversation came again: those after it are the whole ones.
@@ -132,10 +165,10 @@ async def export_file(
         on_progress(stats)
     return ExportReport(
         path=str(path),
-        conversations=file.lines.rows,
+        conversations=file.conversations,
         chats=stats.chats - lost,
         bytes=written,
-        uncompressed_bytes=file.lines.bytes_in,
+        uncompressed_bytes=file.bytes_in,
         seconds=time.monotonic() - started,
         requests=stats.requests,
         retries=stats.retries,

@@ -185,7 +185,7 @@ async def test_rows_that_cannot_be_decoded_are_put_aside_wherever_they_stand(
         rows = [each for each, _ in await in_order(alli)]
         empty = next(each for each in sandbox.conversation_ids() if not sandbox.chat_ids(each))
         bad = [rows[0], rows[60], rows[300], rows[-1], empty]
-        wrong = [{"chatCount": "many"}, {"chats": None}, {"createdAt": "noon"}, {"id": None}, {"id": 7}]
+        wrong = [{"chatCount": "many"}, {"chats": {}}, {"createdAt": "noon"}, {"id": None}, {"id": 7}]
         for each, fields in zip(bad, wrong, strict=True):
             sandbox.override(each, fields)
         report = await export(alli, tmp_path)

@@ -19,6 +19,7 @@ from ..._version import __version__
 from ...client import AlliClient
 from ...errors import AlliError, ConfigurationError, ExportError
 from ..commit_log import RunLog, ShardState
+from ..formats.projection import Projection
 from ..formats.writers import check_installed, writer_of
 from ..planning import check_project
 from ..records import Shard, ShardRecord
@@ -50,12 +51,12 @@ class ShardRunner(Runner):
         self._worker = session
         spec, store, number = session.request.spec, session.store, assignment.plan.run
         # In an object store the names of parts are unique in any case.
-        unique = isinstance(store, DirectoryStore)
+        unique, projection = isinstance(store, DirectoryStore), Projection(spec.fields)
         super().__init__(
             session.session,
             assignment.filters,
             RunLog(store, ShardState(assignment.plan)),
-            lambda shard: writer_of(spec, store, number, shard, unique=unique),
+            lambda shard: writer_of(spec, store, number, shard, unique=unique, projection=projection),
             on_error=assignment.on_error,
             on_progress=None,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ...errors import ConfigurationError
+from .fields import CHAT, CONVERSATION, EXTRA, Field, camel_case
+from .projection import EVERYTHING, Projection
 
 # In microseconds: the end of the year 9999.
-_LATEST = 253_402_300_800_000_000
+_LATEST = 253_402_300_800_000_000.0
 # What is less counts seconds, what is more milliseconds (see `in_milliseconds`).
 _SECONDS_END = 1e11
-# What the contract does not let be null.
-_NEEDED = {"id", "title", "created_at", "is_end", "chat_count", "sender", "message", "timestamp"}
 
 
 def load() -> tuple[Any, Any]:
@@ -37,30 +37,39 @@ def load() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-@cache
-def schemas() -> tuple[Any, Any]:
-    """Of conversations, and of chats."""
+def schemas(projection: Projection = EVERYTHING) -> tuple[Any, Any]:
+    """The schemas of conversations and of chats."""
+    return _schemas(projection)
+
+
+@lru_cache(16)
+def _schemas(projection: Projection) -> tuple[Any, Any]:
     pa, _ = load()
-    text, flag, time = pa.string(), pa.bool_(), pa.timestamp("us", tz="UTC")
-    texts = pa.list_(text)
-    named = pa.list_(pa.struct([("id", text), ("name", text)]))
-    user = pa.struct([("user_id", text), ("first_name", text), ("last_name", text)])
-    app = pa.struct([("id", text), ("name", text), ("description", text)])
-    citation = [(name, text) for name in ("clue_id", "source", "title", "knowledge_base_id")]
-    citation += [("page_no", pa.int64()), ("url", text), ("text", text)]
-    source = [("knowledge_base_ids", texts), ("folder_ids", texts), ("web_sites", texts)]
-    source += [("search_all_shared_document", flag), ("search_all_personal_document", flag)]
-    source += [("including_hashtags", texts), ("excluding_hashtags", texts)]
-    source += [("including_hashtags_operator", text), ("excluding_hashtags_operator", text)]
-    source += [(name, named) for name in ("shared_knowledge_bases", "shared_folders")]
-    source += [(name, named) for name in ("personal_knowledge_bases", "personal_folders")]
-    conversations = [("id", text), ("title", text), ("created_at", time), ("last_chat_time", time)]
-    conversations += [("is_end", flag), ("chat_count", pa.int64()), ("user", user), ("categories", texts)]
-    conversations += [("memo", text), ("llm_app", app), ("variables", text), ("run", pa.int32())]
-    chats = [("conversation_id", text), ("position", pa.int32()), ("id", text), ("sender", text)]
-    chats += [("message", text), ("timestamp", time), ("rating", flag), ("agent_rating", flag)]
-    chats += [("source", pa.struct(source)), ("citations", pa.list_(pa.struct(citation))), ("run", pa.int32())]
-    return pa.schema(conversations), pa.schema(chats)
+    conversations = {field.name: _type(field) for field in projection.fields if field.name != "chats"}
+    conversations |= {EXTRA: pa.string()} if projection.has_extra else {}
+    chats = {"conversation_id": pa.string(), "position": pa.int32()}
+    for field in projection.fields:
+        if field.name == "chats":
+            chats |= {each.name: _type(each) for each in field.fields}
+    chats |= {EXTRA: pa.string()} if projection.has_chat_extra else {}
+    return tuple(pa.schema([*fields.items(), ("run", pa.int32())]) for fields in (conversations, chats))
+
+
+def _type(field: Field, *, is_wire: bool = False) -> Any:
+    """The Arrow type of a field; on the wire, times are numbers and names are other ones."""
+    pa, _ = load()
+    if field.kind == "object":
+        return pa.struct([(_name(each, is_wire), _type(each, is_wire=is_wire)) for each in field.fields])
+    if field.kind == "objects":
+        return pa.list_(_type(Field(field.name, "object", field.fields), is_wire=is_wire))
+    if field.kind == "time":
+        return pa.float64() if is_wire else pa.timestamp("us", tz="UTC")
+    types = {"flag": pa.bool_(), "whole": pa.int64(), "texts": pa.list_(pa.string())}
+    return types.get(field.kind, pa.string())
+
+
+def _name(field: Field, is_wire: bool) -> str:
+    return field.wire_name if is_wire else field.name
 
 
 def pool() -> Any:
@@ -73,87 +82,142 @@ def pool() -> Any:
     return load()[0].system_memory_pool()
 
 
-# What is made here; all else is read.
-_MADE = {"conversation_id", "position", "run", "variables"}
-
-
 @cache
 def _wire_schema() -> Any:
-    """What is read of a conversation, in the wire's names and numbers."""
+    """What is read of a conversation. Its variables are read apart: they may have any fields."""
     pa, _ = load()
-    conversations, chats = schemas()
-    chat = pa.struct([(_camel(field.name), _wire(field.type)) for field in chats if field.name not in _MADE])
-    fields = [(_camel(field.name), _wire(field.type)) for field in conversations if field.name not in _MADE]
-    return pa.schema([*fields, ("chats", pa.list_(chat))])
+    fields = [each for each in CONVERSATION if each.kind != "json"]
+    return pa.schema([(each.wire_name, _type(each, is_wire=True)) for each in fields])
 
 
-def flat_tables(records: Sequence[bytes], run: int) -> tuple[Any, Any]:
+def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVERYTHING) -> tuple[Any, Any]:
     """Conversations and chats as Arrow tables, nearly all of it done outside of Python, and of its lock.
+
+    Args:
+        records: Conversations with their chats, as JSON.
+        run: The number of the run.
+        projection: The columns.
 
     Raises:
         ValueError: Something in them is not what the columns take (pyarrow's errors are ValueErrors).
     """
     pa, _ = load()
-    import pyarrow.compute as pc
+    texts, stripped = zip(*map(without_variables, records), strict=True)
+    try:
+        found, is_known = _read(stripped, "error"), True
+    except pa.ArrowInvalid:
+        # Fields that this version does not know, or that no column takes: then this raises, too.
+        found, is_known = _read(records, "ignore"), False
+        texts = tuple(map(variables, records))
+    columns = {name: found[name].chunk(0) for name in found.column_names}
+    columns["variables"] = pa.array(texts, pa.string())
+    chats = _chat_columns(columns)
+    unclear = [_clean_times(each) for each in (columns, chats)]
+    if is_known and not any(unclear):
+        extras: tuple[Any, Any] = pa.nulls(len(records), pa.string()), pa.nulls(len(chats["id"]), pa.string())
+    else:
+        extras = _extra_columns(records)
+    kinds = zip((columns, chats), extras, schemas(projection), strict=True)
+    conversations, flat = (_table(schema, each | {EXTRA: extra}, run) for each, extra, schema in kinds)
+    return conversations, flat
+
+
+def _read(records: Sequence[bytes], unexpected: str) -> Any:
+    pa, _ = load()
     from pyarrow import json as reader
 
     data = b"\n".join(records)
-    found = reader.read_json(
+    return reader.read_json(
         pa.BufferReader(data),
         read_options=reader.ReadOptions(use_threads=False, block_size=len(data) + 1),
-        parse_options=reader.ParseOptions(_wire_schema(), unexpected_field_behavior="ignore"),
+        parse_options=reader.ParseOptions(_wire_schema(), unexpected_field_behavior=unexpected),
         memory_pool=pool(),
     )
-    columns = {name: found[name].chunk(0) for name in found.column_names}
+
+
+def _chat_columns(columns: dict[str, Any]) -> dict[str, Any]:
+    """Take the chats out of the columns of conversations, and make columns of them."""
+    pa, _ = load()
+    import pyarrow.compute as pc
+
     lists = columns.pop("chats")
     sizes = pc.list_value_length(lists).to_pylist()
     each_chat = pc.list_flatten(lists, memory_pool=pool())
-    conversation_ids = pc.take(columns["id"], pc.list_parent_indices(lists), memory_pool=pool())
-    columns["variables"] = pa.array(map(variables, records), pa.string(), size=len(records))
-    inside = dict(zip([each.name for each in each_chat.type], each_chat.flatten(memory_pool=pool()), strict=True))
-    inside["conversationId"] = conversation_ids
-    inside["position"] = pa.array(list(chain.from_iterable(range(size or 0) for size in sizes)), pa.int32())
-    conversations, chats = schemas()
-    return _table(conversations, columns, len(records), run), _table(chats, inside, len(each_chat), run)
+    chats = dict(zip([each.name for each in each_chat.type], each_chat.flatten(memory_pool=pool()), strict=True))
+    chats["conversationId"] = pc.take(columns["id"], pc.list_parent_indices(lists), memory_pool=pool())
+    chats["position"] = pa.array(list(chain.from_iterable(range(size or 0) for size in sizes)), pa.int32())
+    return chats
 
 
-def _table(schema: Any, columns: dict[str, Any], rows: int, run: int) -> Any:
+def _extra_columns(records: Sequence[bytes]) -> tuple[Any, Any]:
     pa, _ = load()
-    arrays = []
-    for field in schema:
-        if field.name == "run":
-            arrays.append(pa.repeat(pa.scalar(run, field.type), rows))
-            continue
-        column = columns[_camel(field.name)]
-        if field.name in _NEEDED and column.null_count:
-            raise ValueError(f"{_camel(field.name)}: null or missing")
-        # The same values under our names; nothing is copied.
-        arrays.append(_moments(column, field.type) if _is_time(field) else column.view(field.type))
+    found = [unknown_fields(record) for record in records]
+    return (
+        pa.array([each for each, _ in found], pa.string()),
+        pa.array(list(chain.from_iterable(chats for _, chats in found)), pa.string()),
+    )
+
+
+def _table(schema: Any, columns: dict[str, Any], run: int) -> Any:
+    pa, _ = load()
+    rows = len(columns["id"])
+    columns["run"] = pa.repeat(pa.scalar(run, pa.int32()), rows)
+    # The same values under our names; nothing is copied.
+    arrays = [_viewed(columns[camel_case(field.name)], field.type) for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)
     # The reader takes bytes that are no UTF-8 for text.
     table.validate(full=True)
     return table
 
 
-def _is_time(field: Any) -> bool:
-    return bool(load()[0].types.is_timestamp(field.type))
+def _viewed(column: Any, kind: Any) -> Any:
+    """A column under other names; of a struct only the fields that its type has."""
+    pa, _ = load()
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        values = _viewed(column.values, kind.value_type)
+        return pa.ListArray.from_buffers(
+            kind, len(column), column.buffers()[:2], column.null_count, column.offset, [values]
+        )
+    if not pa.types.is_struct(kind) or column.type.num_fields == kind.num_fields:
+        return column.view(kind)
+    arrays = [_viewed(_struct_field(column, field.name), field.type) for field in kind]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind), mask=column.is_null())
 
 
-def _moments(numbers: Any, kind: Any) -> Any:
-    """The wire's numbers, milliseconds or seconds, as moments."""
+def _struct_field(column: Any, name: str) -> Any:
+    """A field of a struct column, null where the struct is."""
+    import pyarrow.compute as pc
+
+    return pc.struct_field(column, camel_case(name))
+
+
+def _clean_times(columns: dict[str, Any]) -> bool:
+    """Make moments of the wire's numbers, milliseconds or seconds, in place.
+
+    Returns:
+        Whether there were numbers that are no moment before the year 10000; their moments are null.
+    """
     pa, _ = load()
     import pyarrow.compute as pc
 
-    if numbers.null_count == len(numbers):
-        return pa.nulls(len(numbers), kind)
-    factor = pc.if_else(pc.less(pc.abs(numbers), _SECONDS_END), 1e6, 1e3)
-    micros = pc.round(pc.multiply(numbers, factor))
-    if pc.max(pc.abs(micros)).as_py() >= _LATEST:
-        raise ValueError("a time that is no moment before the year 10000")
-    return pc.cast(micros, pa.int64()).cast(kind)
+    unclear = False
+    for name, numbers in columns.items():
+        if not pa.types.is_floating(numbers.type):
+            continue
+        factor = pc.if_else(pc.less(pc.abs(numbers), _SECONDS_END), 1e6, 1e3)
+        micros = pc.round(pc.multiply(numbers, factor))
+        if numbers.null_count < len(numbers) and not pc.max(pc.abs(micros)).as_py() < _LATEST:
+            unclear = True
+            micros = pc.if_else(pc.less(pc.abs(micros), _LATEST), micros, None)
+        columns[name] = pc.cast(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    return unclear
 
 
 _NULL = Raw(b"null")
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_members_or_none = msgspec.json.Decoder(dict[str, Raw] | None).decode
+_items = msgspec.json.Decoder(list[Raw] | None).decode
+_number = msgspec.json.Decoder(float).decode
 
 
 class _Variables(Struct, gc=False):
@@ -164,30 +228,73 @@ _decode_variables = msgspec.json.Decoder(_Variables).decode
 
 
 def variables(record: bytes) -> str | None:
-    """The JSON of a conversation's variables; None where there are none.
+    """The JSON of a conversation's variables; None where there are none."""
+    return _text(_decode_variables(record).variables)
+
+
+def without_variables(record: bytes) -> tuple[str | None, bytes]:
+    """The JSON of a conversation's variables, and the record without them where that is cheap.
 
     They stand behind the chats as a rule, and what stands before need not be looked at then: a key after which
     one object ends, and nothing is left, is a key of the conversation itself.
     """
     at = record.rfind(b',"variables":')
-    try:
-        found = _decode_variables(b"{" + record[at + 1 :] if at > 0 else record).variables
-    except msgspec.DecodeError:
-        found = _decode_variables(record).variables
-    text = bytes(found)
+    if at > 0:
+        try:
+            members = _members(b"{" + record[at + 1 :])
+        except msgspec.MsgspecError:
+            return None, record
+        found = _text(members.pop("variables"))
+        return found, record[:at] + (b"," + msgspec.json.encode(members)[1:] if members else b"}")
+    return None, record
+
+
+def _text(value: Raw) -> str | None:
+    text = bytes(value)
     return None if text == b"null" else text.decode()
 
 
-def _wire(kind: Any) -> Any:
-    """The type of a column in the wire's names and numbers."""
-    pa, _ = load()
-    if pa.types.is_struct(kind):
-        return pa.struct([(_camel(field.name), _wire(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(_wire(kind.value_type))
-    return pa.float64() if pa.types.is_timestamp(kind) else kind
+def unknown_fields(record: bytes) -> tuple[str | None, list[str | None]]:
+    """The JSON of what the columns do not hold: of a conversation, and of each of its chats.
+
+    These are the fields that this version does not know, also of objects inside, and times that are no moments.
+    """
+    members = _members(record)
+    chats = _items(members.pop("chats", _NULL)) or ()
+    return _shown(_unknown(members, CONVERSATION)), [_shown(_unknown_inside(chat, CHAT)) for chat in chats]
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+def _unknown_inside(value: Raw, fields: tuple[Field, ...]) -> dict[str, Any]:
+    return _unknown(_members_or_none(value) or {}, fields)
+
+
+def _unknown(members: dict[str, Raw], fields: tuple[Field, ...]) -> dict[str, Any]:
+    known = _by_wire_name(fields)
+    found: dict[str, Any] = {}
+    for name, value in members.items():
+        field = known.get(name)
+        if field is None or (field.kind == "time" and not _is_moment(value)):
+            found[name] = value
+        elif field.kind == "object" and (nested := _unknown_inside(value, field.fields)):
+            found[name] = nested
+        elif field.kind == "objects":
+            each = [_unknown_inside(item, field.fields) for item in _items(value) or ()]
+            if any(each):
+                found[name] = each
+    return found
+
+
+@cache
+def _by_wire_name(fields: tuple[Field, ...]) -> dict[str, Field]:
+    return {field.wire_name: field for field in fields}
+
+
+def _is_moment(value: Raw) -> bool:
+    if bytes(value) == b"null":
+        return True
+    number = _number(value)
+    return abs(number) * (1e6 if abs(number) < _SECONDS_END else 1e3) < _LATEST
+
+
+def _shown(found: dict[str, Any]) -> str | None:
+    return msgspec.json.encode(found).decode() if found else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol, cast
 
 from ...errors import ConfigurationError
+from ..storage.store import Store
 
 Compression = Literal["gzip", "zstd", "none"]
 
@@ -72,3 +74,15 @@ def compressor_of(compression: str) -> Compressor:
         ConfigurationError: What it needs is not installed.
     """
     return _COMPRESSORS[compression]()
+
+
+@contextlib.contextmanager
+def open_decompressed(store: Store, name: str) -> Iterator[IO[bytes]]:
+    """Open a part to be read, decompressed as the ending of its name says."""
+    with contextlib.ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(store.open(name))
+        if name.endswith(".gz"):
+            file = stack.enter_context(cast("IO[bytes]", gzip.GzipFile(fileobj=file)))
+        elif name.endswith(".zst"):
+            file = stack.enter_context(zstd_module().open(file))
+        yield file

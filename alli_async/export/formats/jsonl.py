@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ...models import RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import Sink, Store, file_errors
-from .compression import compressor_of, zstd_module
-from .shard_writer import HashingSink, part_name
+from .compression import open_decompressed
+from .shard_writer import CompressedPart, part_name
 from .utf8 import NO_TEXT, is_utf8
 
 SUFFIXES = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}
@@ -21,49 +18,36 @@ class Lines:
     """Compressed lines into a sink.
 
     Attributes:
-        bytes_in: Of the lines.
-        rows: How many lines.
+        out: What the lines are written to.
     """
 
     def __init__(self, sink: Sink, compression: str) -> None:
-        self.bytes_in = 0
-        self.rows = 0
-        self._out = HashingSink(sink)
-        self._compressor = compressor_of(compression)
+        self.out = CompressedPart(sink, compression)
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Add lines, which hold no newline themselves."""
-        data = b"\n".join(lines) + b"\n"
-        self.bytes_in += len(data)
-        self.rows += len(lines)
-        if packed := self._compressor.compress(data):
-            self._out.write(packed)
+        self.out.add(b"\n".join(lines) + b"\n", len(lines))
 
     def commit(self, name: str) -> Part:
         """Make it a part."""
-        self._out.write(self._compressor.flush())
-        return self._out.commit(name, self.rows)
+        return self.out.commit(name)
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        self._out.discard()
+        self.out.discard()
 
 
 def read_lines(store: Store, part: Part) -> Iterator[bytes]:
     """The lines of a part, without their newlines."""
-    with contextlib.ExitStack() as stack:
-        file: Any = stack.enter_context(store.open(part.name))
-        if part.name.endswith(".gz"):
-            file = stack.enter_context(gzip.open(file))
-        elif part.name.endswith(".zst"):
-            file = stack.enter_context(zstd_module().open(file))
-        with file_errors("read", part.name):
-            for line in file:
-                yield line.rstrip(b"\n")
+    with file_errors("read", part.name), open_decompressed(store, part.name) as file:
+        for line in file:
+            yield line.rstrip(b"\n")
 
 
 class JsonLinesWriter:
     """The part of a shard, as JSON Lines."""
+
+    is_projected = False
 
     def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
         self._run = run
@@ -73,7 +57,7 @@ class JsonLinesWriter:
     @property
     def bytes_in(self) -> int:
         """Of the lines."""
-        return self._lines.bytes_in
+        return self._lines.out.bytes_in
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add records; gives those that are no text, which no reader of the lines could pass."""

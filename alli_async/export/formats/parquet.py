@@ -6,12 +6,15 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ..._transport.wire import decoder, repair_surrogates
 from ...errors import DecodeError
 from ...models import Conversation, RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import Store
 from .arrow import flat_tables, load, pool, schemas
+from .projection import EVERYTHING, Projection
 from .shard_writer import HashingSink, part_name
 
 FOLDERS = ("conversations", "chats")
@@ -34,9 +37,20 @@ class ParquetShardWriter:
         shard: Whose parts they are.
         compression: Of the columns.
         mark: What ends their names.
+        projection: The columns.
     """
 
-    def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
+    is_projected = False
+
+    def __init__(
+        self,
+        store: Store,
+        run: int,
+        shard: str,
+        compression: str,
+        mark: str = "",
+        projection: Projection = EVERYTHING,
+    ) -> None:
         self.bytes_in = 0
         self._run = run
         self._suffix = f"{mark}.parquet"
@@ -46,7 +60,8 @@ class ParquetShardWriter:
         self._tables: list[tuple[Any, Any]] = []
         self._group = 0
         _, parquet = load()
-        self._schemas = schemas()
+        self._projection = projection
+        self._schemas = schemas(projection)
         self._files = [_File(HashingSink(store.sink(self._name(folder, shard)))) for folder in FOLDERS]
         self._writers = [
             parquet.ParquetWriter(file, schema, compression=compression, memory_pool=pool())
@@ -74,15 +89,15 @@ class ParquetShardWriter:
         records, self._records, self._size = self._records, [], 0
         try:
             with _converting:
-                tables = [flat_tables([record.json for record in records], self._run)] if records else []
+                made = [self._tables_of([record.json for record in records])] if records else []
         except ValueError:
             # Something in one of them is not what the columns take: each by itself, then, and looked at.
-            tables = [each for record in records if (each := self._alone(record, bad)) is not None]
+            made = [each for record in records if (each := self._alone(record, bad)) is not None]
         put_aside = {each.id for each in bad}
         size = sum(len(record.json) for record in records if record.id not in put_aside)
         self.bytes_in += size
         self._group += size
-        self._tables += tables
+        self._tables += made
         return bad
 
     def _write_group(self) -> None:
@@ -94,18 +109,20 @@ class ParquetShardWriter:
     def _alone(self, record: RawTranscript, bad: list[Quarantined]) -> tuple[Any, Any] | None:
         """A record's tables, in which half a pair of surrogates is repaired; None if it is bad."""
         try:
-            _decode(record.json)
-            return flat_tables([repair_surrogates(record.json)], self._run)
-        except (DecodeError, ValueError) as error:
-            why = error.message if isinstance(error, DecodeError) else str(error)
-            bad.append(Quarantined(id=record.id, why=why, record=record.json.decode("utf-8", "replace")))
+            return self._tables_of([repair_surrogates(record.json)])
+        except (msgspec.DecodeError, ValueError) as error:
+            text = record.json.decode("utf-8", "replace")
+            bad.append(Quarantined(id=record.id, why=_why(record.json, error), record=text))
             return None
+
+    def _tables_of(self, records: list[bytes]) -> tuple[Any, Any]:
+        return flat_tables(records, self._run, self._projection)
 
     def write_tables(self, tables: Sequence[Any]) -> None:
         """Add rows that are Arrow tables already: conversations, and chats."""
         for place, table in enumerate(tables):
             self._sizes[place] += table.num_rows
-            self._writers[place].write_table(table)
+            self._writers[place].write_table(_fitted(table, self._schemas[place]))
 
     def commit(self, shard: str) -> list[Part]:
         """Make them the parts of a shard."""
@@ -125,6 +142,26 @@ class ParquetShardWriter:
 
     def _name(self, folder: str, shard: str) -> str:
         return f"{folder}/{part_name(self._run, shard)}{self._suffix}"
+
+
+def _why(record: bytes, error: Exception) -> str:
+    """Why a record cannot be written: where it breaks the contract, else what the columns do not take."""
+    try:
+        _decode(record)
+    except DecodeError as found:
+        return found.message
+    return str(error)
+
+
+def _fitted(table: Any, schema: Any) -> Any:
+    """A table with the columns of a schema; those that an earlier version did not write are null."""
+    if table.schema.equals(schema):
+        return table
+    pa, _ = load()
+    missing = [field for field in schema if field.name not in table.column_names]
+    for field in missing:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)
 
 
 class _File:

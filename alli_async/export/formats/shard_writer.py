@@ -9,6 +9,7 @@ from typing import Protocol
 from ...models import RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import Sink
+from .compression import compressor_of
 
 
 class ShardWriter(Protocol):
@@ -17,6 +18,11 @@ class ShardWriter(Protocol):
     @property
     def bytes_in(self) -> int:
         """Of the records, before they are compressed."""
+        ...
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether fields are left out or hashed, so that no other file may hold a record as it came."""
         ...
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
@@ -62,6 +68,37 @@ class HashingSink:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._sink.discard()
+
+
+class CompressedPart:
+    """Bytes that are compressed on their way into a sink.
+
+    Attributes:
+        bytes_in: Number of bytes before compression.
+        rows: Number of lines or rows.
+    """
+
+    def __init__(self, sink: Sink, compression: str) -> None:
+        self.bytes_in = 0
+        self.rows = 0
+        self._out = HashingSink(sink)
+        self._compressor = compressor_of(compression)
+
+    def add(self, data: bytes, rows: int) -> None:
+        """Add bytes that hold so many rows."""
+        self.bytes_in += len(data)
+        self.rows += rows
+        if packed := self._compressor.compress(data):
+            self._out.write(packed)
+
+    def commit(self, name: str) -> Part:
+        """Make it a part."""
+        self._out.write(self._compressor.flush())
+        return self._out.commit(name, self.rows)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._out.discard()
 
 
 def part_name(run: int, shard: str) -> str:

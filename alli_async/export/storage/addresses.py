@@ -15,9 +15,13 @@ _WITH_CONTAINER = {"az", "azure", "adl", "abfs", "abfss"}
 _LOST_SLASH = re.compile(r"(?:s3a?|gs|az|azure|adl|abfss?|https?|file):/[^/]")
 
 
+# The names of single files; the ending decides the format and the compression.
+FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst")
+
+
 def is_file(dest: Path) -> bool:
     """Whether a destination is named like a file, and no directory."""
-    return dest.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")) and not dest.is_dir()
+    return dest.name.endswith(FILE_ENDINGS) and not dest.is_dir()
 
 
 def local_path(dest: str | os.PathLike[str]) -> Path | None:
