@@ -11,16 +11,23 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import aiohttp
 import msgspec
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from yarl import URL
 
+import alli_async
 from alli_async import AlliClient, ChatPage, Conversation, ConversationPage
 from alli_async._transport import wire
 from alli_async._transport.limiter import RateLimiter
+from alli_async.contrib.opentelemetry import OpenTelemetryMiddleware
 
 from .backend import Backend
 from .contestants import KEY
@@ -39,9 +46,18 @@ def run(options: Options) -> Result:
     tables = [
         _calls_table(values, f"medians of {options.runs or blocks} blocks of {calls}"),
         _pieces_table(values),
+        Table(
+            "Call middlewares, CPU µs a call over none", ("middleware", "µs"), list(values["middlewares"].items())
+        ),
     ]
     over = values["calls"]["one conversation"]["over"]
-    bar = [("one conversation: ours over get, read and decode, CPU µs", over, 40, False)]
+    bar = [
+        ("one conversation: ours over get, read and decode, CPU µs", over, 40, False),
+        *(
+            (f"call middleware: {name}, CPU µs", values["middlewares"][name], most, False)
+            for name, most in _MOST.items()
+        ),
+    ]
     return Result([*tables, bars("A call", bar)], values, _drawing(values))
 
 
@@ -61,6 +77,8 @@ def _pieces_table(values: Any) -> Table:
     return Table("Pieces of a call, CPU µs", ("piece", "µs"), list(values["pieces"].items()))
 
 
+# The most that call middlewares may cost a call, in CPU µs.
+_MOST = {"a call middleware that does nothing": 2, "OpenTelemetry": 60}
 _WAYS = {"bare": "aiohttp get and read", "decoded": "the same, decoded", "ours": "alli_async"}
 
 
@@ -87,7 +105,8 @@ async def _measure(url: str, blocks: int, calls: int) -> dict[str, Any]:
             found[what] = await _ways(http, f"{url}{target}", kind, ours, blocks, calls)
         body = {what: await _read(http, f"{url}{target}") for what, target, _, _ in targets}
         pieces = await _pieces(body, blocks, calls)
-    return {"calls": found, "pieces": pieces}
+        middlewares = await _middlewares(alli, middle, blocks, calls)
+    return {"calls": found, "pieces": pieces, "middlewares": middlewares}
 
 
 async def _examples(alli: AlliClient) -> tuple[str, str]:
@@ -175,6 +194,31 @@ async def _pieces(bodies: dict[str, bytes], blocks: int, calls: int) -> dict[str
         for what, piece in pieces.items():
             found[what].append((await _block(piece, calls))[0])
     return {what: median(each) for what, each in found.items()}
+
+
+async def _middlewares(alli: AlliClient, conversation: str, blocks: int, calls: int) -> dict[str, float]:
+    """CPU µs a call that call middlewares cost over none, the SDK's included (its exporter does nothing)."""
+
+    async def nothing(call: alli_async.Call, call_next: alli_async.CallHandler) -> Any:
+        return await call_next(call)
+
+    tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
+    tracers.add_span_processor(SimpleSpanProcessor(_NoExporter()))
+    telemetry = OpenTelemetryMiddleware(tracers, meters)
+    added = {"a call middleware that does nothing": nothing, "OpenTelemetry": telemetry}
+    clients = {name: alli.with_options(call_middlewares=[each]) for name, each in added.items()}
+    over: dict[str, list[float]] = {name: [] for name in clients}
+    for _ in range(blocks):
+        without, _ = await _block(lambda: alli.conversations.get(conversation), calls)
+        for name, client in clients.items():
+            cpu, _ = await _block(partial(client.conversations.get, conversation), calls)
+            over[name].append(cpu - without)
+    return {name: median(each) for name, each in over.items()}
+
+
+class _NoExporter(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
 
 
 def _decoding(decode: Callable[[bytes], Any], body: bytes) -> Call:

@@ -218,6 +218,8 @@ class Attempts:
         if self.call_middlewares:
             started = time.time() - elapsed
             call.attempts.append(Attempt(call.made, started, elapsed, queued, status, error, request_id))
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
         logger.debug(
             "%s attempt %d, request id %s: %s in %.3f s, queued %.3f s%s",
             call.operation,

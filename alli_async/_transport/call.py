@@ -49,6 +49,8 @@ class Call(Struct, eq=False):
 
     request: Request
     attempts: list[Attempt] = []
+    #: The server's base URL. It is set only where there are call middlewares.
+    base_url: str = ""
     #: Event loop time of the call's start and of its deadline.
     started: float = 0.0
     ends_at: float = math.inf

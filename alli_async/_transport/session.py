@@ -95,6 +95,7 @@ class Session(Attempts):
         """As `request`, for a call whose record the caller keeps."""
         if not self.call_middlewares:
             return await self._while_open(call, decode)
+        call.base_url = self.config.base_url
         handle: CallHandler = partial(self._while_open, decode=decode)
         for middleware in reversed(self.call_middlewares):
             handle = _wrap_call(middleware, handle)
