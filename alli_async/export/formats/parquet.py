@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from ..._transport.wire import decoder, repair_surrogates
-from ...errors import DecodeError
-from ...models import Conversation, RawTranscript
+from ...models import RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import Store
-from .arrow import flat_tables, load, pool, schemas
+from .arrow import load, pool, schemas
+from .conversion import tables_of
 from .projection import EVERYTHING, Projection
 from .shard_writer import HashingSink, part_name
 
@@ -22,10 +18,6 @@ FOLDERS = ("conversations", "chats")
 _GROUP_BYTES = 8 << 20
 # And in what is made columns at a time: each time costs 2 ms in itself, and the JSON is held until then.
 _TABLE_BYTES = 2 << 20
-
-_decode = decoder(Conversation)
-# One shard at a time: what it takes is memory, and the others go on with their requests meanwhile.
-_converting = threading.Lock()
 
 
 class ParquetShardWriter:
@@ -85,14 +77,8 @@ class ParquetShardWriter:
 
     def _convert(self) -> list[Quarantined]:
         """Make columns of what was added; they take the place of the JSON."""
-        bad: list[Quarantined] = []
         records, self._records, self._size = self._records, [], 0
-        try:
-            with _converting:
-                made = [self._tables_of([record.json for record in records])] if records else []
-        except ValueError:
-            # Something in one of them is not what the columns take: each by itself, then, and looked at.
-            made = [each for record in records if (each := self._alone(record, bad)) is not None]
+        made, bad = tables_of(records, self._run, self._projection)
         put_aside = {each.id for each in bad}
         size = sum(len(record.json) for record in records if record.id not in put_aside)
         self.bytes_in += size
@@ -105,18 +91,6 @@ class ParquetShardWriter:
         if tables:
             pa, _ = load()
             self.write_tables([pa.concat_tables(some) for some in zip(*tables, strict=True)])
-
-    def _alone(self, record: RawTranscript, bad: list[Quarantined]) -> tuple[Any, Any] | None:
-        """A record's tables, in which half a pair of surrogates is repaired; None if it is bad."""
-        try:
-            return self._tables_of([repair_surrogates(record.json)])
-        except (msgspec.DecodeError, ValueError) as error:
-            text = record.json.decode("utf-8", "replace")
-            bad.append(Quarantined(id=record.id, why=_why(record.json, error), record=text))
-            return None
-
-    def _tables_of(self, records: list[bytes]) -> tuple[Any, Any]:
-        return flat_tables(records, self._run, self._projection)
 
     def write_tables(self, tables: Sequence[Any]) -> None:
         """Add rows that are Arrow tables already: conversations, and chats."""
@@ -142,15 +116,6 @@ class ParquetShardWriter:
 
     def _name(self, folder: str, shard: str) -> str:
         return f"{folder}/{part_name(self._run, shard)}{self._suffix}"
-
-
-def _why(record: bytes, error: Exception) -> str:
-    """Why a record cannot be written: where it breaks the contract, else what the columns do not take."""
-    try:
-        _decode(record)
-    except DecodeError as found:
-        return found.message
-    return str(error)
 
 
 def _fitted(table: Any, schema: Any) -> Any:
