@@ -10,6 +10,8 @@ The concepts:
 - `EmbeddedCheck` (`embedded`): whether the chats that come embedded with a conversation can be used in place of a
   request. The first conversations that are fetched both ways must agree in ids, count and content. One later
   disagreement ends that trust, and whatever relied on it is fetched again.
+- `ChatFetcher` (`fetcher`): fetches the chats of a conversation, and compares them with the embedded ones.
+- `Engine` (`engine`): the tasks behind a stream, as drawn below.
 - `TranscriptStream` (`stream`): what a user iterates over.
 
 How data flows through a stream:
