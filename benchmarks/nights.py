@@ -28,7 +28,7 @@ import msgspec
 from .report import Options, Result, Table, median
 
 _COMMAND = [sys.executable, "-m", "alli_async"]
-_CONVERSATIONS = 1500
+_CONVERSATIONS = 800
 _AT_A_TIME = 4
 _UNAVAILABLE = """
 import sys
@@ -74,7 +74,7 @@ def run(options: Options) -> Result:
     if options.only:
         jobs = [job for job in jobs if _name(job) in options.only]
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        cases = list(pool.map(lambda numbered: numbered[1](numbered[0]), enumerate(jobs)))
+        cases = list(pool.map(_do, enumerate(jobs)))
     kinds = list(dict.fromkeys(each.kind for each in cases))
     rows = []
     for kind in kinds:
@@ -99,6 +99,12 @@ def _drawing(cases: list[Case], kinds: list[str]) -> Any:
         axes.set_xlabel("seconds from the outage's end, or from the signal, to the end of the process")
 
     return draw
+
+
+def _do(numbered: tuple[int, Callable[[int], Case]]) -> Case:
+    case = numbered[1](numbered[0])
+    print(f"{case.kind}: {'right' if case.is_right else 'WRONG: ' + case.told}", file=sys.stderr, flush=True)
+    return case
 
 
 def _name(job: Any) -> str:

@@ -197,10 +197,14 @@ class Attempts:
                 keep_source(result, AnswerSource(response, call.made, call.elapsed, describe))
             outage.succeeded(call.request, decode)
             outage.served(now)
+            if call.made == 1:
+                outage.first_attempt_ended(failed=False)
             return
         call.end_attempt("unknown" if call.request.maybe_done else result.outcome)
         call.last = result
         if is_transient(result):
+            if call.made == 1 and not is_refusal(result):
+                outage.first_attempt_ended(failed=True)
             if call.is_canary or not is_refusal(result):
                 outage.failed(call, result, now, self.config.retry)
         elif isinstance(result, (APIError, DecodeError, ResponseTooLargeError)):

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from .limit_model import LimitModel, Ticket
 
@@ -58,6 +59,9 @@ class RateLimiter:
         self.in_flight = 0
         self.model = LimitModel(ceiling)
         self._parent = parent
+        self._children: WeakSet[RateLimiter] = WeakSet()
+        if parent is not None:
+            parent._children.add(self)
         self._interval = 1 / rate_limit if rate_limit else 0.0
         self._ceiling = ceiling
         self._opens_at = -math.inf
@@ -126,7 +130,9 @@ class RateLimiter:
         self._timer = None
 
     def interrupt(self) -> None:
-        """End the waits of all requests in the queue with an InterruptedWaitError."""
+        """End the waits of all requests in the queues, also of limiters inside this one, with an error."""
+        for child in self._children:
+            child.interrupt()
         for waiters in (self._urgent, self._waiters):
             for place in waiters:
                 if not place.done():

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,16 @@ from .wire import Request
 _FAILURES = 5
 # Seconds between two canaries at least, whatever the policy says.
 _LEAST_PAUSE = 0.05
+# Reads that worked and are kept as canaries, of each operation.
+_PROBES = 2
+# First attempts after which one counts half as much as the latest, in the share of them that fail: 35.
+_DECAY = 0.98
+# First attempts that are taken to have been served before the first one, so that a few failures are no share.
+_PRIOR = 8
+# The chance, for one request, that a crowd of errors alone makes all of its attempts fail.
+_BAD_LUCK = 1e-5
+# The most attempts that a crowd of errors earns a request, as a multiple of `max_attempts`.
+_MOST_LUCK = 4
 
 
 class Outage:
@@ -29,15 +40,19 @@ class Outage:
 
     - The server serves. Failures are counted until something is served.
     - An outage (`cause` is set): nothing was served for a while. One request at a time, the canary, is sent, with
-      pauses that grow; all other calls wait and spend no attempts. The canary is in turn a read that worked
-      before, or the waiting call's own request, so that neither a request that cannot be served nor a probe
-      that has become one keeps the others waiting. The first answer ends the outage.
+      pauses that grow; all other calls wait and spend no attempts. The canary is in turn one of the reads that
+      worked before, or the waiting call's own request, so that neither a request that cannot be served nor a
+      read that has become one keeps the others waiting. A read that fails as a canary is the last in turn then.
+      The first answer ends the outage.
     - A pause (`cause` and `asked_until` are set): the server asked for a wait that is longer than a call waits.
       Nothing is sent before it is over.
 
     An outage begins when several calls have failed in a row for a while, or when a bulk read has used up its
     attempts and nothing else was served meanwhile. If the first canary is served, there was no outage, and the
     request itself is at fault.
+
+    Where a share of all requests fails by chance, a request is at fault only after as many attempts as chance does
+    not explain (`attempts_for`). The share is that of first attempts that failed lately, outages left out.
 
     Args:
         on_begin: Called when an outage or a pause begins.
@@ -64,7 +79,8 @@ class Outage:
         self._failures = self._pauses = 0
         self._first: Call | None = None
         self._is_shared = False
-        self._probe: tuple[Request, Callable[[bytes], Any]] | None = None
+        self._probes: deque[tuple[Request, Callable[[bytes], Any]]] = deque()
+        self._first_attempts = self._first_failures = 0.0
         self._canary: Call | None = None
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -74,7 +90,35 @@ class Outage:
         """Note that a request succeeded; a read is kept as the next canary."""
         self.has_served = True
         if request.method == "GET":
-            self._probe = request, decode
+            self._keep_probe(request, decode)
+
+    def _keep_probe(self, request: Request, decode: Callable[[bytes], Any]) -> None:
+        """Keep a read as a canary, in place of the latest one of its operation, if there are enough."""
+        probes = self._probes
+        if probes and probes[-1][0].path == request.path and probes[-1][0].query == request.query:
+            probes.rotate(1)  # it was a canary, or is read again
+            return
+        if probes and probes[0][0].operation == request.operation and len(probes) >= _PROBES:
+            probes[0] = request, decode  # by far the most frequent case
+            return
+        same = [each for each in probes if each[0].operation == request.operation]
+        if len(same) >= _PROBES:
+            probes.remove(same[0])
+        probes.appendleft((request, decode))
+
+    def first_attempt_ended(self, *, failed: bool) -> None:
+        """Note how the first attempt of a call ended; in an outage that says nothing about chance."""
+        if self.cause is None:
+            self._first_attempts = self._first_attempts * _DECAY + 1
+            self._first_failures = self._first_failures * _DECAY + failed
+
+    def attempts_for(self, policy: RetryPolicy) -> int:
+        """How many attempts of one request must fail before the request is at fault, and not chance."""
+        share = self._first_failures / (self._first_attempts + _PRIOR)
+        if share <= 0.0:
+            return policy.max_attempts
+        explained = math.ceil(math.log(_BAD_LUCK) / math.log(share))
+        return max(policy.max_attempts, min(explained, _MOST_LUCK * policy.max_attempts))
 
     def served(self, now: float) -> None:
         """Note that the server gave an answer of its own: a success, or an error that is about the request."""
@@ -170,10 +214,11 @@ class Outage:
 
     def next_canary(self, own: Call) -> tuple[Call, Callable[[bytes], Any] | None]:
         """The canary to send: a read that worked before, with its decoder, or in turn the waiting call itself."""
-        if self._probe is None or self._pauses % 2:
+        if not self._probes or self._pauses % 2:
             canary, decode = own, None
         else:
-            request, decode = self._probe
+            request, decode = self._probes[0]
+            self._probes.rotate(-1)  # it is the first again when it is served
             canary = Call(Request(request.operation, request.method, request.path, request.query, request.body))
         canary.is_canary = True
         self._canary = canary

@@ -16,8 +16,9 @@ class RetryRules:
 
     A single call has `max_attempts`, as far as the shared quota allows. A bulk read spends attempts only on what
     may be wrong with its own request: neither an outage, nor refusals for load, nor a quota that an outage has
-    spent end it before its patience ends. When its attempts are used up and nothing else was served meanwhile, it
-    suspects an outage; if the canary is served, its request is at fault.
+    spent end it before its patience ends. It has more than `max_attempts` where many requests fail by chance.
+    When its attempts are used up and nothing else was served meanwhile, it suspects an outage; if the canary is
+    served, its request is at fault.
 
     Args:
         policy: The bounds.
@@ -55,7 +56,7 @@ class RetryRules:
         if error.why_final is not None:
             return error.why_final
         if error is self._suspicion:
-            return f"its {policy.max_attempts} attempts (max_attempts) failed while other requests are served"
+            return f"its {self._call.made} attempts (max_attempts) failed while other requests are served"
         if not is_retryable(error, self._call.method, policy):
             return why_not_retryable(error, self._call.method) or "it is no failure of a request"
         longest = max(policy.retry_after_cap, policy.patience) if self._is_patient else policy.retry_after_cap
@@ -75,12 +76,13 @@ class RetryRules:
         if self._is_patient and outage.cause is not None:
             return None
         call.spent += 1
-        if call.spent >= policy.max_attempts:
+        most = outage.attempts_for(policy) if self._is_patient else policy.max_attempts
+        if call.spent >= most:
             if self._is_patient and outage.answers == call.served_before:
                 self._suspicion, self._canaries_before = error, outage.failed_canaries
                 outage.suspect(error, now)
                 return None
-            return f"{policy.max_attempts} attempts are the most (max_attempts)"
+            return f"{most} attempts are the most (max_attempts)"
         if not self._quota.take() and not self._is_patient:
             return "the retry quota that all calls of the client share is spent"
         return None

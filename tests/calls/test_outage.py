@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import sys
 import time
@@ -410,3 +411,48 @@ async def test_a_cancelled_canary_lets_the_next_call_ask(make_client: ClientFact
         first.cancel()
         async with asyncio.timeout(20):
             assert (await second).id == "c2"
+
+
+async def test_a_crowd_of_errors_that_is_no_outage_is_got_through(make_client: ClientFactory) -> None:
+    # Three requests in ten fail: of 1,200 conversations, ten would fail four times in a row by chance.
+    draw = random.Random(4)
+
+    async with Sandbox(conversations=1200, embed=0) as sandbox:
+        client = make_client(sandbox)
+        sandbox.script("*", (500 if draw.random() < 0.3 else "ok" for _ in range(6000)))
+        stream = client.conversations.transcripts(raw=True, on_error="skip")
+        count = sum([1 async for _ in stream])
+    assert stream.skipped == []
+    assert count == 1200
+
+
+async def test_a_bad_row_in_the_read_that_serves_as_canary_ends_no_job(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=400) as sandbox:
+        client = make_client(sandbox, retry=SHORT)
+        ids = sandbox.conversation_ids()
+        stream = client.conversations.transcripts(raw=True, on_error="skip", concurrency=1)
+        found = []
+        async with asyncio.timeout(60), stream:
+            async for each in stream:
+                found.append(each.id)
+                if len(found) == 100:  # in pages that were read before, and are canaries, and in some to come
+                    for bad in (ids[0], ids[60], ids[-1], ids[-60]):
+                        sandbox.poison(bad, 500)
+    assert {each.id for each in stream.skipped} <= {None, *ids}
+    assert len(stream.skipped) <= 4
+    assert len(set(found)) >= 396
+
+
+async def test_an_outage_interrupts_the_waits_for_a_derived_clients_own_limit(make_client: ClientFactory) -> None:
+    async with Project() as server:
+        client = make_client(server).with_options(rate_limit=0.02)
+        await client.conversations.get("c1")
+        waiting = asyncio.create_task(client.conversations.get("c2"))
+        while not client.limits.waiting:
+            await asyncio.sleep(0)
+        client._tenant.outage.suspect(AlliConnectionError("gone"), asyncio.get_running_loop().time())
+        async with asyncio.timeout(20):  # else it would wait for 50 s
+            while client.limits.waiting:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])

@@ -130,3 +130,40 @@ def test_a_call_that_gives_up_may_ask_once_if_no_canary_failed_while_it_waited()
     assert outage.may_ask(11.2, math.inf, give_up_at, failed_before)
     fail_canary(outage, 11.3)
     assert not outage.may_ask(11.4, math.inf, give_up_at, failed_before)
+
+
+def test_a_read_that_fails_as_a_canary_is_asked_for_last_then() -> None:
+    outage = Outage()
+    for number, operation in enumerate(["listConversations", "listConversations", "listConversationChats"]):
+        outage.succeeded(Request(operation, "GET", f"/{number}"), bytes.decode)
+    outage.succeeded(Request("listConversations", "GET", "/3"), bytes.decode)
+    outage.suspect(error(), 10.0)
+    paths = []
+    for at in range(6):
+        canary, decode = outage.next_canary(call())
+        if decode is not None:
+            paths.append(canary.path)
+        outage.failed(canary, error(), 10.0 + at, POLICY)
+        outage.release(canary)
+    # The oldest and the latest of each operation, and none of them twice.
+    assert sorted(paths) == ["/0", "/2", "/3"]
+    canary, decode = outage.next_canary(call())
+    assert decode is not None
+    outage.succeeded(canary.request, bytes.decode)
+    outage.served(20.0)
+    outage.release(canary)
+    outage.suspect(error(), 30.0)
+    assert outage.next_canary(call())[0].path == canary.path
+
+
+@pytest.mark.parametrize(
+    ("share", "attempts"), [(0.0, 4), (0.01, 4), (0.05, 4), (0.14, 6), (0.3, 10), (0.9, 16)], ids=str
+)
+def test_a_request_is_at_fault_after_as_many_attempts_as_chance_does_not_explain(
+    share: float, attempts: int
+) -> None:
+    outage = Outage()
+    for number in range(1000):
+        outage.first_attempt_ended(failed=int((number + 1) * share) > int(number * share))
+    assert abs(outage.attempts_for(POLICY) - attempts) <= 1
+    assert Outage().attempts_for(POLICY) == POLICY.max_attempts
