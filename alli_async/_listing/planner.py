@@ -271,7 +271,9 @@ def even_cuts(start: float, end: float, pieces: int, overlap: float) -> list[flo
 
 def _quantiles(weights: Sequence[Weight], goal: float) -> list[float]:
     """Where every `goal` rows are full."""
-    found = []
+    found: list[float] = []
+    if goal <= 0:  # nothing lies anywhere, or so little that a share of it is no number
+        return found
     piled = 0.0
     for weight in weights:
         at, left = weight.start, weight.rows

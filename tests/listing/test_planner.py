@@ -248,6 +248,7 @@ weights = st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e4)), max_size=10)
 
 
 @settings(deadline=None)
+@example([(1.0, 5e-324)], 1e6, 1.0, 1000, 40)  # a fortieth of it is 0
 @given(weights, st.floats(0, 1e6), st.sampled_from([1.0, 1000.0]), st.integers(50, 20_000), st.integers(1, 40))
 def test_cuts_ascend_end_with_the_last_one_and_leave_room_for_the_overlaps(
     pieces: list[tuple[float, float]], length: float, overlap: float, rows: int, least: int
