@@ -87,7 +87,7 @@ class ObjectLeaseFile:
     def age(self, version: Any) -> float:
         """Seconds since a version was written: an object that is written now is as old as now."""
         with store_refusals("write", self._name):
-            self._api.put(self._store, _CLOCK, b"")
+            self._api.put(self._store, _CLOCK, b".")
             now = self._api.head(self._store, _CLOCK)["last_modified"]
         return float((now - version["last_modified"]).total_seconds())
 

@@ -1,0 +1,116 @@
+"""Exports into Azure's and Google's object stores: resumed, held by one, brought up to date, compacted, killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+from obstore.store import from_url
+
+from alli_async import ExportError, LockedError
+from alli_async.export import compact, export
+from alli_async.export.storage import lease
+from alli_async.export.storage.opening import open_store
+from alli_async.sandbox import Sandbox
+from tests.conftest import ClientFactory
+from tests.export.clouds import Cloud, azure, google
+from tests.export.support import COMMAND, chats_by_id, environment, manifest, run, serving, truth, wait_for
+
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module", params=[azure, google], ids=["azure", "google"])
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    with request.param() as made:
+        yield made
+
+
+@pytest.fixture
+def place(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A destination of its own in the store."""
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{cloud.address}/{next(NUMBERS)}"
+
+
+def objects(place: str) -> dict[str, bytes]:
+    store: Any = from_url(place)
+    return {
+        each["path"]: bytes(obstore.get(store, each["path"]).bytes())
+        for page in obstore.list(store)
+        for each in page
+    }
+
+
+def fetched(place: str, folder: Path) -> Path:
+    for name, data in objects(place).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+async def test_an_export_is_brought_up_to_date_and_compacted(
+    make_client: ClientFactory, place: str, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=120) as sandbox:
+        client = make_client(sandbox)
+        await export(client, place)
+        sandbox.add_conversations(3)
+        sandbox.add_chats(5)
+        await export(client, place, incremental=True)
+        await compact(place)
+        found = fetched(place, tmp_path)
+        assert chats_by_id(found) == truth(sandbox)
+        assert manifest(found)["complete"] is True
+        assert sandbox.api_key.encode() not in b"".join(objects(place).values())
+
+
+async def test_one_export_at_a_time_holds_the_place(make_client: ClientFactory, place: str) -> None:
+    async with Sandbox(conversations=3) as sandbox:
+        store = open_store(place)
+        with store.lock():
+            with pytest.raises(LockedError, match="is being written by another export"):
+                await export(make_client(sandbox), place)
+            assert json.loads(store.read("_journal/lock"))["held"] is True
+        assert json.loads(store.read("_journal/lock"))["held"] is False
+        await export(make_client(sandbox), place)
+
+
+def test_a_holder_whose_lock_was_taken_over_writes_no_more(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(place)
+    with store.lock():
+        monkeypatch.setattr(lease, "is_dead", lambda _: True)
+        with open_store(place).lock():
+            monkeypatch.setattr(lease, "_FRESH", -1.0)
+            with pytest.raises(ExportError, match="another export"):
+                store.put_record("one.json", b"1")
+    assert "one.json" not in objects(place)
+
+
+def test_a_killed_export_is_gone_on_with(cloud: Cloud, place: str, tmp_path: Path) -> None:
+    with serving("--conversations", "2200", "--latency", "0.01") as exports:
+        exports = exports | cloud.environment
+        process = subprocess.Popen(
+            [*COMMAND, "export", place, "--max-concurrency", "8"],
+            env=environment(exports),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(lambda: any("/run-00001-shard-" in f"/{name}" for name in objects(place)))
+        process.kill()
+        process.wait(30)
+        committed = [name for name in objects(place) if name.startswith("_journal/run-00001-shard-")]
+        assert "manifest.json" not in objects(place)
+        done = run(exports, "export", place, "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert report["conversations"] == 2200
+        assert (report["resumed"] > 0) == bool(committed)
+    found = fetched(place, tmp_path)
+    assert len(chats_by_id(found)) == manifest(found)["conversations"] == 2200
