@@ -15,7 +15,7 @@ Examples:
 
 \b
   alli-async export backup
-  alli-async export monday.jsonl --since 2026-01-05 --until 2026-01-05
+  alli-async export monday.csv --since 2026-01-05 --until 2026-01-05
   alli-async conversations list --limit 20
   alli-async conversations show ID
 

@@ -138,9 +138,9 @@ def draw(days: Sequence[DailyCount], path: Path) -> None:
     figure = Figure(figsize=(max(6.4, min(len(days) * 0.3, 40)), 4), layout="constrained")
     axes = figure.subplots()
     axes.bar(range(len(days)), [day.active_count for day in days], color="#2a7ab9")
-    step = max(len(days) // 16, 1)
-    axes.set_xticks(range(0, len(days), step), [days[at].date for at in range(0, len(days), step)])
-    axes.tick_params(axis="x", rotation=45 if len(days) > 6 else 0)
+    step = max(-(-len(days) // 16), 1)
+    slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(days) > 6 else {}
+    axes.set_xticks(range(0, len(days), step), [days[at].date for at in range(0, len(days), step)], **slanted)
     axes.set_ylabel("active conversations")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -29,14 +29,14 @@ Examples:
 \b
   alli-async export backup
   alli-async export backup --incremental
-  alli-async export monday.jsonl --since 2026-01-05 --until 2026-01-05
+  alli-async export monday.csv --since 2026-01-05 --until 2026-01-05
   alli-async export - --llm-app-id APP --since 7d | jq -r .title
 {EXIT_CODES}
 """
 
 
 def _options(command: Any) -> Any:
-    for group in reversed((_SPAN, _FILES, FIELDS, _RUN, _OUTPUT)):
+    for group in reversed((_SPAN, filter_options, _FILES, FIELDS, _RUN, _OUTPUT)):
         command = group(command)
     return command
 
@@ -117,7 +117,6 @@ _OUTPUT = cloup.option_group(
 @cloup.command("export", epilog=_EPILOG)
 @click.argument("dest", type=click.Path(allow_dash=True))
 @_options
-@filter_options
 @connection_options
 @asynchronous
 async def export_command(

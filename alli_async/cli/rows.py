@@ -22,8 +22,9 @@ if TYPE_CHECKING:  # Only tables need it.
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 Mode = Literal["table", "json", "csv"]
 
-# Columns of a terminal from which on a conversation fits into one line: an id has about 52 characters.
-_WIDE = 110
+# Columns of a terminal from which on a conversation fits into one line: an id has about 52 characters, and the
+# rest must leave room for a title that can be read.
+_WIDE = 140
 # Columns that the number of chats and the time of the last one take beside a conversation.
 _BESIDE = 25
 # Characters of a message that a table shows.

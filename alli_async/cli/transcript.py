@@ -66,16 +66,18 @@ def chat_block(chat: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
     sender = visible(cell(chat, "sender"), keep_newlines=False) or "?"
-    head = Text(sender, style="bold green" if sender.lower() in _ASKING else "bold cyan")
-    head.append(f"  {time_text(chat.get('timestamp'), seconds=True)}", style="not bold dim")
+    head = Text().append(sender, style="bold green" if sender.lower() in _ASKING else "bold cyan")
+    head.append(f"  {time_text(chat.get('timestamp'), seconds=True)}", style="dim")
     if rating := rating_text(chat):
-        head.append(f"  {rating}", style="not bold yellow")
+        head.append(f"  {rating}", style="yellow")
     identity = f"  {visible(cell(chat, 'id'), keep_newlines=False)}"
     # On a narrow terminal the id has a line of its own, which can be copied whole.
     is_narrow = head.cell_len + len(identity) > shutil.get_terminal_size().columns
-    head.append("\n" + identity if is_narrow else identity, style="not bold dim")
+    head.append("\n" + identity if is_narrow else identity, style="dim")
     # A link that hides its address behind a text of the server's choice is shown with the address.
-    message = Markdown(visible(cell(chat, "message")).strip(), hyperlinks=False, code_theme="ansi_dark")
+    text = visible(cell(chat, "message")).strip()
+    # Who writes a chat means the end of a line, where Markdown would go on in the same line.
+    message = Markdown(text.replace("\n", "  \n"), hyperlinks=False, code_theme="ansi_dark")
     notes = [Text(visible(note, keep_newlines=False), style="dim") for note in footnotes(chat)]
     return Group(head, Padding(Group(message, *notes), (0, 0, 1, 2)))
 

@@ -53,7 +53,9 @@ def _markdown() -> Any:
     """The renderer of messages."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "breaks": True}).enable(
+        ["table", "strikethrough"]
+    )
     # An image is shown as its description: to fetch it would tell its server who reads the page.
     parser.disable("image")
     parser.validateLink = _is_safe_link  # type: ignore[method-assign]
