@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,12 +20,12 @@ from typing import Any, Literal, NamedTuple, Unpack
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .._listing.filters import ConversationFilters, Filters
-from .._transport.wire import decoder, repair_surrogates
 from ..client import AlliClient
-from ..errors import ConfigurationError, DecodeError
-from ..export.formats.arrow import flat_tables, load
+from ..errors import ConfigurationError
+from ..export import arrow_batches
+from ..export.batches import ArrowBatches
 from ..export.planning import high_water
-from ..models import Conversation, RawTranscript, to_datetime
+from ..models import to_datetime
 
 try:
     import dlt
@@ -39,10 +39,6 @@ _log = logging.getLogger("alli_async")
 # Subtracted from the beginning of the run before: a server may show a chat some time after its date.
 _OVERLAP = timedelta(hours=1)
 _KEYS = {"id", "conversation_id", "read_at"}
-# Bytes of JSON in a table: about 2,000 conversations.
-_TABLE_BYTES = 8 << 20
-
-_decode = decoder(Conversation)
 
 
 class _Tables(NamedTuple):
@@ -92,7 +88,6 @@ def alli_source(
     if incremental and (by := {"started_at", "end_at"} & filters.keys()):
         raise ConfigurationError(f"{min(by)}: does not go with incremental=True, which filters by last chats")
     Filters.checked(filters)
-    load()
 
     def make_client() -> AlliClient:
         return client or AlliClient(api_key, base_url=base_url, region=region)
@@ -112,7 +107,8 @@ def alli_source(
             portal = stack.enter_context(start_blocking_portal())
             alli = stack.enter_context(portal.wrap_async_context_manager(make_client()))
             mark = portal.call(_mark, alli, filters)
-            yield from _tables(portal, alli, rows, on_error, {**filters, **bound})
+            asked_for: ConversationFilters = {**filters, **bound}
+            yield from _tables(portal, arrow_batches(alli, rows=rows, on_error=on_error, **asked_for))
         for state in states:
             state.update(mark=mark.isoformat(), filters=asked)
 
@@ -154,78 +150,28 @@ async def _mark(alli: AlliClient, filters: ConversationFilters) -> datetime:
         return now
 
 
-def _tables(
-    portal: BlockingPortal,
-    alli: AlliClient,
-    rows: int,
-    on_error: Literal["raise", "skip"],
-    filters: Any,
-) -> Iterator[_Tables]:
-    """Read in the portal's thread, and make tables in this one meanwhile."""
+def _tables(portal: BlockingPortal, batches: ArrowBatches) -> Iterator[_Tables]:
+    """Read in the portal's thread, while dlt works on what was read in this one."""
 
-    async def batches() -> AsyncGenerator[list[RawTranscript], None]:
-        async with alli.conversations.transcripts(raw=True, on_error=on_error, **filters) as stream:
-            batch: list[RawTranscript] = []
-            size = 0
-            async for transcript in stream:
-                batch.append(transcript)
-                size += len(transcript.json)
-                if len(batch) >= rows or size >= _TABLE_BYTES:
-                    yield batch
-                    batch, size = [], 0
-            if batch:
-                yield batch
-        for skipped in stream.skipped:
+    async def read_next() -> tuple[Any, Any] | None:
+        return await anext(batches, None)
+
+    with portal.wrap_async_context_manager(batches):
+        while pair := portal.call(read_next):
+            yield _with_time(pair)
+        for skipped in batches.skipped:
             _log.warning("conversation %s was skipped: %s", skipped.id, skipped.error)
 
-    reader = batches()
 
-    async def read_next() -> list[RawTranscript] | None:
-        return await anext(reader, None)
-
-    try:
-        while batch := portal.call(read_next):
-            yield _converted(batch, on_error)
-    finally:
-        portal.call(reader.aclose)
-
-
-def _converted(batch: Sequence[RawTranscript], on_error: Literal["raise", "skip"]) -> _Tables:
-    """The rows of conversations; where one does not fit the columns, each is looked at by itself."""
-    try:
-        return _with_time(*flat_tables([each.json for each in batch], 0))
-    except ValueError:
-        alone = [each for transcript in batch if (each := _alone(transcript, on_error)) is not None]
-    pa, _ = load()
-    empty = [[table.slice(0, 0) for table in flat_tables([_EMPTY], 0)]]
-    return _with_time(*(pa.concat_tables(tables) for tables in zip(*(alone or empty), strict=True)))
-
-
-_EMPTY = b'{"id":"","title":"","createdAt":0,"isEnd":true,"chatCount":0,"chats":[]}'
-
-
-def _alone(transcript: RawTranscript, on_error: Literal["raise", "skip"]) -> tuple[Any, Any] | None:
-    try:
-        _decode(transcript.json)
-        return flat_tables([repair_surrogates(transcript.json)], 0)
-    except (DecodeError, ValueError) as error:
-        if on_error == "raise":
-            path = error.path if isinstance(error, DecodeError) else "$"
-            told = f"conversation {transcript.id!a} cannot be put into a table: {error}"
-            raise DecodeError(told, path=path) from None
-        _log.warning("conversation %s was skipped: %s", transcript.id, error)
-        return None
-
-
-def _with_time(*tables: Any) -> _Tables:
+def _with_time(tables: tuple[Any, Any]) -> _Tables:
     """Put the time of reading in the place of the number of an export's run."""
-    pa, _ = load()
+    import pyarrow as pa
+
     moment = pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))
     made = []
     for table in tables:
-        table = table.drop_columns(["run"])
         time = pa.field("read_at", moment.type, nullable=False)
-        table = table.append_column(time, pa.repeat(moment, table.num_rows))
+        table = table.drop_columns(["run"]).append_column(time, pa.repeat(moment, table.num_rows))
         # What dlt merges by is never null, and it wants the schema to say so.
         fields = [field.with_nullable(field.name not in _KEYS) for field in table.schema]
         made.append(table.cast(pa.schema(fields)))

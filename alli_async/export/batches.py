@@ -133,7 +133,7 @@ class ArrowBatches(AsyncIterator["tuple[pyarrow.Table, pyarrow.Table]"]):
 
     def _put_aside(self, bad: list[Quarantined]) -> None:
         for each in bad:
-            error = DecodeError(each.why)
+            error = DecodeError(f"conversation {each.id!a} cannot be put into a table: {each.why}")
             if self._on_error == "raise":
                 raise error
             self.skipped.append(Skipped(each.id, error))

@@ -1,0 +1,36 @@
+"""A plain script: give every conversation of an app that has none a title, many at once.
+
+Run it: `python script.py APP_ID`. What an error or Ctrl-C leaves undone, the next run does.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+
+from alli_async import AlliClient, Conversation
+
+
+async def main(app_id: str) -> None:
+    async with AlliClient() as alli:
+
+        async def untitled() -> AsyncIterator[Conversation]:
+            async for conversation in alli.conversations.list(llm_app_id=app_id):
+                if not conversation.title and conversation.chats:
+                    yield conversation
+
+        async def give_title(conversation: Conversation) -> str:
+            title = conversation.chats[0].message.splitlines()[0][:80]
+            return (await alli.conversations.set_title(conversation.id, title)).title
+
+        done = failed = 0
+        async for result in alli.conversations.for_each(untitled(), give_title, on_error="skip"):
+            if result.error is None:
+                done += 1
+            else:
+                failed += 1
+                print(f"{result.item.id}: {result.error}", file=sys.stderr)
+        print(f"{done} titles given, {failed} failed")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
