@@ -10,7 +10,7 @@ import cloup
 
 from .connecting import open_client
 from .groups import SETTINGS, Late, LateGroup
-from .options import connection_options, filter_options, split
+from .options import connection_options, filter_options, span_as_filters, span_options, split
 from .output import show
 from .records import CONVERSATION, cell, count_text, decode, rows_of
 from .rows import Mode, RowWriter, mode_of, output_options
@@ -66,8 +66,9 @@ def conversations_group() -> None:
 Examples:
 
 \b
-  alli-async conversations list --started-at yesterday --limit 20
+  alli-async conversations list --since yesterday --limit 20
   alli-async conversations list --fields id,title,user.userId --csv > ids.csv
+  alli-async conversations list --fields llmApp.id,llmApp.name --all | sort -u
   alli-async conversations list --llm-app-id APP --json --no-chats | jq .title
 """,
 )
@@ -86,6 +87,7 @@ Examples:
     cloup.option("--no-chats", is_flag=True, help="Leave out of JSON the chats that come with a conversation."),
 )
 @output_options(CONVERSATION)
+@span_options()
 @filter_options
 @connection_options
 @asynchronous
@@ -111,6 +113,7 @@ async def list_command(
     if limit is None and mode == "table" and not show_all:
         limit = _TABLE_ROWS
     writer = RowWriter(CONVERSATION, mode, fields, ["chats"] if no_chats else ())
+    span_as_filters(options)
     connection, filters = split(options)
     wire_order = None if order is None else order.upper().replace("CHAT-", "CHAT_TIME_").replace("-", "_")
     async with open_client(connection) as client:

@@ -52,7 +52,10 @@ def _find(source: str, conversation_id: str) -> bytes | None:
 
     store = open_store(source)
     # A later run holds the later version of a conversation, and its parts stand behind those of earlier ones.
-    for name in sorted(store.names("conversations"), reverse=True):
+    names = sorted(store.names("conversations"), reverse=True)
+    if any(".csv" in name for name in names):
+        raise click.UsageError(f"--from: {visible(source)} is of CSV, which does not hold whole conversations")
+    for name in names:
         line = _in_part(store, f"conversations/{name}" if "/" not in name else name, conversation_id)
         if line is not None:
             return line

@@ -14,8 +14,15 @@ from .durations import DurationType
 from .failures import INCOMPLETE
 from .fields import FIELDS, fields_of
 from .groups import EXIT_CODES
-from .moments import TimeType, moments_of
-from .options import connection_options, filter_options, permission_bits, split
+from .moments import moments_of
+from .options import (
+    check_span,
+    connection_options,
+    filter_options,
+    permission_bits,
+    span_options,
+    split,
+)
 from .output import has_reports, write_json, write_text
 from .runtime import asynchronous, at_stop
 
@@ -41,15 +48,7 @@ def _options(command: Any) -> Any:
     return command
 
 
-_SPAN = cloup.option_group(
-    "Which time",
-    cloup.option("--since", type=TimeType(), metavar="TIME", help="First chat at this time or later."),
-    cloup.option(
-        "--until",
-        type=TimeType(is_end=True),
-        metavar="TIME",
-        help="First chat at this time or earlier; a date includes that day.",
-    ),
+_SPAN = span_options(
     cloup.option(
         "--incremental",
         is_flag=True,
@@ -164,11 +163,7 @@ def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any],
     """The options of the connection, of the export and of the filters."""
     names = ("compression", "incremental", "mode", "on_error", "cluster", "since", "until")
     how = {"format": form or "jsonl"} | {name: options.pop(name) for name in names}
-    for name, short in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
-        if how[short] is not None and options.get(name) is not None:
-            raise click.UsageError(f"--{short} is the same as --{name.replace('_', '-')}; give one of them")
-    if how["since"] is not None and how["until"] is not None and how["since"] > how["until"]:
-        raise click.UsageError(f"--since lies after --until ({how['since']} > {how['until']})")
+    check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
     how |= fields_of(options)
     connection, filters = split(options)
     return connection, how, filters

@@ -197,6 +197,10 @@ def _option_names() -> dict[str, str]:
     for param in ctx.command.params if ctx is not None else ():
         if isinstance(param, click.Option) and param.name:
             names[param.name] = max(param.opts, key=len)
+    for name in ("base_url", "region"):
+        # Where the option was not given, the value is that of the environment.
+        if ctx is not None and name in names and ctx.params.get(name) is None:
+            names[name] = f"ALLI_{name.upper()}"
     for name, option in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
         if ctx is not None and ctx.params.get(option) is not None:
             names[name] = f"--{option}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,17 @@ _CONNECTION = (
         help="Append the log of requests to this file.",
     ),
 )
+_SPAN = (
+    cloup.option("--since", type=TimeType(), metavar="TIME", help="First chat at this time or later."),
+    cloup.option(
+        "--until",
+        type=TimeType(is_end=True),
+        metavar="TIME",
+        help="First chat at this time or earlier; a date includes that day.",
+    ),
+)
+# The filters that --since and --until stand for.
+_SPAN_FILTERS = {"since": "first_chat_started_at", "until": "first_chat_end_at"}
 CONNECTION_NAMES = (
     "region",
     "base_url",
@@ -152,7 +163,34 @@ def connection_options(command: CommandT) -> CommandT:
 
 def filter_options(command: CommandT) -> CommandT:
     """Add the options that select conversations."""
-    return cloup.option_group("Which conversations", *_FILTERS, help=TIME_HELP)(command)
+    return cloup.option_group("Which conversations", *_FILTERS)(command)
+
+
+def span_options(*more: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
+    """Add --since and --until, and further options of the same section."""
+    return cloup.option_group("Which time", *_SPAN, *more, help=TIME_HELP)
+
+
+def check_span(options: Mapping[str, Any]) -> None:
+    """Check that --since and --until go together, and with the filters that they stand for.
+
+    Raises:
+        click.UsageError: They do not.
+    """
+    for short, name in _SPAN_FILTERS.items():
+        if options[short] is not None and options.get(name) is not None:
+            raise click.UsageError(f"--{short} is the same as --{name.replace('_', '-')}; give one of them")
+    since, until = options["since"], options["until"]
+    if since is not None and until is not None and since > until:
+        raise click.UsageError(f"--since lies after --until ({since} > {until})")
+
+
+def span_as_filters(options: dict[str, Any]) -> None:
+    """Put the filters that --since and --until stand for in their place."""
+    check_span(options)
+    for short, name in _SPAN_FILTERS.items():
+        if (value := options.pop(short)) is not None:
+            options[name] = value
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -46,6 +46,11 @@ async def write(data: bytes) -> None:
 
 
 async def _write_all(descriptor: int, data: bytes) -> None:
+    if sys.platform == "win32" and os.isatty(descriptor):
+        # The console takes characters; bytes it would read in a code page of its own.
+        sys.stdout.write(data.decode(sys.stdout.encoding, "backslashreplace"))
+        sys.stdout.flush()
+        return
     if stat.S_ISREG(os.fstat(descriptor).st_mode) or not hasattr(select, "poll"):
         view = memoryview(data)
         while view:

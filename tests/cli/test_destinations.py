@@ -143,13 +143,14 @@ async def test_an_error_has_the_code_of_alli_and_says_what_to_do(
         (("export", "x", "--json"), "no key: set ALLI_API_KEY"),
         (("conversations", "--json", "--base-url", "http://a.example"), "give --allow-http"),
         (("conversations", "--json", "--base-url", "ftp://a.example"), "--base-url: expected https://"),
+        (("conversations", "--json"), "ALLI_BASE_URL: expected https://"),
     ],
 )
 def test_wrong_usage_is_json_where_json_was_asked_for(
     arguments: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
     keyless = arguments[:2] == ("export", "x")
-    env = environment(None) if keyless else environment(None, ALLI_API_KEY="k")
+    env = environment(None) if keyless else environment(None, ALLI_API_KEY="k", ALLI_BASE_URL="ftp://b.example")
     done = run(*arguments, env=env, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     told = json.loads(done.stderr)["error"]

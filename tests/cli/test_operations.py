@@ -85,6 +85,13 @@ def test_an_order_can_be_asked_for(sandbox: Sandbox) -> None:
     assert dict(sandbox.received[-1].query)["order"] == "FIRST_CHAT_TIME_ASC"
 
 
+def test_a_span_of_first_chats_can_be_asked_for(sandbox: Sandbox) -> None:
+    done = run("conversations", "--since", "2024-01-01T00:30Z", "--until", "2024-01-01T00:40Z", sandbox=sandbox)
+    assert 1 < len(done.stdout.splitlines()) < 60
+    query = dict(sandbox.received[-1].query)
+    assert (query["firstChatStartedAt"], query["firstChatEndAt"]) == ("1704069000000", "1704069600000")
+
+
 def test_a_filter_that_selects_nothing_is_said(sandbox: Sandbox) -> None:
     done = run("conversations", "--user-id", "nobody", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (0, "")
@@ -109,6 +116,7 @@ def test_a_filter_that_selects_nothing_is_said(sandbox: Sandbox) -> None:
         (("daily", "2024-01-02", "2024-01-01"), "START lies after END"),
         (("daily", "2024-01-32", "2024-01-01"), "is not a day. Examples: "),
         (("conversations", "show", "K", "--from", "nowhere"), "is no export"),
+        (("conversations", "--since", "2024-01-02", "--until", "2024-01-01"), "--since lies after --until"),
     ],
 )  # fmt: skip
 def test_wrong_usage_is_one_line_that_says_what_is_right(
