@@ -13,6 +13,7 @@ Modules:
     csv: CSV, a chat a row, for spreadsheets.
     parquet: Parquet, flat datasets of conversations and chats.
     arrow: JSON to Arrow tables, with pyarrow's own reader; the schema of the Parquet files.
+    extra: What no column holds, for the column `extra`.
     conversion: Arrow tables of a batch in which some conversation may be unreadable.
     compression: Compressors by name.
     utf8: Whether bytes that msgspec skipped are text.

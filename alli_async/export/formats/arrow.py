@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
@@ -11,13 +11,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ...errors import ConfigurationError
-from .fields import CHAT, CONVERSATION, EXTRA, Field, camel_case
+from .extra import LATEST, SECONDS_END, Extra, ExtraReader, extra_fields
+from .fields import CONVERSATION, EXTRA, Field, camel_case
 from .projection import EVERYTHING, Projection
-
-# In microseconds: the end of the year 9999.
-_LATEST = 253_402_300_800_000_000.0
-# What is less counts seconds, what is more milliseconds (see `in_milliseconds`).
-_SECONDS_END = 1e11
 
 
 def load() -> tuple[Any, Any]:
@@ -107,8 +103,8 @@ def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVE
         found, is_known = _read(stripped, "error"), True
     except pa.ArrowInvalid:
         # Fields that this version does not know, or that no column takes: then this raises, too.
-        found, is_known = _read(records, "ignore"), False
-        texts = tuple(map(variables, records))
+        found, is_known = _read(stripped, "ignore"), False
+        texts = tuple(map(_variables_of, texts, stripped))
     columns = {name: found[name].chunk(0) for name in found.column_names}
     columns["variables"] = pa.array(texts, pa.string())
     chats = _chat_columns(columns)
@@ -116,7 +112,8 @@ def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVE
     if is_known and not any(unclear):
         extras: tuple[Any, Any] = pa.nulls(len(records), pa.string()), pa.nulls(len(chats["id"]), pa.string())
     else:
-        extras = _extra_columns(records)
+        # The reader of times that are no moments looks into every field.
+        extras = _extra_columns(stripped, extra_fields if any(unclear) else _extra.read)
     kinds = zip((columns, chats), extras, schemas(projection), strict=True)
     conversations, flat = (_table(schema, each | {EXTRA: extra}, run) for each, extra, schema in kinds)
     return conversations, flat
@@ -149,9 +146,9 @@ def _chat_columns(columns: dict[str, Any]) -> dict[str, Any]:
     return chats
 
 
-def _extra_columns(records: Sequence[bytes]) -> tuple[Any, Any]:
+def _extra_columns(records: Sequence[bytes], read: Callable[[bytes], Extra]) -> tuple[Any, Any]:
     pa, _ = load()
-    found = [unknown_fields(record) for record in records]
+    found = list(map(read, records))
     return (
         pa.array([each for each, _ in found], pa.string()),
         pa.array(list(chain.from_iterable(chats for _, chats in found)), pa.string()),
@@ -204,20 +201,17 @@ def _clean_times(columns: dict[str, Any]) -> bool:
     for name, numbers in columns.items():
         if not pa.types.is_floating(numbers.type):
             continue
-        factor = pc.if_else(pc.less(pc.abs(numbers), _SECONDS_END), 1e6, 1e3)
+        factor = pc.if_else(pc.less(pc.abs(numbers), SECONDS_END), 1e6, 1e3)
         micros = pc.round(pc.multiply(numbers, factor))
-        if numbers.null_count < len(numbers) and not pc.max(pc.abs(micros)).as_py() < _LATEST:
+        if numbers.null_count < len(numbers) and not pc.max(pc.abs(micros)).as_py() < LATEST:
             unclear = True
-            micros = pc.if_else(pc.less(pc.abs(micros), _LATEST), micros, None)
+            micros = pc.if_else(pc.less(pc.abs(micros), LATEST), micros, None)
         columns[name] = pc.cast(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     return unclear
 
 
 _NULL = Raw(b"null")
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
-_members_or_none = msgspec.json.Decoder(dict[str, Raw] | None).decode
-_items = msgspec.json.Decoder(list[Raw] | None).decode
-_number = msgspec.json.Decoder(float).decode
 
 
 class _Variables(Struct, gc=False):
@@ -230,6 +224,11 @@ _decode_variables = msgspec.json.Decoder(_Variables).decode
 def variables(record: bytes) -> str | None:
     """The JSON of a conversation's variables; None where there are none."""
     return _text(_decode_variables(record).variables)
+
+
+def _variables_of(text: str | None, record: bytes) -> str | None:
+    """The variables that were taken out of a record, or that are still in it."""
+    return variables(record) if text is None and b'"variables"' in record else text
 
 
 def without_variables(record: bytes) -> tuple[str | None, bytes]:
@@ -254,47 +253,4 @@ def _text(value: Raw) -> str | None:
     return None if text == b"null" else text.decode()
 
 
-def unknown_fields(record: bytes) -> tuple[str | None, list[str | None]]:
-    """The JSON of what the columns do not hold: of a conversation, and of each of its chats.
-
-    These are the fields that this version does not know, also of objects inside, and times that are no moments.
-    """
-    members = _members(record)
-    chats = _items(members.pop("chats", _NULL)) or ()
-    return _shown(_unknown(members, CONVERSATION)), [_shown(_unknown_inside(chat, CHAT)) for chat in chats]
-
-
-def _unknown_inside(value: Raw, fields: tuple[Field, ...]) -> dict[str, Any]:
-    return _unknown(_members_or_none(value) or {}, fields)
-
-
-def _unknown(members: dict[str, Raw], fields: tuple[Field, ...]) -> dict[str, Any]:
-    known = _by_wire_name(fields)
-    found: dict[str, Any] = {}
-    for name, value in members.items():
-        field = known.get(name)
-        if field is None or (field.kind == "time" and not _is_moment(value)):
-            found[name] = value
-        elif field.kind == "object" and (nested := _unknown_inside(value, field.fields)):
-            found[name] = nested
-        elif field.kind == "objects":
-            each = [_unknown_inside(item, field.fields) for item in _items(value) or ()]
-            if any(each):
-                found[name] = each
-    return found
-
-
-@cache
-def _by_wire_name(fields: tuple[Field, ...]) -> dict[str, Field]:
-    return {field.wire_name: field for field in fields}
-
-
-def _is_moment(value: Raw) -> bool:
-    if bytes(value) == b"null":
-        return True
-    number = _number(value)
-    return abs(number) * (1e6 if abs(number) < _SECONDS_END else 1e3) < _LATEST
-
-
-def _shown(found: dict[str, Any]) -> str | None:
-    return msgspec.json.encode(found).decode() if found else None
+_extra = ExtraReader()
