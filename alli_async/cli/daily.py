@@ -15,7 +15,7 @@ from .connecting import open_client
 from .moments import parse
 from .options import connection_options
 from .output import show, write_json, write_text
-from .rows import guarded, mode_of
+from .rows import mode_of
 from .runtime import asynchronous
 from .terminal import console, holds_blocks, visible
 
@@ -89,6 +89,8 @@ async def daily_command(
 
 async def _write(days: Sequence[DailyCount], mode: str) -> None:
     import msgspec
+
+    from ..export.formats.csv import guarded
 
     if mode == "csv":
         await write_text("date,active")

@@ -109,5 +109,9 @@ async def show(*renderables: RenderableType, width: int | None = None) -> None:
     with_style = console(width=width)
     with with_style.capture() as captured:
         with_style.print(*renderables, sep="\n")
+    text = captured.get()
+    if not is_terminal(sys.stdout):
+        # What fills the lines of a terminal is of no use in a file.
+        text = "\n".join(line.rstrip(" ") for line in text.split("\n"))
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    await write(captured.get().encode(encoding, "backslashreplace"))
+    await write(text.encode(encoding, "backslashreplace"))

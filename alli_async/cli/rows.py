@@ -29,8 +29,6 @@ _WIDE = 140
 _BESIDE = 25
 # Characters of a message that a table shows.
 _MESSAGE = 400
-# What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def output_options(kind: RecordKind) -> Callable[[CommandT], CommandT]:
@@ -93,6 +91,8 @@ class RowWriter:
             await self._write_table([decode(row) for row in rows], first=first)
 
     async def _write_csv(self, rows: Sequence[bytes], *, first: bool) -> None:
+        from ..export.formats.csv import guarded
+
         fields = self._fields or self._kind.csv
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -100,7 +100,7 @@ class RowWriter:
             writer.writerow(fields)
         for row in rows:
             record = decode(row)
-            writer.writerow([guarded(cell(record, field, iso=True)) for field in fields])
+            writer.writerow([guarded(_rows_apart(cell(record, field, iso=True))) for field in fields])
         if written := text.getvalue():
             await write_text(written.removesuffix("\n"))
 
@@ -122,13 +122,6 @@ class RowWriter:
         else:
             _in_two_lines(table, records, width)
         await show(table, width=width)
-
-
-def guarded(text: str) -> str:
-    """A cell that a spreadsheet shows as it is, and does not compute."""
-    # Readers of CSV take a carriage return for the end of a row.
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _with_fields(table: Table, records: Sequence[dict[str, Any]], fields: Sequence[str], id_width: int) -> None:
@@ -182,6 +175,11 @@ def _with_chats(table: Table, records: Sequence[dict[str, Any]], id_width: int, 
         message = cell(record, "message").strip()
         message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}…"
         table.add_row(head, Text(visible(message)))
+
+
+def _rows_apart(text: str) -> str:
+    """A text without carriage returns, which readers of CSV take for the end of a row."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def rating_text(chat: Mapping[str, Any]) -> str:

@@ -210,6 +210,14 @@ def test_a_transcript_is_read_with_senders_times_notes_and_ratings(sandbox: Sand
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_transcript_in_a_pipe_is_plain_text(sandbox: Sandbox) -> None:
+    one = next(each for each in sandbox.conversation_ids() if len(sandbox.chat_ids(each)) > 2)
+    shown = run("conversations", "show", one, sandbox=sandbox).stdout
+    assert "\x1b" not in shown
+    assert not [line for line in shown.splitlines() if line.endswith(" ")]
+    assert max(map(len, shown.splitlines())) <= 100
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "file"])
 def test_a_transcript_is_read_out_of_an_export(form: str, sandbox: Sandbox, tmp_path: Path) -> None:
     one = next(each for each in sandbox.conversation_ids() if len(sandbox.chat_ids(each)) > 30)

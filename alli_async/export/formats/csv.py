@@ -110,9 +110,13 @@ def _cell(value: Any, column: _Column) -> str:
     return "" if value is None else column.text(value)
 
 
-def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else _json(value)
+def guarded(text: str) -> str:
+    """A cell that a spreadsheet shows as it is, and does not compute."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _plain(value: Any) -> str:
+    return guarded(value if isinstance(value, str) else _json(value))
 
 
 def _number(value: Any) -> str:
