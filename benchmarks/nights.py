@@ -1,4 +1,4 @@
-"""Exports through outages, and ended by signals: how many end as they must, and after how long.
+"""Exports through outages, ended by signals, killed at every step: how many end as they must, after how long.
 
 Each case has a server of its own, a sandbox in a process, which is killed and started again on the same port,
 stopped, or replaced by one that answers 503. Several cases run at a time, since they mostly wait.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,12 +31,25 @@ from .report import Options, Result, Table, median
 _COMMAND = [sys.executable, "-m", "alli_async"]
 _CONVERSATIONS = 800
 _AT_A_TIME = 4
+# Conversations of an export that is killed at each of its steps, and the system calls between which the
+# destination changes: a kill comes before the call.
+_FEW = 60
+_CALLS = ("mkdir", "write", "fsync", "rename", "unlink")
+_PARTIAL = (
+    ".manifest.json.partial",
+    "_journal/.export.json.partial",
+    "_journal/.run-00001-plan.json.partial",
+    "_journal/.run-00001-shard-00000.json.partial",
+    "_journal/.run-00001-complete.json.partial",
+    "conversations/.run-00001-shard-00000.jsonl.partial",
+)
 _UNAVAILABLE = """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.send_response(503)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -71,9 +85,10 @@ def run(options: Options) -> Result:
         *(partial(_outage, kind, seconds) for kind, seconds in outages for _ in range(times)),
         *(partial(_signal, mode) for mode in modes for _ in range(times if options.quick else 25)),
     ]
-    if options.only:
-        jobs = [job for job in jobs if _name(job) in options.only]
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with _Server(conversations=_FEW) as few, _Server() as many, ThreadPoolExecutor(_AT_A_TIME) as pool:
+        jobs += _kills(few, many, 2 if options.quick else 60)
+        if options.only:
+            jobs = [job for job in jobs if _name(job).startswith(options.only)]
         cases = list(pool.map(_do, enumerate(jobs)))
     kinds = list(dict.fromkeys(each.kind for each in cases))
     rows = []
@@ -108,7 +123,7 @@ def _do(numbered: tuple[int, Callable[[int], Case]]) -> Case:
 
 
 def _name(job: Any) -> str:
-    return "-".join(str(each) for each in (job.func.__name__[1:], *job.args))
+    return "-".join(str(each) for each in (job.func.__name__[1:], *job.args[:2]))
 
 
 def _outage(kind: str, seconds: float, number: int) -> Case:
@@ -162,11 +177,57 @@ def _signal(mode: str, number: int) -> Case:
         return Case(f"signal, server {mode}", is_right, took, told)
 
 
+def _kills(few: _Server, many: _Server, random_ones: int) -> list[Callable[[int], Case]]:
+    """Kills at random moments, and where strace is there, at each system call that changes the destination."""
+    jobs: list[Callable[[int], Case]] = [partial(_kill, "", 0, many) for _ in range(random_ones)]
+    if shutil.which("strace") is not None:
+        jobs += [
+            partial(_kill, call, nth, few) for call, count in _steps(few).items() for nth in range(1, count + 1)
+        ]
+    return jobs
+
+
+def _steps(server: _Server) -> dict[str, int]:
+    """How often each of the calls is made in an export of a few conversations."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, dest = f"{folder}/log", Path(folder) / "all"
+        command = ["strace", "-f", "-qq", "-y", "-o", log, "-e", f"trace={','.join(_CALLS)}", *_arguments(dest)]
+        subprocess.run(command, env=server.environment, capture_output=True, timeout=120, check=True)
+        lines = [line for line in Path(log).read_text().splitlines() if str(dest) in line]
+    return {call: sum(f" {call}(" in line for line in lines) for call in _CALLS}
+
+
+def _kill(call: str, nth: int, server: _Server, number: int) -> Case:
+    with tempfile.TemporaryDirectory() as folder:
+        dest, draw = Path(folder) / "all", random.Random(number)
+        names = ["", "/_journal", "/conversations", "/_journal/lock", *(f"/{name}" for name in _PARTIAL)]
+        at = ["-P" + str(dest) + name for name in names]
+        prefix = ["strace", "-f", "-qq", "-o", "/dev/null", f"-etrace={call}", *at]
+        prefix.append(f"-einject={call}:signal=SIGKILL:when={nth}")
+        command = [*(prefix if call else []), *_arguments(dest)]
+        process = subprocess.Popen(
+            command, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if not call:
+            time.sleep(draw.uniform(0.3, 3.0))
+            process.kill()
+        code = process.wait(120)
+        began = time.monotonic()
+        again = subprocess.run(
+            _arguments(dest), env=server.environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        left = [path.name for path in dest.rglob("*.partial")]
+        lost = _difference(dest, server.conversations)
+        told = f"code {code}, again: {again.returncode} {lost} {left} {again.stderr[-300:]}"
+        kind = f"killed at a {call}" if call else "killed at random"
+        return Case(kind, again.returncode == 0 and not lost and not left, time.monotonic() - began, told)
+
+
 class _Server:
     """A sandbox in a process, at one port for good."""
 
-    def __init__(self, latency: float = 0.02) -> None:
-        self._latency = latency
+    def __init__(self, latency: float = 0.02, conversations: int = _CONVERSATIONS) -> None:
+        self._latency, self.conversations = latency, conversations
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -179,7 +240,7 @@ class _Server:
         self.kill()
 
     def start(self, latency: float | None = None) -> None:
-        arguments = ["--conversations", str(_CONVERSATIONS), "--port", str(self.port)]
+        arguments = ["--conversations", str(self.conversations), "--port", str(self.port)]
         arguments += ["--latency", str(self._latency if latency is None else latency)]
         self.process = subprocess.Popen(
             [*_COMMAND, "sandbox", *arguments],
@@ -249,7 +310,7 @@ def _ended(process: subprocess.Popen[str], seconds: float) -> str:
     return errors.strip().splitlines()[-1] if errors.strip() else ""
 
 
-def _difference(dest: Path) -> str:
+def _difference(dest: Path, expected: int = _CONVERSATIONS) -> str:
     """What an export holds too often or not at all, in words; empty where it is right."""
     ids = Counter(
         json.loads(line)["id"]
@@ -257,4 +318,4 @@ def _difference(dest: Path) -> str:
         for line in path.read_bytes().splitlines()
     )
     twice = sum(times > 1 for times in ids.values())
-    return "" if len(ids) == _CONVERSATIONS and not twice else f"{len(ids)} conversations, {twice} twice"
+    return "" if len(ids) == expected and not twice else f"{len(ids)} conversations, {twice} twice"

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
@@ -74,6 +75,8 @@ def _options(client: AlliClient) -> dict[str, Any]:
     is_secret = route.proxy is not None and route.proxy.credentials is not None
     options["proxy"] = str(route.proxy.url) if route.proxy is not None and not is_secret else None
     options["trust_env"] = route.trust_env or is_secret
+    # This process has asked the server before: its address is right, and a worker can wait for it from the start.
+    options["retry"] = replace(options["retry"], patience_from_start=True)
     for name in ("api_key", "token", "region", "rate_limit"):
         del options[name]
     return options

@@ -17,7 +17,7 @@ from ..records import ExportSpec, Shard
 from ..running import AT_FIRST, ExportProgress, add_traffic
 from ..storage.store import Store
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
-from .scheduler import GLANCE, PATIENT_ANSWER, Scheduler
+from .scheduler import ANSWER, GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, is_current, split_evenly
 from .workers import begin, join, leave, report_status, set_share, write_shard
 
@@ -83,6 +83,8 @@ class Coordinator:
         self._refused: set[str] = set()
         self._ended = ExportProgress()
         self._alone_since: float | None = None
+        self._idle_since: float | None = None
+        self._unreached = "it does not answer"
 
     async def register(self, spec: ExportSpec) -> None:
         """Let every worker join the export. Nothing is sent to the API's server.
@@ -182,6 +184,7 @@ class Coordinator:
             self._remove(self._workers[address])
         await self._admit(present, strict=False)
         self._check_not_alone()
+        self._check_not_idle()
         await self._divide(everyone=everyone)
         await self._begin(strict=False)
         return await self._collect()
@@ -221,15 +224,19 @@ class Coordinator:
     async def _begin(self, *, strict: bool) -> None:
         """Give the assignment to the workers that have a share of the budget and no assignment yet."""
         new = [each.address for each in self._workers.values() if each.share[0] and not each.has_begun]
+        # A worker that joins in an outage is asked again: meanwhile the others must be polled.
+        seconds = PATIENT_ANSWER if strict else ANSWER
         answers: dict[str, Any] = await self._scheduler.ask(
-            begin, self._session, self._assignment, workers=new, seconds=PATIENT_ANSWER
+            begin, self._session, self._assignment, workers=new, seconds=seconds
         )
         for address, complaint in answers.items():
             if address not in self._workers:
                 continue
             if complaint is None:
                 self._workers[address].has_begun = True
-            elif not isinstance(complaint, OSError):
+            elif isinstance(complaint, OSError):
+                self._unreached = str(complaint)
+            else:
                 self._complain(address, complaint, strict=strict)
                 self._remove(self._workers[address])
                 await self._scheduler.ask(leave, self._session, workers=[address])
@@ -260,6 +267,19 @@ class Coordinator:
             raise ExportError(
                 f"the cluster at {self._scheduler} has no worker left; what was committed stays, "
                 "and the same call goes on"
+            )
+
+    def _check_not_idle(self) -> None:
+        """Raise an error when no worker could begin for as long as the export is patient."""
+        now = time.monotonic()
+        if not self._workers or any(each.has_begun for each in self._workers.values()):
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > max(self._options["retry"].patience, PATIENT_ANSWER):
+            raise ExportError(
+                f"no worker of the cluster at {self._scheduler} reaches the server: {self._unreached}; what was "
+                "committed stays, and the same call goes on"
             )
 
     # --- the budget ---------------------------------------------------------------------------------------

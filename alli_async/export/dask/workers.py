@@ -13,8 +13,9 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from ..._aio.tasks import cancel_all
+from ..._aio.tasks import cancel_all, wait_done
 from ..._aio.threads import in_thread
+from ..._transport.retry import is_transient
 from ..._version import __version__
 from ...client import AlliClient
 from ...errors import AlliError, ConfigurationError, ExportError
@@ -29,8 +30,9 @@ from ..storage.store import Store, TakenError
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
 from .sharing import LimiterShare, check_same_place, is_current, open_shared
 
-# Seconds without a poll, after which the export's process counts as gone and the worker leaves.
-_FORGOTTEN = 60.0
+# Seconds without a poll, after which the export's process counts as gone and the worker leaves. It is longer than
+# two questions to another worker that does not answer, for which the export's process waits a minute each.
+_FORGOTTEN = 150.0
 # Seconds between two looks whether that is so.
 _WATCH = 0.5
 
@@ -60,11 +62,29 @@ class ShardRunner(Runner):
             on_error=assignment.on_error,
             on_progress=None,
         )
+        self._checking: asyncio.Task[None] | None = None
         self.splits: list[str] = []
         self.widening: asyncio.Task[None] | None = None
 
     async def check(self) -> None:
-        """Check that the server knows the project by this worker's key."""
+        """Check that the server knows the project by this worker's key.
+
+        In an outage this takes as long as that. The export's process asks again meanwhile; there is one check.
+        """
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check())
+        try:
+            await wait_done(self._checking)
+            self._checking.result()
+        except AlliError:
+            self._checking = None
+            raise
+
+    async def end(self) -> None:
+        """End what this runner has begun besides its shards."""
+        await cancel_all(*(task for task in (self._checking, self.widening) if task is not None))
+
+    async def _check(self) -> None:
         plan = self._run.plan
         await check_project(self._session.counting(self._ended), plan.ids, self._worker.store)
 
@@ -160,8 +180,8 @@ class WorkerSession:
         if asyncio.current_task() is not self._watching:
             self._watching.cancel()
         await cancel_all(*self._tasks)
-        if self.runner is not None and self.runner.widening is not None:
-            self.runner.widening.cancel()
+        if self.runner is not None:
+            await self.runner.end()
         await self._client.aclose()
 
     def status(self) -> WorkerStatus:
@@ -227,6 +247,9 @@ async def begin(session: str, assignment: Assignment, dask_worker: Any) -> str |
 
     Returns:
         Why the worker cannot begin; None when it can.
+
+    Raises:
+        ConnectionError: The server did not answer for as long as a bulk read is patient; to be asked again.
     """
     if (worker := _SESSIONS.get((session, dask_worker.address))) is None:
         return "it takes no part in the export any more"
@@ -234,6 +257,8 @@ async def begin(session: str, assignment: Assignment, dask_worker: Any) -> str |
     try:
         await worker.runner.check()
     except AlliError as error:
+        if is_transient(error) or error.is_outage:
+            raise ConnectionError(str(error)) from None
         return str(error)
     return None
 
