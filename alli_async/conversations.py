@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from datetime import date
 from functools import partial
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from ._aio.tasks import both
 from ._for_each import ItemResults
@@ -222,7 +222,7 @@ class ConversationsAPI:
             PaginationError: The list does not end.
         """
         checked = Filters.checked(filters)
-        codec: Codec[Any] = RAW_CODEC if raw else STRUCT_CODEC
+        codec = cast("Codec[Any]", RAW_CODEC if raw else STRUCT_CODEC)
         return TranscriptStream(
             self._session, codec, checked, concurrency=concurrency, ordered=ordered, on_error=on_error
         )

@@ -29,7 +29,7 @@ No error holds a key, or an object of aiohttp that holds one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from multidict import CIMultiDict
 
@@ -105,15 +105,17 @@ class AlliError(Exception):
         self.cursor: str | None = None
         self._restore(state or {})
 
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """The message and the other attributes, from which an equal error can be made."""
-        state = self._state()
-        return (self.message, state) if state else (self.message,)
+    if not TYPE_CHECKING:  # A type checker knows `args` from every exception.
 
-    @args.setter
-    def args(self, args: tuple[Any, ...]) -> None:
-        _ARGS.__set__(self, args)
+        @property
+        def args(self) -> tuple[Any, ...]:
+            """The message and the other attributes, from which an equal error can be made."""
+            state = self._state()
+            return (self.message, state) if state else (self.message,)
+
+        @args.setter
+        def args(self, args: tuple[Any, ...]) -> None:
+            _ARGS.__set__(self, args)
 
     def _state(self) -> dict[str, Any]:
         """The attributes that JSON can hold and that have been set."""

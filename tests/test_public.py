@@ -17,7 +17,9 @@ import msgspec
 import pytest
 
 import alli_async
-from alli_async import AlliClient, ConversationFilters, ConversationsAPI, errors, models
+from alli_async import AlliClient, ConversationFilters, ConversationsAPI, errors, models, sandbox
+from alli_async import export as alli_async_export
+from alli_async.contrib import opentelemetry
 from alli_async.export import export
 
 ROOT = Path(alli_async.__file__).parent
@@ -54,17 +56,20 @@ def public(module: Any) -> list[Any]:
     found: list[Any] = []
     for name in module.__all__:
         thing = getattr(module, name)
-        if inspect.isclass(thing) and thing.__module__.startswith("alli_async"):
+        if inspect.isfunction(thing):
             found.append(thing)
-            found += [
-                member
-                for key, member in vars(thing).items()
-                if not key.startswith("_") and inspect.isfunction(member)
-            ]
+        if inspect.isclass(thing) and thing.__module__.startswith("alli_async"):
+            members = [member for key, member in vars(thing).items() if not key.startswith("_")]
+            found.append(thing)
+            found += [each for each in members if inspect.isfunction(each)]
+            found += [each.fget for each in members if isinstance(each, property)]
     return found
 
 
-@pytest.mark.parametrize("thing", public(alli_async), ids=lambda thing: thing.__qualname__)
+PUBLIC = [each for module in (alli_async, alli_async_export, sandbox, opentelemetry) for each in public(module)]
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__qualname__)
 def test_everything_public_is_documented_and_its_annotations_resolve(thing: Any) -> None:
     assert (inspect.getdoc(thing) or "").strip()
     get_type_hints(thing)

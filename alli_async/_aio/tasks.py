@@ -122,8 +122,8 @@ async def concurrently(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, OtherT]) -> tuple[T, OtherT]:
     """Make two calls at once that give different things."""
     calls: Sequence[Coroutine[Any, Any, Any]] = one, other
-    first, second = await concurrently(calls)
-    return first, second
+    results: list[Any] = await concurrently(calls)
+    return results[0], results[1]
 
 
 async def cancel_all(*tasks: asyncio.Future[Any]) -> None:

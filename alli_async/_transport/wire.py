@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from ..errors import (
     AlliError,
@@ -177,7 +177,7 @@ def epoch_text(value: datetime | float, *, milliseconds: bool) -> str:
 
 # Bytes of an answer's body that an error keeps: enough for any error page, and quickly searched for the key.
 _ERROR_BODY = 64 << 10
-_REQUEST_ID = ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "cf-ray")
+_REQUEST_ID = tuple(map(istr, ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "cf-ray")))
 _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
     402: PaymentRequiredError,
@@ -225,7 +225,10 @@ def error_of(response: Response, now: datetime) -> APIError:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The server's id of a request, by the answer's headers; None if it sent none."""
-    return next((headers[name] for name in _REQUEST_ID if name in headers), None)
+    for name in _REQUEST_ID:
+        if (found := headers.get(name)) is not None:
+            return found
+    return None
 
 
 def reported_error(body: bytes, status: int = 200) -> APIError | None:
@@ -348,12 +351,12 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(probe).decode
 
     def decode_body(body: bytes) -> T:
+        found: Any = None
+        failure: Exception | None = None
         try:
             found = decode(body)
         except UNDECODABLE as error:
-            failure: Exception | None = error
-        else:
-            failure = None
+            failure = error
         if failure is not None:
             found = _second_try(decode, body, failure, kind)
         if found.errors is not None:

@@ -256,7 +256,7 @@ class _Job:
         self._session = session.counting(self._own)
         self._store = store
         self._wanted = wanted
-        self._on_error = on_error
+        self._on_error: OnError = on_error
         self._on_progress = on_progress
         self._destination = Destination(store)
         self._began = time.monotonic()

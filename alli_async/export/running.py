@@ -86,7 +86,7 @@ class Runner:
         self._filters = filters
         self._run = run
         self._open_writer = open_writer
-        self._on_error = on_error
+        self._on_error: OnError = on_error
         self._on_progress = on_progress
         self._told = 0.0
         self._readers: dict[str, ShardReader] = {}

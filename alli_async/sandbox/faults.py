@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
-
-from .._model import Model
+from typing import Any, Protocol
 
 FAULTS = (
     "429",
@@ -72,7 +69,15 @@ class Fault:
             raise ValueError('body belongs to Fault("status", status=…), and to no other')
 
 
-Step = str | int | Fault | Model | Mapping[str, Any]
+class WireModel(Protocol):
+    """What a model is to a script. The help of the command needs the names of faults without the models."""
+
+    def to_json(self, *, wire_names: bool = ...) -> str:
+        """The model as JSON."""
+        ...
+
+
+Step = str | int | Fault | WireModel | Mapping[str, Any]
 """A step of a script: a fault's name, a status, a `Fault`, or the body of an answer 200."""
 
 OK = Fault("ok")
@@ -85,7 +90,8 @@ def _step(step: Step) -> Fault:
         return Fault(str(step)) if str(step) in FAULTS else Fault("status", status=step)
     if isinstance(step, str):
         return Fault(step)
-    return Fault("status", status=200, body=msgspec.json.encode(step))
+    text = json.dumps(step) if isinstance(step, Mapping) else step.to_json(wire_names=True)
+    return Fault("status", status=200, body=text.encode())
 
 
 class FaultPlan:

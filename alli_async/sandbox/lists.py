@@ -113,7 +113,7 @@ class Lists:
         windows: dict[By, Window] = {"first": filters.first_window, "last": filters.last_window}
         if self._options.first_chat_filters == "ignored":
             windows["first"] = _NO_WINDOW
-        used = {field: window for field, window in windows.items() if window != _NO_WINDOW}
+        used: dict[By, Window] = {field: window for field, window in windows.items() if window != _NO_WINDOW}
         # The rows are cut from the order they are asked in, unless only the other order has a window.
         source: By = by if by in used or not used else next(iter(used))
         order = self._store.order(source)

@@ -64,7 +64,7 @@ def own_conversation(
         ValueError: A value cannot be right; the message names its place.
         TypeError: What should be a conversation, a chat or a list of them is something else.
     """
-    fields = {"id": default_id} | _CONVERSATION | _wire_fields("conversation", Conversation, given)
+    fields: dict[str, Any] = {"id": default_id} | _CONVERSATION | _wire_fields("conversation", Conversation, given)
     for name, parts in _PARTS.items():
         if isinstance(fields[name], dict):
             fields[name] = parts | fields[name]

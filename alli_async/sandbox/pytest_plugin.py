@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,7 +33,8 @@ def alli_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     from alli_async.sandbox import Sandbox
 
     marker = request.node.get_closest_marker("alli_sandbox")
-    with Sandbox(**(marker.kwargs if marker else {})) as sandbox:
+    options: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    with Sandbox(**options) as sandbox:
         yield sandbox
 
 

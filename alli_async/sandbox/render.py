@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -118,7 +118,7 @@ class Renderer:
 
     def __init__(self, data: Data, options: Options) -> None:
         self._data = data
-        self._embed = options.embed
+        self._embed: int | Literal["all"] = options.embed
         self._newest_first = options.embed_order == "newest_first"
         self._users_chats_only = options.chat_count == "user"
         self._bodies = self._embedded_bodies = texts.bodies()

@@ -1,7 +1,5 @@
 """The requests received and counters of the answers, for tests to assert on."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import NamedTuple

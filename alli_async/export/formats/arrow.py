@@ -1,5 +1,7 @@
 """Conversations as Arrow tables: from the JSON that the server sent, by pyarrow's own reader."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow has no types; pyright guesses them, and does not see functions that are made at run time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

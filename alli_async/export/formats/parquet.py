@@ -1,5 +1,7 @@
 """Parts of Parquet: flat datasets of conversations and of chats, written by pyarrow."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow has no types; pyright guesses them, and does not see functions that are made at run time.
 from __future__ import annotations
 
 from collections.abc import Sequence
