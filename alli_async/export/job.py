@@ -116,6 +116,8 @@ async def export(
     if on_error not in (None, *get_args(OnError)):
         raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
     check_mode(mode)
+    if mode != PRIVATE and local_path(dest) is None:
+        raise ConfigurationError("mode: an object store has its own permissions; leave it out")
     if file is not None:
         plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(

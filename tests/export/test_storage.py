@@ -255,6 +255,13 @@ async def test_permission_bits_that_cannot_be_right_are_refused_before_anything_
     assert not list(tmp_path.iterdir())
 
 
+async def test_permission_bits_in_an_object_store_are_refused(make_client: ClientFactory, dest: str) -> None:
+    async with Sandbox(conversations=1) as sandbox:
+        with pytest.raises(ConfigurationError, match="mode: an object store has its own permissions"):
+            await export(make_client(sandbox), dest, mode=0o640)
+        assert sandbox.count() == 0
+
+
 async def test_without_a_temporary_directory_an_object_store_is_written_from_memory(
     make_client: ClientFactory,
     dest: str,
