@@ -22,6 +22,8 @@ from benchmarks.virtual import Simulation
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_command_prints_tables_and_writes_what_it_measured(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "percall", "--quick", "--no-plot", "--out", str(tmp_path)]

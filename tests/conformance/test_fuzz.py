@@ -126,6 +126,7 @@ def test_no_damaged_answer_is_more_than_a_value_or_an_error_of_ours(data: bytes)
     asyncio.run(call())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_atheris_finds_nothing_in_five_seconds() -> None:
     command = [sys.executable, "-m", "tests.conformance.fuzz", "-max_total_time=5", "-timeout=10", "-seed=1"]

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.soak import Sample, Soak
 
 from .servers import ROOT
 
 
+@pytest.mark.slow
 def test_nothing_grows_and_every_conversation_is_accounted_for(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "soak", "--quick", "--no-plot", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)

@@ -47,6 +47,7 @@ def expected(sandbox: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     return found
 
 
+@pytest.mark.slow
 def test_killed_thirty_times_at_random_it_ends_whole(
     sandbox: dict[str, str], expected: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def test_what_was_lost_once_is_given_or_reported(name: str) -> None:
         pytest.fail(report(EXAMPLES[name], complaints), pytrace=False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # a failure is run many times until it is small
 @pytest.mark.skipif(_MINUTES > 0, reason="a long run was asked for")
 @settings(

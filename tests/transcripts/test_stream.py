@@ -117,6 +117,7 @@ def triples(options: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 CROSSED = triples(SWITCHES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", CROSSED, ids=range(len(CROSSED)))
 async def test_nothing_is_lost_and_nothing_comes_twice_however_the_switches_stand_together(
     make_client: ClientFactory, mode: dict[str, Any]
