@@ -25,6 +25,7 @@ BENCHMARKS = (
     "export",
     "cluster",
     "nights",
+    "doors",
 )
 _RESULTS = Path(__file__).parent / "results"
 

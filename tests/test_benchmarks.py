@@ -94,6 +94,13 @@ def test_those_who_need_no_peers_get_everything() -> None:
     assert all(run.requests >= least and run.peak_mb > 1 for run in runs.values())
 
 
+def test_our_source_of_dlt_gets_everything_into_duckdb() -> None:
+    pytest.importorskip("dlt", reason="dlt is not installed: pip install -e '.[recipes]'")
+    with Backend(300) as backend:
+        run = backend.race("dlt_ours")
+    assert (run.whole, run.conversations) == (True, 300)
+
+
 def test_a_tally_knows_what_is_missing_repeated_and_strange() -> None:
     data = Dataset(100)
     ids = [json.loads(data.item(index))["id"] for index in range(100)]

@@ -93,6 +93,8 @@ CONTESTANTS = {
         "generated", "run", "generated httpx client, 16 at once", ("openapi_python_client", "httpx")
     ),
     "dlt": Contestant("dlt_source", "run", "dlt rest_api to JSONL", ("dlt",)),
+    "dlt_duckdb": Contestant("dlt_source", "to_duckdb", "dlt rest_api to DuckDB", ("dlt", "duckdb")),
+    "dlt_ours": Contestant("dlt_source", "ours_to_duckdb", "dlt alli_source to DuckDB", ("dlt", "duckdb")),
 }
 
 

@@ -1,4 +1,4 @@
-"""dlt: its rest_api source for the list, its REST client for the chats that are not embedded, to JSON Lines.
+"""dlt: its rest_api source for the list, its REST client for the chats that are not embedded; or our source.
 
 Made easy for it: nested values are kept as JSON instead of being made into tables, chats are fetched by its pool
 of threads, and only where they are needed.
@@ -33,17 +33,48 @@ _HEADERS = {"API-KEY": KEY}
 
 
 def run(job: Job) -> Callable[[], None]:
-    """Get everything into files, and read back from them what there is."""
+    """Get everything into JSON Lines, and read back from them what there is."""
     return partial(_run, job)
 
 
+def to_duckdb(job: Job) -> Callable[[], None]:
+    """Get everything into DuckDB, and ask it what there is."""
+    return partial(_run_duckdb, job, lambda: _resources(job.url))
+
+
+def ours_to_duckdb(job: Job) -> Callable[[], None]:
+    """The same with the source of this library."""
+    from alli_async.contrib.dlt import alli_source
+
+    return partial(_run_duckdb, job, lambda: alli_source(KEY, base_url=job.url))
+
+
 def _run(job: Job) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        _load(job.url, Path(folder))
-        _count(Path(folder), job)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        destination = dlt.destinations.filesystem(str(folder / "out"))
+        _pipeline(folder, destination).run(_resources(job.url), loader_file_format="jsonl")
+        _count(folder, job)
 
 
-def _load(url: str, folder: Path) -> None:
+def _run_duckdb(job: Job, source: Callable[[], Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pipeline = _pipeline(folder, dlt.destinations.duckdb(str(folder / "out.duckdb")))
+        pipeline.run(source())
+        with pipeline.sql_client() as connection:
+            fetched = dict(connection.execute_sql("SELECT conversation_id, count(*) FROM chats GROUP BY 1"))
+            for each, count in connection.execute_sql("SELECT id, chat_count FROM conversations"):
+                job.tally.add(each, fetched.get(each, count))
+
+
+def _pipeline(folder: Path, destination: Any) -> Any:
+    return dlt.pipeline(
+        "benchmark", pipelines_dir=str(folder / "pipelines"), destination=destination, dataset_name="alli"
+    )
+
+
+def _resources(url: str) -> list[Any]:
     (conversations,) = rest_api_resources(
         {
             "client": {"base_url": url, "headers": _HEADERS},
@@ -78,13 +109,7 @@ def _load(url: str, folder: Path) -> None:
             if len(each["chats"]) < each["chatCount"]:
                 yield pages(each["id"], each["chatCount"])
 
-    pipeline = dlt.pipeline(
-        "benchmark",
-        pipelines_dir=str(folder / "pipelines"),
-        destination=dlt.destinations.filesystem(str(folder / "out")),
-        dataset_name="alli",
-    )
-    pipeline.run([conversations, chats], loader_file_format="jsonl")
+    return [conversations, chats]
 
 
 def _count(folder: Path, job: Job) -> None:
