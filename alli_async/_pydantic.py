@@ -30,7 +30,6 @@ def core_schema_of(kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     given = core_schema.typed_dict_schema(
         {each.name: _input_field(each, schemas[each.name]) for each in fields},
         cls=kind,
-        cls_name=kind.__name__,
     )
     ref = f"{kind.__module__}.{kind.__qualname__}:{id(kind)}"
     validated = core_schema.no_info_wrap_validator_function(_validator(kind), given)
@@ -60,7 +59,6 @@ def _output(
         shown = core_schema.typed_dict_schema(
             {name: core_schema.typed_dict_field(schema, required=False) for name, schema in schemas.items()},
             cls=kind,
-            cls_name=kind.__name__,
         )
         ser = core_schema.plain_serializer_function_ser_schema(_set_fields, return_schema=shown)
         return core_schema.is_instance_schema(kind, serialization=ser)
