@@ -146,6 +146,30 @@ def test_a_full_disk_on_standard_output_is_one_line_and_code_1(arguments: tuple[
     assert done.stderr.count(b"\n") == 1
 
 
+WITHOUT_POSIX = """
+import asyncio, select, sys, aiohttp
+for name in ("fcntl", "termios", "pty", "uvloop", "grp", "pwd"):
+    sys.modules[name] = None
+del select.poll
+from alli_async.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [("conversations",), ("doctor",), ("export", "-", "-q")])
+def test_reading_needs_nothing_that_windows_does_not_have(arguments: tuple[str, ...]) -> None:
+    with Sandbox(conversations=20) as sandbox:
+        done = subprocess.run(
+            [COMMAND[0], "-c", WITHOUT_POSIX, *arguments],
+            env=environment(sandbox),
+            capture_output=True,
+            text=True,
+            timeout=170,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) >= 10
+
+
 # --- the web page -------------------------------------------------------------------------------------------
 
 ATTACKS = (
