@@ -19,7 +19,6 @@ from .terminal import visible
 
 if TYPE_CHECKING:  # The help needs none of it.
     from ..client import AlliClient
-    from ..models import ConversationUpdate
 
 # The codes of `models.ConversationState`, which the help does not import.
 STATES = ("no", "eb", "ea", "eu", "wa", "wu", "wu2", "in", "pnd", "eo", "lck")
@@ -241,8 +240,8 @@ async def bulk_update_command(
     """
     from ..models import ConversationUpdate
 
-    update = ConversationUpdate(**_changes(title, state, assignee, category_ids, clear))
     changes = _changes(title, state, assignee, category_ids, clear)
+    update = ConversationUpdate(**changes)
     chosen = {
         "conversation_ids": _ids(ids),
         "user_ids": list(user_ids),
@@ -254,17 +253,11 @@ async def bulk_update_command(
     async with open_client(connection) as client:
         if not yes:
             confirm(await _preview(client, chosen, _told(changes)))
-        await _bulk_update(client, update, chosen, all_conversations=all_conversations)
+        await client.conversations.bulk_update(update, **chosen, all_conversations=all_conversations)
     what = _selection(chosen)
     await _print_done(
         {"changed": chosen or "all", "update": changes}, f"Updated {what}: {_told(changes)}.", as_json
     )
-
-
-async def _bulk_update(
-    client: AlliClient, update: ConversationUpdate, chosen: dict[str, list[str]], *, all_conversations: bool
-) -> None:
-    await client.conversations.bulk_update(update, **chosen, all_conversations=all_conversations)
 
 
 def _ids(given: Sequence[str]) -> list[str]:

@@ -11,8 +11,10 @@ import click
 from .output import write
 
 if TYPE_CHECKING:
+    from .._transcripts.stream import TranscriptStream
     from ..client import AlliClient
     from ..export import ExportReport
+    from ..models import RawTranscript
 
 # Bytes that are written at a time.
 _BATCH_BYTES = 1 << 16
@@ -29,45 +31,21 @@ async def export_to_stdout(
         filters: The filters.
         on_progress: Called with the numbers so far.
     """
-    from ..errors import DecodeError
     from ..export import ExportReport
-    from ..export.formats.projection import Projection, choose
-    from ..export.formats.utf8 import NO_TEXT, is_utf8
-    from ..models import Skipped
 
-    fields, key = choose(how["columns"], how["redact"])
-    projection = Projection(fields, key)
     for name in ("incremental", "cluster"):
         if how[name]:
-            raise click.UsageError(
-                f"--{'dask' if name == 'cluster' else name} needs a directory, not standard output"
-            )
+            option = "dask" if name == "cluster" else name
+            raise click.UsageError(f"--{option} needs a directory, not standard output")
     bounds = {"first_chat_started_at": how["since"], "first_chat_end_at": how["until"]}
     filters = filters | {name: value for name, value in bounds.items() if value is not None}
     on_error: Literal["raise", "skip"] = how["on_error"] or "raise"
-    began, lines, size = time.monotonic(), 0, 0
+    began = time.monotonic()
     stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
-    batch = bytearray()
-    async with stream:
-        async for transcript in stream:
-            if not is_utf8(transcript.json):
-                if on_error == "raise":
-                    raise DecodeError(NO_TEXT, path="$")
-                stream.skipped.append(Skipped(transcript.id, DecodeError(NO_TEXT, path="$")))
-                continue
-            batch += projection.apply(transcript.json) + b"\n"
-            lines += 1
-            if len(batch) >= _BATCH_BYTES or lines == 1:
-                size += len(batch)
-                await write(bytes(batch))
-                batch.clear()
-            on_progress(stream.stats)
-    await write(bytes(batch))
-    size += len(batch)
+    lines, size = await _write_lines(stream, how, on_progress)
     if stream.again:
-        click.echo(
-            f"{len(stream.again):,} conversations were written twice; the later line is the whole one", err=True
-        )
+        text = f"{len(stream.again):,} conversations were written twice; the later line is the whole one"
+        click.echo(text, err=True)
     stats = stream.stats
     return ExportReport(
         path="standard output",
@@ -80,3 +58,34 @@ async def export_to_stdout(
         retries=stats.retries,
         skipped=stream.skipped,
     )
+
+
+async def _write_lines(
+    stream: TranscriptStream[RawTranscript], how: dict[str, Any], on_progress: Callable[[Any], None]
+) -> tuple[int, int]:
+    """Write the lines of a stream; gives how many there were, and their bytes."""
+    from ..errors import DecodeError
+    from ..export.formats.projection import Projection, choose
+    from ..export.formats.utf8 import NO_TEXT, is_utf8
+    from ..models import Skipped
+
+    projection = Projection(*choose(how["columns"], how["redact"]))
+    lines, size, batch = 0, 0, bytearray()
+    async with stream:
+        async for transcript in stream:
+            if not is_utf8(transcript.json):
+                error = DecodeError(NO_TEXT, path="$")
+                if how["on_error"] != "skip":
+                    raise error
+                stream.skipped.append(Skipped(transcript.id, error))
+                continue
+            batch += projection.apply(transcript.json) + b"\n"
+            lines += 1
+            # The first line goes at once: whoever reads it may want no more.
+            if len(batch) >= _BATCH_BYTES or lines == 1:
+                size += len(batch)
+                await write(bytes(batch))
+                batch.clear()
+            on_progress(stream.stats)
+    await write(bytes(batch))
+    return lines, size + len(batch)
