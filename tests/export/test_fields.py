@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError
-from alli_async.export import export, plan_export
+from alli_async.export import compact, export, plan_export
 from alli_async.export.formats.compression import zstd_module
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -378,3 +378,27 @@ async def test_a_file_whose_name_does_not_fit_is_refused(
         with pytest.raises(ConfigurationError, match=why):
             await export(make_client(sandbox), tmp_path / name, **how)
         assert sandbox.count() == 0
+
+
+# --- compacted --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet"])
+async def test_chosen_columns_and_hashes_are_the_same_after_compaction(
+    make_client: ClientFactory, tmp_path: Path, form: Any
+) -> None:
+    how: dict[str, Any] = {"format": form, "columns": ["user.user_id", "title"], "redact": {"user.user_id": KEY}}
+    async with serving_rich() as server:
+        client = make_client(server)
+        await export(client, tmp_path, **how)
+        await export(client, tmp_path, **how, incremental=True)
+        await compact(tmp_path)
+    if form == "jsonl":
+        found = sorted(records(tmp_path), key=lambda each: str(each["id"]))
+        assert [each["user"] for each in found] == [{"userId": digest(f"user-{n % 2}")} for n in range(3)]
+        assert {frozenset(each) for each in found} == {frozenset(("id", "title", "user"))}
+        return
+    table = pq.read_table(tmp_path / "conversations")
+    assert table.column_names == ["id", "title", "user", "run"]
+    rows = sorted(table.to_pylist(), key=lambda each: str(each["id"]))
+    assert [each["user"] for each in rows] == [{"user_id": digest(f"user-{n % 2}")} for n in range(3)]

@@ -12,6 +12,7 @@ from ..records import Part, Quarantined
 from ..storage.store import Store
 from .arrow import load, pool, schemas
 from .conversion import tables_of
+from .fields import EXTRA
 from .projection import EVERYTHING, Projection
 from .shard_writer import HashingSink, part_name
 
@@ -31,7 +32,7 @@ class ParquetShardWriter:
         shard: Whose parts they are.
         compression: Of the columns.
         mark: What ends their names.
-        projection: The columns.
+        projection: The columns. None for the columns of the first tables that are added.
     """
 
     is_projected = False
@@ -43,7 +44,7 @@ class ParquetShardWriter:
         shard: str,
         compression: str,
         mark: str = "",
-        projection: Projection = EVERYTHING,
+        projection: Projection | None = None,
     ) -> None:
         self.bytes_in = 0
         self._run = run
@@ -53,14 +54,24 @@ class ParquetShardWriter:
         self._size = 0
         self._tables: list[tuple[Any, Any]] = []
         self._group = 0
-        _, parquet = load()
-        self._projection = projection
-        self._schemas = schemas(projection)
+        self._projection = projection or EVERYTHING
+        self._is_open = projection is not None
+        self._schemas = list(schemas(self._projection))
+        self._compression = compression
         self._files = [_File(HashingSink(store.sink(self._name(folder, shard)))) for folder in FOLDERS]
-        self._writers = [
-            parquet.ParquetWriter(file, schema, compression=compression, memory_pool=pool())
-            for file, schema in zip(self._files, self._schemas, strict=True)
-        ]
+        self._writers: list[Any] = []
+
+    def _open(self, tables: Sequence[Any] = ()) -> list[Any]:
+        """The writers of both files, which are opened when their columns are known."""
+        if not self._writers:
+            _, parquet = load()
+            if not self._is_open:
+                self._schemas[: len(tables)] = map(_columns_of, tables, self._schemas)
+            self._writers = [
+                parquet.ParquetWriter(file, schema, compression=self._compression, memory_pool=pool())
+                for file, schema in zip(self._files, self._schemas, strict=True)
+            ]
+        return self._writers
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add conversations and their chats; gives those that are not what the contract says."""
@@ -96,28 +107,37 @@ class ParquetShardWriter:
 
     def write_tables(self, tables: Sequence[Any]) -> None:
         """Add rows that are Arrow tables already: conversations, and chats."""
+        writers = self._open(tables)
         for place, table in enumerate(tables):
             self._sizes[place] += table.num_rows
-            self._writers[place].write_table(_fitted(table, self._schemas[place]))
+            writers[place].write_table(_fitted(table, self._schemas[place]))
 
     def commit(self, shard: str) -> list[Part]:
         """Make them the parts of a shard."""
         parts = []
-        for folder, writer, file, rows in zip(FOLDERS, self._writers, self._files, self._sizes, strict=True):
+        for folder, writer, file, rows in zip(FOLDERS, self._open(), self._files, self._sizes, strict=True):
             writer.close()
             parts.append(file.out.commit(self._name(folder, shard), rows))
         return parts
 
     def discard(self) -> None:
         """Leave nothing behind. After `commit` it does nothing."""
-        for writer, file in zip(self._writers, self._files, strict=True):
+        for file in self._files:
             # What pyarrow still wants to say is for nobody.
             file.deaf = True
+        for writer in self._writers:
             writer.close()
+        for file in self._files:
             file.out.discard()
 
     def _name(self, folder: str, shard: str) -> str:
         return f"{folder}/{part_name(self._run, shard)}{self._suffix}"
+
+
+def _columns_of(table: Any, schema: Any) -> Any:
+    """The schema of a table; that of all columns where only what earlier versions did not write is missing."""
+    missing = set(schema.names) - set(table.column_names)
+    return schema if missing <= {EXTRA} else table.schema
 
 
 def _fitted(table: Any, schema: Any) -> Any:
