@@ -8,6 +8,14 @@ from contextlib import suppress
 _LARGE_BLOCK = 31 << 20
 
 
+_is_tuned = False
+
+
+def is_malloc_tuned() -> bool:
+    """Whether this process was asked to keep freed memory."""
+    return _is_tuned
+
+
 def tune_malloc() -> None:
     """Ask glibc to keep freed memory for the next answers, for the whole process and once for all.
 
@@ -19,6 +27,8 @@ def tune_malloc() -> None:
     in the environment (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`) are kept. With another C library
     (musl, macOS, Windows) or allocator nothing changes.
     """
+    global _is_tuned
+    _is_tuned = True
     # glibc learns its thresholds from what is freed: from now on blocks of this size come from the heap, and the
     # heap is cut only if twice as much is free at its end. The pages of this block are never touched.
     with suppress(MemoryError):

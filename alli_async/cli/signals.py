@@ -13,7 +13,7 @@ from typing import Any
 
 ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 # Seconds that cleaning up may take after the first signal. What is committed stays, as after any kill.
-_GRACE = 2.0
+_GRACE = 1.5
 # Seconds in which a signal that comes again is the same one: many send it to a process group and to each process.
 _AGAIN = 1.0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from alli_async import AuthenticationError, ConfigurationError, ExportError
+from alli_async import AuthenticationError, ConfigurationError, ExportError, _malloc
 from alli_async._transport.limiter import RateLimiter
 from alli_async.export import ExportProgress, export, planning, running
 from alli_async.export.dask import cluster, coordinator, scheduler, workers
@@ -593,6 +593,20 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
     assert len(workers._SESSIONS) == 1
     assert (await workers.leave("one", Worker(1))).progress == ExportProgress()
     assert not workers._SESSIONS
+
+
+@pytest.mark.parametrize("is_tuned", [False, True])
+async def test_a_worker_keeps_freed_memory_if_the_exporting_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_tuned: bool
+) -> None:
+    monkeypatch.setattr(_malloc, "_is_tuned", False)
+    monkeypatch.setenv("ALLI_API_KEY", "the-key")
+    SharedDirectory(tmp_path).put_record(SESSION, b"one\n", replace=True)
+    options = {"base_url": "http://127.0.0.1:9"}
+    request = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options=options, tunes_malloc=is_tuned)
+    assert await workers.join(request, Worker(1)) is None
+    assert _malloc.is_malloc_tuned() is is_tuned
+    await workers.leave("one", Worker(1))
 
 
 async def test_a_connection_that_was_closed_loses_tasks_and_says_that_the_scheduler_is_gone() -> None:

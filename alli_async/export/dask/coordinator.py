@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from ..._aio.threads import in_thread
+from ..._malloc import is_malloc_tuned
 from ...errors import ConfigurationError, ExportError
 from ..records import ExportSpec, Shard
 from ..running import AT_FIRST, ExportProgress, add_traffic
@@ -94,7 +95,11 @@ class Coordinator:
             ExportError: There is no worker.
         """
         self._join_request = JoinRequest(
-            session=self._session, place=str(self._store), spec=spec, options=self._options
+            session=self._session,
+            place=str(self._store),
+            tunes_malloc=is_malloc_tuned(),
+            spec=spec,
+            options=self._options,
         )
         written = self._session.encode() + b"\n"
         await in_thread(lambda: self._store.put_record(SESSION, written, replace=True))

@@ -22,6 +22,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
         spec: What the destination holds.
         options: Keyword arguments of the worker's client, without its key.
         sdk_version: Version of this package, which the worker must have too.
+        tunes_malloc: Whether the worker shall keep freed memory (`tune_malloc`), as the export's process does.
     """
 
     session: str
@@ -29,6 +30,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
     spec: ExportSpec
     options: dict[str, Any]
     sdk_version: str = __version__
+    tunes_malloc: bool = False
 
 
 class Assignment(Struct, frozen=True, kw_only=True):

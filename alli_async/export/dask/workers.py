@@ -15,6 +15,7 @@ from typing import Any
 
 from ..._aio.tasks import cancel_all, wait_done
 from ..._aio.threads import in_thread
+from ..._malloc import tune_malloc
 from ..._transport.retry import is_transient
 from ..._version import __version__
 from ...client import AlliClient
@@ -218,6 +219,8 @@ async def join(request: JoinRequest, dask_worker: Any) -> str | None:
                 f"it has alli_async {__version__}, not {request.sdk_version}; install the same"
             )
         check_installed(request.spec.format, request.spec.compression)
+        if request.tunes_malloc:
+            tune_malloc()
         client = _client(request)
         store = await in_thread(_open, request)
     except AlliError as error:
