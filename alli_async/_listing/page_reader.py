@@ -291,9 +291,7 @@ def keeping_body(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
         try:
             return decode(body)
         except DecodeError as error:
-            if error.malformed:
-                raise
-            failure = UndecodableError(error.message, path=error.path)
+            failure = UndecodableError(error.message, path=error.path, malformed=error.malformed)
         failure.body = body
         raise failure
 

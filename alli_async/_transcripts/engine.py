@@ -80,6 +80,7 @@ class Engine(Generic[ResultT]):
         self._skipped = skipped
         self._source = source or self._whole_list
         self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec)
+        self.gone = self._fetcher.gone
         self._reported: list[BadRow] = []
         self._out: Channel[Sequence[Entry[ResultT]]]
         self._jobs: Channel[_Job[ResultT]] = Channel(_JOBS_AHEAD)

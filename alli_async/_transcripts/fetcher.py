@@ -28,10 +28,12 @@ class ChatFetcher(Generic[ResultT]):
         embedded: Whether the embedded chats of conversations that have chats can be used.
         empty: Whether conversations that seem to have no chats have none. This is proved apart: of them a count
             that is wrong shows nothing.
+        gone: The ids of conversations that were deleted after the list had shown them.
     """
 
     def __init__(self, session: Session, codec: Codec[ResultT]) -> None:
         self.embedded, self.empty = EmbeddedCheck(), EmbeddedCheck()
+        self.gone: dict[str, None] = {}
         self._session = session
         self._codec: Codec[ResultT] = codec
         self._newest_first = False
@@ -62,6 +64,7 @@ class ChatFetcher(Generic[ResultT]):
         try:
             await self.get(conversation_id)
         except NotFoundError:
+            self.gone[conversation_id] = None
             return True
         except AlliError as error:
             if error.is_outage:

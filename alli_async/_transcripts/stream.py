@@ -31,6 +31,7 @@ class TranscriptStream(Generic[ResultT]):
     Attributes:
         stats: What it has done so far.
         skipped: With `on_error="skip"`: the conversations that could not be made whole, and why.
+        gone: The ids of conversations that were deleted after the list had shown them.
         again: The ids of conversations that were given a second time, at the end: their embedded chats had been
             used, and later proved not to be what the pages of chats hold.
     """
@@ -62,6 +63,7 @@ class TranscriptStream(Generic[ResultT]):
             skipped=self.skipped if on_error == "skip" else None,
             source=source,
         )
+        self.gone = self._engine.gone
         self._lifetime = session.lifetime
         self._task: asyncio.Task[None] | None = None
         self._out: Channel[Sequence[Entry[ResultT]]] = Channel(PAGES_AHEAD)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "Get everything": [
         Late("export", "exporting:export_command", "Export all conversations with their chats."),
         Late("compact", "compacting:compact_command", "Rewrite an export to its latest state."),
+        Late("verify", "compacting:verify_command", "Check every file of an export."),
     ],
     "Look and change": [
         Late("conversations", "conversations:conversations_group", "List, read and change conversations."),

@@ -37,6 +37,7 @@ Examples:
   alli-async export backup
   alli-async export backup --incremental
   alli-async export monday.csv --since 2026-01-05 --until 2026-01-05
+  alli-async export backup --refresh
   alli-async export - --llm-app-id APP --since 7d | jq -r .title
 {EXIT_CODES}
 """
@@ -53,7 +54,13 @@ _SPAN = span_options(
         "--incremental",
         is_flag=True,
         help="After a complete run: only conversations with a chat since, and what was incomplete. It does not "
-        "see new titles, states and ratings, nor deletions.",
+        "see new titles, states and ratings, nor deletions: --refresh does.",
+    ),
+    cloup.option(
+        "--refresh",
+        is_flag=True,
+        help="After a complete run: everything once more, into the same DEST. What the server no longer has is "
+        "listed in deleted.jsonl, and stays until compact.",
     ),
 )
 _FILES = cloup.option_group(
@@ -161,9 +168,11 @@ async def export_command(
 
 def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of the connection, of the export and of the filters."""
-    names = ("compression", "incremental", "mode", "on_error", "cluster", "since", "until")
+    names = ("compression", "incremental", "refresh", "mode", "on_error", "cluster", "since", "until")
     how = {"format": form or "jsonl"} | {name: options.pop(name) for name in names}
     check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
+    if how["incremental"] and how["refresh"]:
+        raise click.UsageError("--refresh reads everything, and does not go with --incremental")
     how |= fields_of(options)
     connection, filters = split(options)
     return connection, how, filters

@@ -11,7 +11,7 @@ from .records import count_text
 from .terminal import visible
 
 if TYPE_CHECKING:
-    from ..export import ExportPreview, ExportReport
+    from ..export import ExportPreview, ExportReport, VerifyReport
     from ..models import Skipped
     from .progress import Progress
 
@@ -38,6 +38,8 @@ def summary(report: ExportReport) -> str:
         lines.append(f"  as of     {datetime.fromisoformat(report.snapshot):%Y-%m-%d %H:%M:%S} UTC")
     if report.finished_before or report.resumed:
         lines.append("  what is new since then comes with --incremental")
+    if report.deleted:
+        lines.append(f"  deleted   {report.deleted:,} gone from the server, in {report.path}/deleted.jsonl")
     if report.quarantined:
         lines.append(f"  not decodable: {report.quarantined:,}, in {report.path}/quarantine.jsonl")
     lines += [f"  skipped   {skipped_text(each)}" for each in report.skipped]
@@ -87,6 +89,8 @@ def plan_text(preview: ExportPreview) -> str:
     there = f"{preview.written:,} conversations are there"
     if preview.state == "complete":
         return f"Complete already: {there}; nothing to do.\n  what is new since then comes with --incremental"
+    if preview.state == "refresh":
+        there += ", which are read once more"
     if preview.state == "incremental":
         since = "?" if plan.since is None else _time(plan.since)
         lines = [f"{there}. Run {plan.run} asks for those with a chat since {since}."]
@@ -95,6 +99,8 @@ def plan_text(preview: ExportPreview) -> str:
         return "\n".join(lines)
     expected = "?" if plan.expected is None else f"{plan.expected:,}"
     first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
+    if preview.state == "refresh":
+        first = f"{there[0].upper()}{there[1:]}. {first}"
     if preview.state == "unfinished":
         left = f"{len(shards):,} shards are left; about {asked} requests"
         first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
@@ -117,6 +123,27 @@ def _iso_time(value: float) -> str:
     from ..models import to_datetime
 
     return to_datetime(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def verify_text(report: VerifyReport, dest: str) -> str:
+    """Whether an export is whole, and each file that is not what it was, in a line of its own."""
+    counted = f"{count_text(report.conversations, 'conversation')} with {count_text(report.chats, 'chat')}"
+    first = f"{dest}: {count_text(report.parts, 'part')}, {counted}"
+    lines = [f"{first}: all as written."] if report.ok else [f"{first}: not as written."]
+    for kind, files in (
+        ("damaged", report.damaged),
+        ("missing", report.missing),
+        ("unexplained", report.unexplained),
+    ):
+        lines += [f"  {kind:<11} {file} {report.reasons[file]}" for file in files]
+    return "\n".join(visible(line) for line in lines)
+
+
+def verify_json(report: VerifyReport) -> bytes:
+    """The report as a line of JSON."""
+    import msgspec
+
+    return msgspec.json.encode(report)
 
 
 def report_json(report: ExportReport) -> bytes:

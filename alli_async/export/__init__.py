@@ -1,6 +1,49 @@
 """Exports: every conversation with all its chats, into files.
 
-report = await export(client, "backup")
+    report = await export(client, "backup")
+
+A **run** reads a list and writes it in **shards**, partitions of the list of about a thousand conversations.
+A shard becomes one **part** (two in Parquet), a data file that is there whole or not at all. What was planned, and
+what became of each shard, stands in the **commit log**. What has no record never happened.
+
+Data flow: `job` opens the destination (`destination`), recovers its state (`commit_log.recover`, a pure function),
+proves the project (`project`) and plans a run (`planning`). `running` reads each shard (`shard_reader`), fills its
+part (`shard_buffer`, `formats/`) and records it; `dask/` does the same on a cluster. Then the end is recorded and
+the manifest (`manifest`) is made of the log alone. `outstanding` is what a later run asks for again, `holdings`
+what is held. `compacting`, `verifying` and `preview` start from the same recovery; `single_file` writes one file.
+
+Layout of a destination:
+
+    manifest.json, quarantine.jsonl, deleted.jsonl    made of the log, written last, written anew by any run
+    conversations/run-00001-shard-00002.jsonl.gz      a part (in Parquet also chats/…)
+    _journal/export.json                              the spec: what the destination holds, for good
+    _journal/run-00001-plan.json                      1. the plan of a run, before anything else of it
+    _journal/run-00001-shard-00002.json               2. for each shard, after its part: committed, or split
+    _journal/run-00001-complete.json                  3. the end of the run
+    .run-00001-shard-00002.jsonl.gz.partial           a temporary name, beside what it is to become
+
+Every record holds a checksum of itself; a part's size and SHA-256 stand in its shard's record.
+
+| on disk | it means | what is done |
+| --- | --- | --- |
+| nothing, or the spec alone | a new destination | a full run begins |
+| a plan, no end, and it is the last run | the run was stopped | it goes on before any other run |
+| no record of a shard of such a run | the shard never happened | it is written again, its part is replaced |
+| a temporary name of a run or a record | a write was stopped | it is removed |
+| a part of a shard whose record names another | an attempt that came second | it is removed |
+| a compaction without its end | a compaction was stopped | it is removed: its sources are all there |
+| files of runs that a complete compaction replaces | a compaction was stopped later | they are removed |
+| a complete run without one of its shard records | a record was lost | refused, the record is named |
+| records of a run without its plan | the plan was lost | refused, the plan is named |
+| a run without its end, and a later run | the end was lost | refused, the end is named |
+| a run that names a run before it that is not there | a whole run was lost | refused, its plan is named |
+| a record, and its part gone or of another size | the part was lost or damaged | refused, the part is named |
+| a record that is not as it was written | damaged, or of a later format | refused, the record is named |
+| a finished part that no record explains | records were lost, or it is not ours | refused, and never removed |
+| any other file | not ours | it is left alone |
+
+Where anything is refused, nothing was written or removed. Content that changed under the same size is found where
+it is read: by `verify`, by `compact` before it writes it on, and by a run that only has to say "complete".
 """
 
 from .batches import ArrowBatches, arrow_batches
@@ -9,14 +52,17 @@ from .job import export
 from .preview import ExportPreview, plan_export
 from .report import ExportReport
 from .running import ExportProgress
+from .verifying import VerifyReport, verify
 
 __all__ = [
     "ArrowBatches",
     "ExportPreview",
     "ExportProgress",
     "ExportReport",
+    "VerifyReport",
     "arrow_batches",
     "compact",
     "export",
     "plan_export",
+    "verify",
 ]

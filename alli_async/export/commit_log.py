@@ -7,12 +7,15 @@ pending cover the span of the plan, whatever happened in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ..errors import ExportError
 from .records import Commit, ExportSpec, Part, RunEnd, RunPlan, Shard, ShardRecord
@@ -20,8 +23,17 @@ from .storage.store import JOURNAL, MissingError, Store
 
 RecordT = TypeVar("RecordT", bound=Struct)
 
+SPEC = f"{JOURNAL}/export.json"
 # What stays of a run that was dropped.
 _DROPPED = "dropped.json"
+_RECORD = re.compile(rf"{JOURNAL}/run-(\d{{5,}})-(plan\.json|complete\.json|dropped\.json|shard-[\d.]+\.json)$")
+# Behind the shard's name an attempt may have a mark of its own.
+_PART = re.compile(
+    r"(?:conversations|chats)/run-(\d{5,})-shard-(\d{5}(?:\.\d+)*)(?:-[0-9a-f]+)*(?:\.[a-z][a-z0-9]*)+$"
+)
+# Files that a reader of the export takes for parts.
+DATA_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".csv", ".csv.gz", ".csv.zst")
+_CHECK = b"checksum"
 
 
 class ShardState:
@@ -59,6 +71,15 @@ class ShardState:
     def has_record(self, shard: str) -> bool:
         """Whether a shard was committed or split."""
         return shard in self._recorded
+
+    def is_pending(self, shard: str) -> bool:
+        """Whether a shard is still to be written."""
+        return shard in self._pending
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts that are committed."""
+        return [part for name in sorted(self.commits) for part in self.commits[name].parts]
 
     @property
     def pending(self) -> list[Shard]:
@@ -125,7 +146,7 @@ class RunLog:
     @classmethod
     def begin(cls, store: Store, plan: RunPlan) -> RunLog:
         """Write the plan."""
-        store.put_record(f"{_prefix(plan.run)}plan.json", _encode(plan))
+        store.put_record(f"{_prefix(plan.run)}plan.json", encode_record(plan))
         return cls(store, ShardState(plan))
 
     def record(self, record: ShardRecord) -> None:
@@ -135,19 +156,19 @@ class RunLog:
 
     def write(self, record: ShardRecord) -> None:
         """Write what became of a shard; whoever reads the record applies it to the state."""
-        self._store.put_record(f"{_prefix(self.plan.run)}shard-{record.shard}.json", _encode(record))
+        self._store.put_record(f"{_prefix(self.plan.run)}shard-{record.shard}.json", encode_record(record))
 
     def read_record(self, shard: str) -> ShardRecord | None:
         """The record of a shard, whoever wrote it; None when there is none."""
         name = f"{_prefix(self.plan.run)}shard-{shard}.json"
         try:
-            return _decode(name, self._store.read(name), ShardRecord)
+            return decode_record(name, self._store.read(name), ShardRecord)
         except MissingError:
             return None
 
     def finish(self, complete: RunEnd) -> None:
         """Write that the run is complete."""
-        self._store.put_record(f"{_prefix(self.plan.run)}complete.json", _encode(complete))
+        self._store.put_record(f"{_prefix(self.plan.run)}complete.json", encode_record(complete))
         self.complete = complete
 
     def forget(self) -> None:
@@ -172,8 +193,7 @@ class RunLog:
     @property
     def parts(self) -> list[Part]:
         """All parts that are committed."""
-        commits = self.state.commits
-        return [part for name in sorted(commits) for part in commits[name].parts]
+        return self.state.parts
 
 
 def next_number(store: Store) -> int:
@@ -181,62 +201,259 @@ def next_number(store: Store) -> int:
 
     Whoever has seen parts of a run must not find others under its number, not even when it was dropped.
     """
-    prefix = f"{JOURNAL}/run-"
-    numbers = [
-        name.removeprefix(prefix).partition("-")[0] for name in store.names(JOURNAL) if name.startswith(prefix)
-    ]
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+    numbers = [match for name in store.names(JOURNAL) if (match := _RECORD.match(name))]
+    return 1 + max((int(match[1]) for match in numbers), default=0)
 
 
-def load_runs(store: Store) -> list[RunLog]:
-    """The runs in a store, oldest first.
+# --- recovery: from what is on disk to a state, or to what is wrong with it ---------------------------------
 
-    Raises:
-        ExportError: A record that cannot be read.
+
+class Problem(Struct, frozen=True):
+    """A file that keeps a destination from being what its log says.
+
+    Attributes:
+        kind: `"damaged"`: its content is not what was written. `"missing"`: it was written and is not there.
+            `"unexplained"`: no record tells what it is.
+        file: The file's name in the destination.
+        why: What is wrong with it, in one clause that begins with a verb.
     """
-    records: dict[str, dict[str, bytes]] = {}
-    prefix = f"{JOURNAL}/run-"
-    names = [name for name in store.names(JOURNAL) if name.startswith(prefix) and name.endswith(".json")]
-    for name, data in store.read_all(names).items():
-        run, _, what = name.removeprefix(prefix).partition("-")
-        records.setdefault(run, {})[what] = data
-    return [_load(store, run, what) for run, what in sorted(records.items()) if "plan.json" in what]
+
+    kind: Literal["damaged", "missing", "unexplained"]
+    file: str
+    why: str
 
 
-def _load(store: Store, run: str, records: dict[str, bytes]) -> RunLog:
-    place = f"{JOURNAL}/run-{run}"
-    plan = _decode(place, records.pop("plan.json"), RunPlan)
-    ended = records.pop("complete.json", None)
-    records.pop(_DROPPED, None)
-    complete = None if ended is None else _decode(place, ended, RunEnd)
-    shards = [_decode(place, data, ShardRecord) for data in records.values()]
-    try:
-        return RunLog(store, ShardState(plan, shards), complete)
-    except ValueError as error:
-        raise ExportError(f"{store}: {place}: {error}") from None
+class Recovered(Struct, kw_only=True):
+    """What the content of a destination means.
+
+    Attributes:
+        spec: What the destination holds; None when it is new.
+        runs: The runs whose parts count, oldest first; the last one may be unfinished.
+        leftovers: Parts and records that a record explains, and that are of no use any more, in the order in
+            which they may be removed.
+        problems: What is wrong. Where there is anything, nothing may be written or removed.
+    """
+
+    spec: ExportSpec | None = None
+    runs: list[tuple[ShardState, RunEnd | None]] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def recover(records: Mapping[str, bytes], files: Mapping[str, int]) -> Recovered:
+    """Tell what a destination's content means. It is a function of the content alone, and changes nothing.
+
+    Args:
+        records: The content of the files of the log, by their names.
+        files: The sizes of the files where parts are, by their names.
+    """
+    return _Recovery(records, files).result
+
+
+class _Recovery:
+    """One recovery: the log first, then the parts against it."""
+
+    def __init__(self, records: Mapping[str, bytes], files: Mapping[str, int]) -> None:
+        self.result = Recovered()
+        self._records = records
+        self._files = files
+        self._by_run: dict[int, dict[str, str]] = {}
+        for name in sorted(records):
+            if match := _RECORD.match(name):
+                self._by_run.setdefault(int(match[1]), {})[match[2]] = name
+        self._read_spec()
+        loaded = {number: self._load(number) for number in sorted(self._by_run)}
+        known = [run for run in loaded.values() if run is not None]
+        self._replaced = {number for state, end in known if end is not None for number in state.plan.replaces}
+        self.result.problems = [each for each in self.result.problems if not self._is_replaced(each.file)]
+        self.result.runs = [run for run in known if run[0].plan.run not in self._replaced]
+        self._check_order()
+        if self.result.spec is not None or self._by_run:
+            self._check_parts()
+        for number in sorted(self._replaced & self._by_run.keys()):
+            # The plan is the last to go: as long as it is there, it explains the others.
+            names = self._by_run[number]
+            kept = {"plan.json", _DROPPED}
+            self.result.leftovers += [names[each] for each in sorted(names.keys() - kept)]
+            self.result.leftovers += [names["plan.json"]] if "plan.json" in names else []
+
+    def _problem(self, kind: Literal["damaged", "missing", "unexplained"], file: str, why: str) -> None:
+        self.result.problems.append(Problem(kind, file, why))
+
+    def _is_replaced(self, file: str) -> bool:
+        match = _RECORD.match(file)
+        return match is not None and int(match[1]) in self._replaced
+
+    def _decode(self, name: str, kind: type[RecordT]) -> RecordT | None:
+        try:
+            return decode_record(name, self._records[name], kind)
+        except ExportError as error:
+            self._problem("damaged", name, f"is damaged: {error.message}")
+            return None
+
+    def _read_spec(self) -> None:
+        if SPEC in self._records:
+            self.result.spec = self._decode(SPEC, ExportSpec)
+        elif self._by_run:
+            self._problem("missing", SPEC, "is missing")
+
+    def _load(self, number: int) -> tuple[ShardState, RunEnd | None] | None:
+        names = self._by_run[number]
+        if "plan.json" not in names:
+            if names.keys() - {_DROPPED}:
+                self._problem(
+                    "missing", f"{_prefix(number)}plan.json", "is missing, and other records of its run are not"
+                )
+            return None
+        plan = self._decode(names["plan.json"], RunPlan)
+        end = self._decode(names["complete.json"], RunEnd) if "complete.json" in names else None
+        shards = [name for what, name in names.items() if what.startswith("shard-")]
+        found = [record for name in shards if (record := self._shard_record(name)) is not None]
+        if plan is None or len(found) < len(shards):
+            return None
+        try:
+            datetime.fromisoformat(plan.snapshot)
+            state = ShardState(plan)
+        except ValueError as error:
+            self._problem("damaged", names["plan.json"], f"is damaged: {error}")
+            return None
+        is_whole = self._apply(state, found)
+        if end is not None:
+            for shard in state.pending:
+                self._problem(
+                    "missing", f"{_prefix(number)}shard-{shard.name}.json", "is missing from a complete run"
+                )
+            is_whole = is_whole and not state.pending
+        return (state, end) if is_whole else None
+
+    def _shard_record(self, name: str) -> ShardRecord | None:
+        record = self._decode(name, ShardRecord)
+        if record is not None and name != f"{name.partition('shard-')[0]}shard-{record.shard}.json":
+            self._problem("damaged", name, f"is damaged: it is the record of shard {record.shard}")
+            return None
+        return record
+
+    def _apply(self, state: ShardState, records: Iterable[ShardRecord]) -> bool:
+        """Apply the records of a run; a split comes before the records of the shards it made."""
+        for record in sorted(records, key=lambda each: each.shard.count(".")):
+            name = f"{_prefix(state.plan.run)}shard-{record.shard}.json"
+            parent = record.shard.rpartition(".")[0]
+            try:
+                state.apply(record)
+            except ValueError as error:
+                if parent and not state.has_record(parent):
+                    self._problem("missing", f"{_prefix(state.plan.run)}shard-{parent}.json", "is missing")
+                else:
+                    self._problem("damaged", name, f"is damaged: {error}")
+                return False
+        return True
+
+    def _check_order(self) -> None:
+        """A run begins only when the one before it is complete, and everything begins with a whole run."""
+        runs = self.result.runs
+        for state, end in runs[:-1]:
+            if end is None:
+                self._problem(
+                    "missing", f"{_prefix(state.plan.run)}complete.json", "is missing, and a later run is there"
+                )
+        numbers = {number for number in self._by_run if number not in self._replaced}
+        for state, _ in runs:
+            before = state.plan.previous
+            if before is not None and before not in numbers | self._replaced:
+                self._problem(
+                    "missing", f"{_prefix(before)}plan.json", f"is missing: run {state.plan.run} came after it"
+                )
+        if runs and runs[0][0].plan.kind == "incremental" and not self.result.problems:
+            before = runs[0][0].plan.run - 1
+            self._problem(
+                "missing", f"{_prefix(before)}plan.json", "is missing: the first run cannot be incremental"
+            )
+
+    def _check_parts(self) -> None:
+        recorded: set[str] = set()
+        for state, end in self.result.runs:
+            if state.plan.kind == "compact" and end is None:
+                continue  # it is dropped, whatever is there of it
+            for part in state.parts:
+                recorded.add(part.name)
+                size = self._files.get(part.name)
+                if size is None:
+                    self._problem("missing", part.name, "is gone")
+                elif size != part.bytes:
+                    self._problem("damaged", part.name, f"has {size:,} bytes, not {part.bytes:,}")
+        states = {state.plan.run: state for state, _ in self.result.runs}
+        for name in sorted(self._files.keys() - recorded):
+            self._classify(name, states)
+
+    def _classify(self, name: str, states: Mapping[int, ShardState]) -> None:
+        """Tell what a part without a record is."""
+        match = _PART.match(name)
+        if match is None:
+            if name.endswith(DATA_SUFFIXES):
+                self._problem("unexplained", name, "is explained by no record")
+            return
+        number, shard = int(match[1]), match[2]
+        state = states.get(number)
+        if number in self._replaced:
+            self.result.leftovers.append(name)
+        elif state is None:
+            if number not in self._by_run or not self.result.problems:
+                self._problem("unexplained", name, f"is explained by no record: there is none of run {number}")
+        elif state.has_record(shard):
+            # An attempt at a shard that another attempt has written, or split.
+            self.result.leftovers.append(name)
+        elif not state.is_pending(shard):
+            self._problem("unexplained", name, f"is explained by no record: run {number} has no shard {shard}")
+        # Else the process was killed, or is at work, between the part and its record: the shard is written again.
+
+
+# --- reading and writing records ----------------------------------------------------------------------------
+
+
+def read_destination(store: Store, folders: Iterable[str]) -> Recovered:
+    """What the content of a store means."""
+    found = [name for name in store.names(JOURNAL) if name == SPEC or _RECORD.match(name)]
+    records = store.read_all(found)
+    return recover(records, {name: size for folder in folders for name, size in store.names(folder).items()})
 
 
 def load_spec(store: Store) -> ExportSpec | None:
     """What a destination holds; None when it is new."""
-    name = f"{JOURNAL}/export.json"
-    return _decode(name, store.read(name), ExportSpec) if name in store.names(JOURNAL) else None
+    return decode_record(SPEC, store.read(SPEC), ExportSpec) if SPEC in store.names(JOURNAL) else None
 
 
 def write_spec(store: Store, spec: ExportSpec) -> None:
     """Write what a destination is to hold."""
-    store.put_record(f"{JOURNAL}/export.json", _encode(spec))
+    store.put_record(SPEC, encode_record(spec))
 
 
 def _prefix(run: int) -> str:
     return f"{JOURNAL}/run-{run:05}-"
 
 
-def _encode(record: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+def encode_record(record: Struct) -> bytes:
+    """A record as it is stored: JSON that people can read, whose first field is a checksum of the rest."""
+    body = msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+    rest = body[body.index(b"\n") + 1 :]
+    return b'{\n "%b": "%b",\n%b' % (_CHECK, _checksum(rest), rest)
 
 
-def _decode(place: str, data: bytes, kind: type[RecordT]) -> RecordT:
+def decode_record(place: str, data: bytes, kind: type[RecordT]) -> RecordT:
+    """Decode a record, and compare it with its checksum; records of earlier formats have none.
+
+    Raises:
+        ExportError: It is not what was written, or of a format that this version does not know.
+    """
+    head, _, rest = data.partition(b",\n")
+    if head.startswith(b'{\n "%b": "' % _CHECK):
+        if head != b'{\n "%b": "%b"' % (_CHECK, _checksum(rest)):
+            raise ExportError(f"{place}: not a record as it was written: its checksum is another")
+        data = b"{" + rest
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec's own, and that of bytes that are no UTF-8
         raise ExportError(f"{place}: not a record of this version: {error}") from None
+
+
+def _checksum(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).hexdigest().encode()

@@ -1,83 +1,89 @@
-"""Compaction: the parts of all runs, rewritten to the latest version of each conversation only."""
+"""Compaction: the parts of all runs, rewritten to few parts that hold the latest version of each conversation."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Struct
+from msgspec import structs
 
 from .._aio.threads import in_thread
 from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
-from .commit_log import RunLog, load_spec, next_number
-from .destination import Destination
-from .formats.jsonl import JsonLinesWriter, read_lines
+from .commit_log import Problem, RunLog, next_number
+from .destination import Destination, refusal
+from .formats.csv import CsvConversation, CsvWriter
 from .formats.parquet import ParquetShardWriter, ids_of, kept_tables
-from .incomplete import key_of, missing_in
-from .records import Commit, ExportSpec, Incomplete, RunEnd, RunPlan, Shard, ShardRecord
+from .formats.writers import writer_of
+from .holdings import Holdings, Version, pack_versions
+from .manifest import summaries_of
+from .outstanding import Outstanding, deleted_in, outstanding_in
+from .reading import DamagedError, VerifiedParts, conversations_in, rows_in, version_of
+from .records import (
+    Commit,
+    Deleted,
+    ExportSpec,
+    Incomplete,
+    Part,
+    Quarantined,
+    RunEnd,
+    RunPlan,
+    Shard,
+    ShardRecord,
+)
 from .report import ExportReport
 from .storage.opening import open_store
-from .storage.store import Store
 
+# Bytes of the parts that are merged into one part: large enough for any reader to be quick, and small enough to
+# be read at once.
+MERGED_BYTES = 64 << 20
+# Conversations that are handed to a writer at a time.
 _BATCH = 256
 
 
-async def compact(dest: str | os.PathLike[str]) -> ExportReport:
-    """Rewrite an export that has had incremental runs to the latest version of each conversation.
+async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -> ExportReport:
+    """Rewrite an export to the latest version of each conversation, and merge small parts to about 64 MB.
 
-    It can be killed at any byte: until its last record is written the old parts are what counts, and from then
-    on the new ones. Nothing is asked of the server.
+    Every part is proved to be what was written before it is read, and what takes its place is proved before it is
+    removed. The compaction can be killed at any byte: until its last record is written the old parts count, and
+    from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the runs.
 
     Args:
         dest: The directory, or the address in an object store.
+        drop_deleted: Whether conversations are left out that the server does not have any more.
 
     Raises:
-        ExportError: There is no complete export, or the file system or the store refuses.
+        ExportError: There is no complete export, a part is damaged, or the file system or the store refuses.
     """
-    return await in_thread(_compact, dest)
+    return await in_thread(_compact, dest, drop_deleted)
 
 
-class _Source(NamedTuple):
-    """A shard of an earlier run, and what is not whole after all of them."""
-
-    run: RunLog
-    shard: str
-    missing: dict[object, Incomplete]
-
-    @property
-    def commit(self) -> Commit:
-        return self.run.state.commits[self.shard]
-
-
-def _compact(dest: str | os.PathLike[str]) -> ExportReport:
+def _compact(dest: str | os.PathLike[str], drop_deleted: bool) -> ExportReport:
     began = time.monotonic()
     store = open_store(dest)
-    if load_spec(store) is None:
+    destination = Destination(store)
+    if not destination.exists():
         raise ExportError(f"{store} holds no complete export")
     with store.lock():
-        destination = Destination(store)
         destination.load()
-        held = load_spec(store)
-        if (run := destination.unfinished) is not None and run.plan.kind == "compact":
-            destination.drop(run)
-        if held is None or not destination.runs or destination.unfinished is not None:
+        destination.drop_compaction()
+        if destination.spec is None or not destination.runs or destination.unfinished is not None:
             raise ExportError(f"{store} holds no complete export; finish it first")
-        runs = destination.runs
-        if len(runs) > 1:
-            run = _rewrite(store, held, runs)
-            destination.runs.append(run)
-            seconds = round(time.monotonic() - began, 3)
-            finished = datetime.now(UTC).isoformat(timespec="seconds")
-            destination.finish(run, RunEnd(run=run.plan.run, seconds=seconds, finished=finished))
-        else:
+        compaction = _Compaction(destination, destination.spec, drop_deleted)
+        is_done = not compaction.is_needed
+        if is_done:
             destination.write_manifest()
+        else:
+            run = _refusing(compaction)
+            finished = datetime.now(UTC).isoformat(timespec="seconds")
+            end = RunEnd(run=run.plan.run, seconds=round(time.monotonic() - began, 3), finished=finished)
+            destination.runs.append(run)
+            destination.finish(run, end)
         latest = destination.runs[-1]
         commits = latest.state.commits.values()
         return ExportReport(
@@ -93,98 +99,194 @@ def _compact(dest: str | os.PathLike[str]) -> ExportReport:
             kind=latest.plan.kind,
             snapshot=latest.plan.snapshot,
             parts=len(latest.parts),
-            finished_before=len(runs) == 1,
+            finished_before=is_done,
         )
 
 
-def _rewrite(store: Store, held: ExportSpec, runs: list[RunLog]) -> RunLog:
-    """A new run of what is the latest in the others; the newest of them is looked at first."""
-    missing = missing_in(runs)
-    sources = [_Source(run, shard, missing) for run in reversed(runs) for shard in sorted(run.state.commits)]
-    latest = runs[-1].plan
-    bounds = [None, *map(float, range(1, len(sources))), None]
-    plan = RunPlan(
-        run=next_number(store),
-        kind="compact",
-        snapshot=latest.snapshot,
-        high_water=latest.high_water,
-        shards=[Shard(name=f"{n:05}", start=start, end=end) for n, (start, end) in enumerate(pairwise(bounds))],
-        ids=latest.ids,
-        replaces=[run.plan.run for run in runs],
-        sources=[f"{source.run.plan.run}/{source.shard}" for source in sources],
-        sdk_version=__version__,
-    )
-    run = RunLog.begin(store, plan)
-    seen: set[str] = set()
-    write = _write_tables if held.format == "parquet" else _write_lines
-    for shard, source in zip(plan.shards, sources, strict=True):
-        run.record(ShardRecord(shard=shard.name, commit=write(store, held, plan.run, shard.name, source, seen)))
-    return run
-
-
-class _Known(Struct):
-    id: str
-    chats: list[msgspec.Raw]
-
-
-_decode = msgspec.json.Decoder(_Known).decode
-
-
-def _write_lines(store: Store, held: ExportSpec, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
-    writer = JsonLinesWriter(store, run, shard, held.compression)
-    rows = chats = 0
-    fresh: set[str] = set()
+def _refusing(compaction: _Compaction) -> RunLog:
+    """Write a compaction; a part that is damaged is told like any other problem of a destination."""
     try:
-        for batch in _batches(store, source, seen, fresh):
-            writer.write(batch)
-            rows += len(batch)
-            chats += sum(each.chat_count for each in batch)
-        parts = writer.commit(shard)
-    finally:
-        writer.discard()
-    commit = Commit(parts=parts, conversations=rows, chats=chats, uncompressed_bytes=writer.bytes_in)
-    return _finished(commit, source, seen, fresh)
+        return compaction.write()
+    except DamagedError as error:
+        problem = Problem("damaged", error.part, error.why)
+        raise ExportError(refusal(compaction.destination.store, [problem])) from None
 
 
-def _batches(store: Store, source: _Source, seen: set[str], fresh: set[str]) -> Iterator[list[RawTranscript]]:
-    batch: list[RawTranscript] = []
-    for line in (line for part in source.commit.parts for line in read_lines(store, part)):
-        known = _decode(line)
-        if known.id in seen:
-            continue
-        fresh.add(known.id)
-        batch.append(RawTranscript(known.id, line, len(known.chats)))
-        if len(batch) == _BATCH:
+class _Source(NamedTuple):
+    """A shard of an earlier run."""
+
+    run: RunLog
+    shard: str
+
+    @property
+    def commit(self) -> Commit:
+        return self.run.state.commits[self.shard]
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.commit.parts)
+
+
+class _Compaction:
+    """One compaction of a destination.
+
+    Args:
+        destination: The destination, which is held.
+        spec: What it holds.
+        drop_deleted: Whether what is deleted is left out.
+    """
+
+    def __init__(self, destination: Destination, spec: ExportSpec, drop_deleted: bool) -> None:
+        self.destination = destination
+        self._spec = spec
+        self._runs = runs = destination.runs
+        # The newest run is looked at first, so the first version of a conversation that is met is the latest.
+        self._sources = [
+            _Source(run, shard)
+            for run in reversed(runs)
+            for shard in sorted(run.state.commits)
+            if run.state.commits[shard].parts
+        ]
+        self._groups = _grouped(self._sources)
+        self._deleted = deleted_in(runs)
+        self._dropped = set(self._deleted) if drop_deleted else set()
+        self._seen = set(self._dropped)
+        self._number = next_number(destination.store)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to merge, to leave out, or to forget."""
+        return len(self._runs) > 1 or len(self._groups) < len(self._sources) or bool(self._dropped)
+
+    def write(self) -> RunLog:
+        """Write the run that takes the place of all others, and prove it.
+
+        Raises:
+            DamagedError: A part is not what was written.
+        """
+        run = RunLog.begin(self.destination.store, self._plan())
+        kept = list(outstanding_in(self._runs).values())
+        for number, (shard, group) in enumerate(zip(run.plan.shards, self._groups or [[]], strict=True)):
+            commit = self._write_group(shard, group)
+            if number == 0:
+                # What is told of conversations that are not in any part stands in the first record.
+                commit = structs.replace(commit, **_told(kept, self._deleted, self._dropped))
+            for part in commit.parts:
+                if (rows := rows_in(self.destination.store, part)) != part.rows:
+                    raise DamagedError(part.name, f"has {rows:,} rows, not {part.rows:,}")
+            run.record(ShardRecord(shard=shard.name, commit=commit))
+        return run
+
+    def _plan(self) -> RunPlan:
+        latest, count = self._runs[-1].plan, max(len(self._groups), 1)
+        bounds = [None, *map(float, range(1, count)), None]
+        return RunPlan(
+            run=self._number,
+            kind="compact",
+            server=latest.server,
+            project=latest.project,
+            snapshot=latest.snapshot,
+            high_water=latest.high_water,
+            shards=[
+                Shard(name=f"{number:05}", start=start, end=end)
+                for number, (start, end) in enumerate(pairwise(bounds))
+            ],
+            ids=list(dict.fromkeys(each for run in reversed(self._runs) for each in run.plan.ids)),
+            replaces=[run.plan.run for run in self._runs],
+            history=[structs.replace(each, is_replaced=True) for each in summaries_of(self._runs)],
+            sources=[f"{source.run.plan.run}/{source.shard}" for source in self._sources],
+            sdk_version=__version__,
+        )
+
+    def _write_group(self, shard: Shard, group: Sequence[_Source]) -> Commit:
+        write = self._write_tables if self._spec.format == "parquet" else self._write_lines
+        return write(shard.name, group)
+
+    def _write_lines(self, shard: str, group: Sequence[_Source]) -> Commit:
+        store, versions = self.destination.store, dict[str, Version]()
+        # Records that come from this destination are written as they are.
+        writer = writer_of(self._spec, store, self._number, shard)
+        try:
+            for batch in self._batches(group, versions):
+                if isinstance(writer, CsvWriter):
+                    writer.copy([each for each in batch if isinstance(each, CsvConversation)])
+                else:
+                    writer.write([each for each in batch if isinstance(each, RawTranscript)])
+            parts = writer.commit(shard) if versions else []
+        finally:
+            writer.discard()
+        return _commit(parts, versions, writer.bytes_in)
+
+    def _batches(
+        self, group: Sequence[_Source], versions: dict[str, Version]
+    ) -> Iterator[list[RawTranscript | CsvConversation]]:
+        batch: list[RawTranscript | CsvConversation] = []
+        for source in group:
+            parts = VerifiedParts(self.destination.store, source.commit.parts)
+            known = Holdings([source.commit.written])
+            for each in (each for part in source.commit.parts for each in conversations_in(parts, part)):
+                if each.id in self._seen:
+                    continue
+                self._seen.add(each.id)
+                versions[each.id] = known.get(each.id) or version_of(each)
+                batch.append(each)
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+        if batch:
             yield batch
-            batch = []
-    if batch:
-        yield batch
+
+    def _write_tables(self, shard: str, group: Sequence[_Source]) -> Commit:
+        store, versions = self.destination.store, dict[str, Version]()
+        writer = ParquetShardWriter(store, self._number, shard, self._spec.compression)
+        size = 0.0
+        try:
+            for source in group:
+                commit = source.commit
+                parts = VerifiedParts(store, commit.parts)
+                ids = set(ids_of(parts, commit.parts[0]))
+                conversations, chats = kept_tables(parts, commit.parts, ids & self._seen, self._number)
+                writer.write_tables([conversations, chats])
+                counts = dict.fromkeys(ids - self._seen, 0)
+                for each in chats["conversation_id"].to_pylist():
+                    counts[each] += 1
+                known = Holdings([commit.written])
+                versions.update((each, known.get(each) or Version(0, count)) for each, count in counts.items())
+                size += commit.uncompressed_bytes * len(counts) / max(len(ids), 1)
+                self._seen |= ids
+            made = writer.commit(shard) if versions else []
+        finally:
+            writer.discard()
+        return _commit(made, versions, round(size))
 
 
-def _write_tables(store: Store, held: ExportSpec, run: int, shard: str, source: _Source, seen: set[str]) -> Commit:
-    commit = source.commit
-    ids = set(ids_of(store, commit.parts[0]))
-    conversations, chats = kept_tables(store, commit.parts, ids & seen, run)
-    writer = ParquetShardWriter(store, run, shard, held.compression)
-    try:
-        writer.write_tables([conversations, chats])
-        parts = writer.commit(shard)
-    finally:
-        writer.discard()
-    share = conversations.num_rows / len(ids) if ids else 0.0
-    made = Commit(
+def _grouped(sources: Sequence[_Source]) -> list[list[_Source]]:
+    """Sources in their order, so many together as make a part of the size that is wanted."""
+    groups: list[list[_Source]] = []
+    size = MERGED_BYTES
+    for source in sources:
+        if size + source.bytes > MERGED_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(source)
+        size += source.bytes
+    return groups
+
+
+def _commit(parts: list[Part], versions: dict[str, Version], bytes_in: int) -> Commit:
+    return Commit(
         parts=parts,
-        conversations=conversations.num_rows,
-        chats=chats.num_rows,
-        uncompressed_bytes=round(commit.uncompressed_bytes * share),
+        conversations=len(versions),
+        chats=sum(each.chats for each in versions.values()),
+        uncompressed_bytes=bytes_in,
+        written=pack_versions(versions),
     )
-    return _finished(made, source, seen, ids)
 
 
-def _finished(commit: Commit, source: _Source, seen: set[str], ids: set[str]) -> Commit:
-    """The commit with what was wrong, and still is; its conversations are known from now on."""
-    told = source.commit.incomplete
-    commit.incomplete = [each for each in told if source.missing.get(key_of(each)) is each and each.id not in seen]
-    commit.quarantined = [each for each in source.commit.quarantined if each.id not in seen]
-    seen |= ids
-    return commit
+def _told(kept: Sequence[Outstanding], deleted: dict[str, Deleted], dropped: set[str]) -> dict[str, object]:
+    """What is still outstanding and what is deleted, as fields of a commit."""
+    return {
+        "incomplete": [structs.replace(what, run=run) for what, run in kept if isinstance(what, Incomplete)],
+        "quarantined": [structs.replace(what, run=run) for what, run in kept if isinstance(what, Quarantined)],
+        "deleted": [each for name, each in deleted.items() if name not in dropped],
+    }

@@ -1,86 +1,59 @@
-"""A destination: what it is bound to, the runs in it, and that its parts are what the journal says."""
+"""A destination: what it holds, the runs in it, and that its files are what the commit log says."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from .._version import __version__
 from ..errors import ConfigurationError, ExportError
-from .commit_log import RunLog, load_runs, load_spec, write_spec
-from .incomplete import missing_in
-from .records import ExportSpec, Incomplete, Part, RunEnd
-from .storage.store import Store
+from .commit_log import (
+    DATA_SUFFIXES,
+    SPEC,
+    Problem,
+    Recovered,
+    RunLog,
+    load_spec,
+    read_destination,
+    write_spec,
+)
+from .holdings import Holdings, key_of
+from .manifest import deleted_lines, make_manifest, quarantine_lines
+from .outstanding import deleted_in
+from .reading import ids_in, versions_of
+from .records import READABLE_VERSIONS, Commit, ExportSpec, RunEnd
+from .storage.store import JOURNAL, Store
 
 FOLDERS = ("conversations", "chats")
-_OURS = re.compile(r"(?:conversations|chats)/run-(\d{5,})-shard-")
-_DATA = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
-
-
-class RunSummary(Struct, kw_only=True):
-    """A run, in the manifest."""
-
-    run: int
-    kind: str
-    snapshot: str
-    since: float | None
-    finished: str
-    seconds: float
-    conversations: int
-    chats: int
-    requests: int
-    retries: int
-
-
-class Manifest(Struct, kw_only=True):
-    """What a complete export holds. It is written last, and made of the journal alone.
-
-    Attributes:
-        complete: The shards of every run were written and cover its whole span.
-        snapshot: When the latest run began, by the server's clock: what was there then is here.
-        span: The first chat times that were covered, in the server's unit; the ends are open.
-        conversations: Rows in all parts; of two of one conversation the one of the higher run holds.
-    """
-
-    format_version: int
-    sdk_version: str
-    complete: bool
-    format: str
-    compression: str
-    filters: list[tuple[str, str]]
-    snapshot: str
-    span: list[float] | None
-    conversations: int
-    chats: int
-    bytes: int
-    uncompressed_bytes: int
-    requests: int
-    retries: int
-    seconds: float
-    quarantined: int
-    incomplete: list[Incomplete]
-    runs: list[RunSummary]
-    parts: list[Part]
 
 
 class Destination:
-    """A store that is held, and what stands in it. The methods block and are meant for a worker thread."""
+    """A store that is held, and what stands in it. The methods block and are meant for a worker thread.
+
+    Attributes:
+        store: Where the files are.
+        spec: What the destination holds; None when it is new.
+        runs: The runs whose parts count, oldest first.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.spec: ExportSpec | None = None
         self.runs: list[RunLog] = []
+        self._read_versions: dict[str, bytes] = {}
+
+    def exists(self) -> bool:
+        """Whether an export has begun here. Nothing is read but names."""
+        return SPEC in self.store.names(JOURNAL)
 
     def open(self, asked: ExportSpec) -> None:
-        """Remove what a killed process left, and see that what is there is what was asked for.
+        """See that what is there is what was asked for, and remove what a killed process left.
 
         Raises:
             ConfigurationError: It holds another export; the message shows both.
             ExportError: Parts or records are not what they were.
         """
-        self._check_binding(asked)
+        self._check_spec(asked)
         self.load()
 
     def look(self, asked: ExportSpec) -> None:
@@ -90,49 +63,30 @@ class Destination:
             ConfigurationError: As from `open`.
             ExportError: As from `open`.
         """
-        self._check_binding(asked)
-        self._read()
-        self._check_known(self._found())
+        self._check_spec(asked)
+        self._take(self._read())
 
     def load(self) -> None:
-        """Remove what a killed process left, and read the journal."""
-        self.store.sweep()
-        replaced = self._read()
-        self.check_parts()
-        for run in replaced:
-            run.forget()
+        """Read the log, and remove what a killed process left, as far as records explain it.
 
-    def _read(self) -> list[RunLog]:
-        """Read the journal; gives the runs whose records are left although another has replaced them."""
-        runs = load_runs(self.store)
-        replaced = {number for run in runs if run.complete for number in run.plan.replaces}
-        self.runs = [run for run in runs if run.plan.run not in replaced]
-        return [run for run in runs if run.plan.run in replaced]
-
-    def check_parts(self) -> None:
-        """Remove parts that were not committed; see that the others are there, as long as they were.
-
-        In a run with shards to be done a part may have been written this moment, to be committed the next, by a
-        process that was given up for dead. Once every shard has its record nothing can be committed any more.
+        Raises:
+            ExportError: Parts or records are not what they were; nothing was removed then.
         """
-        going_on = {run.plan.run for run in self.runs if run.state.pending}
-        found = self._found()
-        for name in found.keys() - self._known().keys():
-            if (ours := _OURS.match(name)) and int(ours[1]) not in going_on:
-                self.store.remove(name)
-        self._check_known(found)
+        found = self._read()
+        self._take(found)
+        self.store.sweep()
+        for name in found.leftovers:
+            self.store.remove(name)
 
-    def _known(self) -> dict[str, int]:
-        return {part.name: part.bytes for run in self.runs for part in run.parts}
+    def _read(self) -> Recovered:
+        found = read_destination(self.store, FOLDERS)
+        if found.problems:
+            raise ExportError(refusal(self.store, found.problems))
+        return found
 
-    def _found(self) -> dict[str, int]:
-        return {name: size for folder in FOLDERS for name, size in self.store.names(folder).items()}
-
-    def _check_known(self, found: dict[str, int]) -> None:
-        for name, size in self._known().items():
-            if found.get(name) != size:
-                state = "is gone" if name not in found else f"has {found[name]:,} bytes, not {size:,}"
-                raise ExportError(f"{self.store}: {name} {state}; export to another directory, or put it back")
+    def _take(self, found: Recovered) -> None:
+        self.spec = found.spec
+        self.runs = [RunLog(self.store, state, end) for state, end in found.runs]
 
     def begin(self, asked: ExportSpec) -> None:
         """Bind a new destination.
@@ -140,15 +94,22 @@ class Destination:
         Raises:
             ExportError: It holds files that would be taken for parts.
         """
-        if load_spec(self.store) is None:
+        if self.spec is None:
             for name in (name for folder in FOLDERS for name in self.store.names(folder)):
-                if name.endswith(_DATA):
+                if name.endswith(DATA_SUFFIXES):
                     raise ExportError(f"{self.store} holds {name}, which is not this export's; choose another")
             write_spec(self.store, asked)
+            self.spec = asked
 
-    def _check_binding(self, asked: ExportSpec) -> None:
+    def _check_spec(self, asked: ExportSpec) -> None:
         held = load_spec(self.store)
-        if held is not None and held != asked:
+        if held is None:
+            return
+        if held.format_version not in READABLE_VERSIONS:
+            raise ExportError(
+                f"{self.store} is of format {held.format_version}, which is not known here; update alli-async"
+            )
+        if msgspec.structs.replace(held, format_version=asked.format_version) != asked:
             raise ConfigurationError(
                 f"{self.store} holds another export: {_shown(held)}; asked for was: {_shown(asked)}"
             )
@@ -158,15 +119,24 @@ class Destination:
         """The run that is to be gone on with."""
         return self.runs[-1] if self.runs and self.runs[-1].complete is None else None
 
-    def drop(self, run: RunLog) -> None:
-        """Remove an unfinished run, as if it had never been."""
-        for part in run.parts:
-            self.store.remove(part.name)
+    @property
+    def complete_runs(self) -> list[RunLog]:
+        """The runs that are complete."""
+        return [run for run in self.runs if run.complete is not None]
+
+    def drop_compaction(self) -> None:
+        """Remove an unfinished compaction, as if it had never been: what it was made of is all still there."""
+        run = self.unfinished
+        if run is None or run.plan.kind != "compact":
+            return
+        prefixes = tuple(f"{folder}/run-{run.plan.run:05}-shard-" for folder in FOLDERS)
+        for name in (name for folder in FOLDERS for name in self.store.names(folder)):
+            if name.startswith(prefixes):
+                self.store.remove(name)
         run.drop()
         self.runs.remove(run)
-        self.check_parts()
 
-    def finish(self, run: RunLog, complete: RunEnd) -> None:
+    def finish(self, run: RunLog, end: RunEnd) -> None:
         """End a run: everything is there, and covers what was planned; then the manifest says so.
 
         Raises:
@@ -175,87 +145,94 @@ class Destination:
         try:
             run.state.check()
             if run.state.pending:
-                raise ValueError(f"shard {run.state.pending[0].name} is not done")
+                raise ValueError(f"shard {run.state.pending[0].name} is not written")
         except ValueError as error:
             raise ExportError(f"{self.store}: run {run.plan.run} is not complete: {error}") from None
-        self.check_parts()
-        run.finish(complete)
+        found = self._read()
+        run.finish(end)
         if run.plan.replaces:
+            # Nothing points to what is replaced any more. The manifest comes first: it names what stays.
             self.runs = [run]
+            self.write_manifest()
+            self.load()
+            return
+        for name in found.leftovers:
+            self.store.remove(name)
         self.write_manifest()
-        # Nothing points to what is replaced any more.
-        self.load()
+
+    def held(self) -> Holdings:
+        """The conversations in the parts of complete runs."""
+        commits = [run.state.commits[name] for run in self.complete_runs for name in sorted(run.state.commits)]
+        return Holdings([self._versions(each) for each in commits])
+
+    def _versions(self, commit: Commit) -> bytes:
+        """The entries of a commit; those of earlier formats have to be read from its parts, once."""
+        if commit.written or not commit.parts:
+            return commit.written
+        name = commit.parts[0].name
+        if name not in self._read_versions:
+            self._read_versions[name] = versions_of(self.store, commit)
+        return self._read_versions[name]
 
     def write_manifest(self) -> None:
-        """Write the quarantine and the manifest, where they are not what the journal says already."""
-        self._put("quarantine.jsonl", self._quarantine(), needed=False)
-        manifest = msgspec.json.format(msgspec.json.encode(self.manifest()), indent=1) + b"\n"
-        self._put("manifest.json", manifest, needed=True)
-
-    def _put(self, name: str, data: bytes, *, needed: bool) -> None:
-        there = name in self.store.names("")
-        if there and self.store.read(name) == data:
-            return
-        if data or needed:
-            self.store.put_record(name, data, replace=True)
-        elif there:
-            self.store.remove(name)
-
-    def _quarantine(self) -> bytes:
-        """What could not be decoded, a line each."""
-        found: dict[bytes, None] = {}
-        for run in self.runs:
-            for commit in run.state.commits.values():
-                found.update((msgspec.json.encode(bad) + b"\n", None) for bad in commit.quarantined)
-        return b"".join(found)
-
-    def manifest(self) -> Manifest:
-        """What the journal says, in one."""
-        held = load_spec(self.store)
-        ended = [run for run in self.runs if run.complete is not None]
-        if held is None or not ended:
+        """Write the manifest and what belongs to it, where they are not what the log says already."""
+        runs, spec = self.complete_runs, self.spec
+        if spec is None or not runs:
             raise ExportError(f"{self.store} holds no complete export")
-        runs = [_summary(run) for run in ended]
-        commits = [commit for run in ended for commit in run.state.commits.values()]
-        parts = [part for run in ended for part in run.parts]
-        span = ended[0].plan.span
-        return Manifest(
-            format_version=held.format_version,
-            sdk_version=__version__,
-            complete=True,
-            format=held.format,
-            compression=held.compression,
-            filters=held.filters,
-            snapshot=ended[-1].plan.snapshot,
-            span=None if span is None else [span.low, span.high],
-            conversations=sum(each.conversations for each in commits),
-            chats=sum(each.chats for each in commits),
-            bytes=sum(part.bytes for part in parts),
-            uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
-            requests=sum(each.requests for each in runs),
-            retries=sum(each.retries for each in runs),
-            seconds=round(sum(each.seconds for each in runs), 3),
-            quarantined=self._quarantine().count(b"\n"),
-            incomplete=list(missing_in(ended).values()),
-            runs=runs,
-            parts=parts,
+        self._put("quarantine.jsonl", quarantine_lines(runs), is_needed=False)
+        self._put("deleted.jsonl", deleted_lines(runs), is_needed=False)
+        manifest = make_manifest(spec, runs, self.held())
+        self._put(
+            "manifest.json", msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n", is_needed=True
         )
 
+    def _put(self, name: str, data: bytes, *, is_needed: bool) -> None:
+        is_there = name in self.store.names("")
+        if is_there and self.store.read(name) == data:
+            return
+        if data or is_needed:
+            self.store.put_record(name, data, replace=True)
+        elif is_there:
+            self.store.remove(name)
 
-def _summary(run: RunLog) -> RunSummary:
-    plan, commits = run.plan, run.state.commits.values()
-    return RunSummary(
-        run=plan.run,
-        kind=plan.kind,
-        snapshot=plan.snapshot,
-        since=plan.since,
-        finished=run.complete.finished if run.complete else "",
-        seconds=run.complete.seconds if run.complete else 0.0,
-        conversations=sum(each.conversations for each in commits),
-        chats=sum(each.chats for each in commits),
-        requests=plan.requests + sum(each.requests for each in commits),
-        retries=plan.retries + sum(each.retries for each in commits),
-    )
+
+class EarlierVersions:
+    """What the complete runs of a destination have written, for the run after them.
+
+    Args:
+        destination: The destination.
+
+    Attributes:
+        held: The conversations that are there.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._runs = destination.complete_runs
+        self.held = destination.held()
+
+    def absent_from(self, met: Holdings) -> list[str]:
+        """The ids of the conversations that are not among these, and are not known to be deleted."""
+        absent = self.held.keys_not_in(met) - {key_of(each) for each in deleted_in(self._runs)}
+        found: dict[str, None] = {}
+        for run in self._runs if absent else ():
+            for commit in run.state.commits.values():
+                if not absent.isdisjoint(Holdings([self._destination._versions(commit)]).keys()):
+                    ids = ids_in(self._destination.store, commit)
+                    found.update(dict.fromkeys(each for each in ids if key_of(each) in absent))
+        return list(found)
+
+
+def refusal(place: object, problems: list[Problem]) -> str:
+    """What is wrong with a destination and what to do about it, in one line that names the first file."""
+    first = problems[0]
+    more = f" (and {len(problems) - 1:,} more: alli-async verify)" if len(problems) > 1 else ""
+    advice = {
+        "missing": "put it back from a copy, or export to another directory",
+        "damaged": "put it back from a copy, or export to another directory",
+        "unexplained": "move it away if it is not of this export, or put its records back from a copy",
+    }[first.kind]
+    return f"{place}: {first.file} {first.why}{more}; nothing was changed; {advice}"
 
 
 def _shown(spec: ExportSpec) -> str:

@@ -18,23 +18,27 @@ from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
-from .commit_log import RunLog, next_number
+from .commit_log import Problem, RunLog, next_number
 from .dask.cluster import ClusterRunner, coordinated
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
 from .dask.sharing import SESSION, open_shared
-from .destination import Destination, as_text
+from .destination import Destination, EarlierVersions, as_text, refusal
 from .formats.compression import Compression
 from .formats.csv import check_columns
 from .formats.projection import Projection, Redact, choose
 from .formats.writers import DEFAULT_COMPRESSION, Format, check_installed, writer_of
-from .incomplete import ask_for_missing
-from .planning import check_project, plan_run
-from .records import ExportSpec, RunEnd, RunPlan
+from .holdings import Holdings
+from .outstanding import ask_again_for, outstanding_in
+from .planning import plan_run
+from .project import check_project, known_ids
+from .reading import DamagedError, check_part
+from .records import ExportSpec, Incomplete, Kind, Quarantined, RunEnd, RunPlan
 from .report import ExportReport
 from .running import ExportProgress, OnError, Runner
 from .single_file import export_file
 from .storage.addresses import FILE_ENDINGS, is_file, local_path
+from .storage.directory import DirectoryStore
 from .storage.files import PRIVATE, check_mode
 from .storage.opening import open_store
 from .storage.store import Store
@@ -53,6 +57,7 @@ async def export(
     since: Time | None = None,
     until: Time | None = None,
     incremental: bool = False,
+    refresh: bool = False,
     columns: Sequence[str] | None = None,
     redact: Redact | None = None,
     mode: int = PRIVATE,
@@ -80,6 +85,8 @@ async def export(
         until: With a first chat up to this time; the same as `first_chat_end_at`.
         incremental: When a run was completed before: only what has had a chat since, and again what could not be
             made whole. The latest run's version of a conversation holds.
+        refresh: When a run was completed before: everything once more, into the same destination, and what the
+            server does not have any more is noted in `deleted.jsonl`. What is there stays until `compact`.
         columns: The fields to write, such as `["title", "user.user_id", "chats.message"]`. The name of an object
             stands for all of it, and `extra` for the fields that this version does not know. `id` is always
             written. None for every field.
@@ -107,9 +114,17 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    file = file_of(dest, format, needs_directory=incremental or cluster is not None)
+    file = file_of(dest, format, needs_directory=incremental or refresh or cluster is not None)
     wanted = ExportRequest.checked(
-        file_format(file, format), compression, since, until, incremental, filters, columns=columns, redact=redact
+        file_format(file, format),
+        compression,
+        since,
+        until,
+        filters,
+        incremental=incremental,
+        refresh=refresh,
+        columns=columns,
+        redact=redact,
     )
     if cluster is not None and wanted.spec.fields.hashed:
         raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
@@ -180,7 +195,8 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         spec: What the destination is to hold.
         filters: The same, for requests.
         bounds: `since` and `until`, as filters.
-        incremental: Only what is new.
+        is_incremental: Only what is new.
+        refresh: Everything once more.
         projection: Makes of the server's JSON what is written.
     """
 
@@ -188,7 +204,8 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     projection: Projection
     filters: Filters
     bounds: dict[str, Time]
-    incremental: bool
+    is_incremental: bool = False
+    refresh: bool = False
 
     @classmethod
     def checked(
@@ -197,9 +214,10 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         compression: str | None,
         since: Time | None,
         until: Time | None,
-        incremental: bool,
         filters: ConversationFilters,
         *,
+        incremental: bool,
+        refresh: bool,
         columns: Sequence[str] | None = None,
         redact: Redact | None = None,
     ) -> ExportRequest:
@@ -218,6 +236,8 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             if name in bounds and filters.get(name) is not None:
                 raise ConfigurationError(f"{short}: the same as {name}; give one of them")
         checked = Filters.checked(ConversationFilters(**{**filters, **bounds}))  # type: ignore[typeddict-item]
+        if incremental and refresh:
+            raise ConfigurationError("refresh: reads everything, and does not go with incremental")
         if incremental and checked.on_last_chat:
             raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
         fields, key = choose(columns, redact)
@@ -233,7 +253,12 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             fields=fields,
         )
         return cls(
-            spec=spec, projection=Projection(fields, key), filters=checked, bounds=bounds, incremental=incremental
+            spec=spec,
+            projection=Projection(fields, key),
+            filters=checked,
+            bounds=bounds,
+            is_incremental=incremental,
+            refresh=refresh,
         )
 
 
@@ -265,37 +290,52 @@ class _Job:
 
     async def run(self) -> ExportReport:
         """Go on with what is there, or begin."""
-        destination = self._destination
+        destination, wanted = self._destination, self._wanted
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
         await in_thread(self._store.remove, SESSION)
-        await in_thread(destination.open, self._wanted.spec)
+        await in_thread(destination.open, wanted.spec)
         if self.coordinator is not None:
-            await self.coordinator.register(self._wanted.spec)
-        run = destination.unfinished
-        if run is not None and run.plan.kind == "compact":
-            # Nothing of it is needed: what it was made of is all still there.
-            await in_thread(destination.drop, run)
-            run = destination.unfinished
-        latest = destination.runs[-1].plan if destination.runs else None
-        if latest is not None:
-            await check_project(self._session, latest.ids, self._store)
-        if run is None and latest is not None and not self._wanted.incremental:
-            await in_thread(destination.write_manifest)
-            return self._report(destination.runs[-1], None)
-        if run is None:
-            run = await self._begin(latest)
-        elif run.plan.span is not None and run.plan.profile is None:
+            await self.coordinator.register(wanted.spec)
+        await in_thread(destination.drop_compaction)
+        if destination.runs:
+            ids = known_ids(destination.runs)
+            await check_project(self._session, ids, self._store, lambda: in_thread(destination.held))
+        if (run := destination.unfinished) is not None:
+            self._check_profile(run)
+            report = await self._do(run)
+            if not wanted.refresh or run.plan.kind in ("full", "refresh"):
+                return report
+        elif destination.runs and not wanted.is_incremental and not wanted.refresh:
+            return await self._prove_complete()
+        return await self._do(await self._begin())
+
+    def _check_profile(self, run: RunLog) -> None:
+        if run.plan.span is not None and run.plan.profile is None:
             raise ExportError(
                 f"{self._store}: run {run.plan.run} was begun by an earlier version and cannot be gone on with; "
                 "export to another directory"
             )
-        return await self._do(run)
 
-    async def _begin(self, latest: RunPlan | None) -> RunLog:
+    async def _prove_complete(self) -> ExportReport:
+        """Report what is there. On this machine it is read, since nothing else is to be done."""
+        if isinstance(self._store, DirectoryStore):
+            for part in (part for run in self._destination.runs for part in run.parts):
+                try:
+                    await in_thread(check_part, self._store, part)
+                except DamagedError as error:
+                    problem = Problem("damaged", error.part, error.why)
+                    raise ExportError(refusal(self._store, [problem])) from None
+        await in_thread(self._destination.write_manifest)
+        return self._report(self._destination.runs, await in_thread(self._destination.held), None)
+
+    async def _begin(self) -> RunLog:
+        runs, wanted = self._destination.runs, self._wanted
+        kind: Kind = "full" if not runs else "refresh" if wanted.refresh else "incremental"
         before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
-        plan = (await plan_run(self._session, self._wanted.filters, run=number, after=latest)).plan
-        ask_for_missing(plan, self._destination.runs)
+        after = runs[-1].plan if runs else None
+        plan = (await plan_run(self._session, wanted.filters, run=number, kind=kind, after=after)).plan
+        ask_again_for(plan, runs)
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await in_thread(self._plan, plan)
 
@@ -320,37 +360,45 @@ class _Job:
             lambda shard: writer_of(wanted.spec, self._store, run.plan.run, shard, projection=wanted.projection),
             on_error=self._on_error,
             on_progress=self._on_progress,
+            earlier=await in_thread(EarlierVersions, self._destination) if run.plan.kind != "full" else None,
         )
         progress = await runner.run()
-        complete = RunEnd(
+        end = RunEnd(
             run=run.plan.run,
             seconds=round(time.monotonic() - self._began, 3),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        await in_thread(self._destination.finish, run, complete)
-        return self._report(run, progress)
+        await in_thread(self._destination.finish, run, end)
+        return self._report([run], None, progress)
 
-    def _report(self, run: RunLog, progress: ExportProgress | None) -> ExportReport:
-        commits = list(run.state.commits.values())
+    def _report(
+        self, runs: Sequence[RunLog], held: Holdings | None, progress: ExportProgress | None
+    ) -> ExportReport:
+        """Report runs: one that has ended now, or all where nothing was done."""
+        commits = [commit for run in runs for commit in run.state.commits.values()]
+        parts = [part for run in runs for part in run.parts]
+        latest = runs[-1].plan
+        outstanding = [each.what for each in outstanding_in(self._destination.runs).values()]
         return ExportReport(
             path=str(self._store),
-            conversations=sum(each.conversations for each in commits),
-            chats=sum(each.chats for each in commits),
-            bytes=sum(part.bytes for part in run.parts),
+            conversations=sum(each.conversations for each in commits) if held is None else held.conversations,
+            chats=sum(each.chats for each in commits) if held is None else held.chats,
+            bytes=sum(part.bytes for part in parts),
             uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
             seconds=time.monotonic() - self._began,
             requests=self._own.requests + (progress.requests if progress else 0),
             retries=self._own.retries + (progress.retries if progress else 0),
             skipped=[
                 Skipped(each.id, IncompleteError(each.why), each.span)
-                for commit in commits
-                for each in commit.incomplete
+                for each in outstanding
+                if isinstance(each, Incomplete)
             ],
-            quarantined=sum(len(each.quarantined) for each in commits),
-            run=run.plan.run,
-            kind=run.plan.kind,
-            snapshot=run.plan.snapshot,
-            parts=len(run.parts),
+            quarantined=sum(isinstance(each, Quarantined) for each in outstanding),
+            deleted=sum(len(each.deleted) for each in commits),
+            run=latest.run,
+            kind=latest.kind,
+            snapshot=latest.snapshot,
+            parts=len(parts),
             resumed=progress.resumed if progress else 0,
             finished_before=progress is None,
         )

@@ -25,20 +25,22 @@ from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request, Response
 from .._version import __version__
-from ..conversations import ConversationsAPI
-from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
+from ..errors import BadRequestError
 from ..models import Order, second_of
+from .project import project_of
 from .records import Kind, RunPlan, Shard
 
 # Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
 ROWS = 1000
 # Shards read at a time, where each would still have the least number of conversations.
 AT_ONCE, _LEAST = 16, 300
-# An incremental run asks again for what came so many seconds before the latest chat there was: chats of one
-# moment need not become visible in their order.
+# Seconds before the beginning of the last run from which an incremental run asks: chats of one moment need not
+# become visible in their order, and the clocks of a server's machines differ.
 _OVERLAP = 600.0
-# Conversations by whose ids a project is known again: so many of the earliest, and of the latest.
+# Conversations by whose ids a project is known again: so many of those with the latest chats, and of the latest.
 _KNOWN_BY = 4
+# Conversations with the latest chats that are looked at: a few may be dated ahead.
+_LOOKED_AT = 10
 
 
 class _ListedRow(Struct, rename="camel", gc=False):
@@ -61,7 +63,11 @@ _decode_page = wire.decoder(_ListedPage)
 
 
 class ServerClock:
-    """What the server's answers say the time is."""
+    """What the server's answers say the time is.
+
+    Attributes:
+        told: The time that the first answer told; None where none did.
+    """
 
     def __init__(self) -> None:
         self.told: datetime | None = None
@@ -78,6 +84,14 @@ class ServerClock:
 
         return replace(session, handle=handle)
 
+    def earliest(self, began: datetime) -> datetime:
+        """When something began, at the earliest: a clock that is ahead would leave out what comes until then.
+
+        Args:
+            began: When it began by this machine's clock.
+        """
+        return began if self.told is None else min(self.told, began)
+
 
 class PlannedRun(NamedTuple):
     """A plan, and how many requests it takes, about; None where that is not known."""
@@ -87,7 +101,12 @@ class PlannedRun(NamedTuple):
 
 
 async def plan_run(
-    session: Session, filters: Filters, *, run: int = 1, after: RunPlan | None = None
+    session: Session,
+    filters: Filters,
+    *,
+    run: int = 1,
+    kind: Kind = "full",
+    after: RunPlan | None = None,
 ) -> PlannedRun:
     """Plan a run.
 
@@ -95,12 +114,13 @@ async def plan_run(
         session: Where the requests go.
         filters: What is to be exported.
         run: Its number.
-        after: The run before it, when only what is new is wanted.
+        kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.
+        after: The complete run before it; None for the first.
     """
-    clock = ServerClock()
+    clock, began = ServerClock(), datetime.now(UTC)
     session = clock.watch(session)
-    kind: Kind = "full" if after is None else "incremental"
-    mark, found = await both(high_water(session, filters), _survey(session, filters, after))
+    is_incremental = kind == "incremental"
+    latest, found = await both(_latest_rows(session, filters), _survey(session, filters, is_incremental))
     rows = [] if found is None else [entry for entry in found.entries if not isinstance(entry, BadRow)]
     is_all = found is not None and found.walk is not None and found.walk.has_ended
     expected = len(rows) if is_all else None
@@ -111,38 +131,45 @@ async def plan_run(
         shards = cut_into_shards(found.span, weights) or shards
         span = found.span if len(shards) > 1 else None
         expected = round(sum(weight.rows for weight in weights))
+    ids = _known_by(latest, found, rows)
+    project = after.project if after is not None else ""
     plan = RunPlan(
         run=run,
         kind=kind,
-        snapshot=(clock.told or datetime.now(UTC)).isoformat(),
-        high_water=mark,
-        since=None if after is None else since(after),
+        previous=None if after is None else after.run,
+        server=session.config.base_url,
+        project=project or project_of(ids),
+        snapshot=clock.earliest(began).isoformat(timespec="seconds"),
+        high_water=_high_water(latest, clock.earliest(began)),
+        since=since(after, second_in(latest)) if is_incremental and after is not None else None,
         expected=expected,
         span=span,
         profile=None if found is None or span is None else found.profile,
         shards=shards,
-        ids=_known_by(found, rows) if after is None else after.ids,
+        ids=ids,
         sdk_version=__version__,
     )
     return PlannedRun(plan, _requests(plan, rows))
 
 
-def _known_by(found: Survey[_ListedRow] | None, rows: Sequence[_ListedRow]) -> list[str]:
-    """Ids of a few conversations of both ends of the list. The earliest are the first that retention deletes."""
-    latest = [entry.id for entry in found.tail if not isinstance(entry, BadRow)] if found is not None else []
-    latest = latest or [row.id for row in reversed(rows)]
-    return list(dict.fromkeys([*latest[:_KNOWN_BY], *(row.id for row in rows[:_KNOWN_BY])]))
+def _known_by(
+    latest: Sequence[_ListedRow], found: Survey[_ListedRow] | None, rows: Sequence[_ListedRow]
+) -> list[str]:
+    """Ids of a few of the latest conversations: the earliest are the first that retention deletes."""
+    tail = [entry for entry in found.tail if not isinstance(entry, BadRow)] if found is not None else []
+    some = [*latest[:_KNOWN_BY], *tail[:_KNOWN_BY], *([] if tail else list(reversed(rows))[:_KNOWN_BY])]
+    return list(dict.fromkeys(each.id for each in some))
 
 
-async def _survey(session: Session, filters: Filters, after: RunPlan | None) -> Survey[_ListedRow] | None:
-    if after is not None:
+async def _survey(session: Session, filters: Filters, is_incremental: bool) -> Survey[_ListedRow] | None:
+    if is_incremental:
         return None
     pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page)
     return await survey_list(pages)
 
 
-async def high_water(session: Session, filters: Filters) -> float | None:
-    """The time of the latest chat, in the server's unit; None where the server does not tell."""
+async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
+    """The conversations with the latest chats; none where the server cannot list them so."""
     pages: PageReader[_ListedRow] = PageReader(session, filters.without_last_chat_end()[0], _decode_page)
     try:
         rows = await _latest(pages, pages.filters)
@@ -151,41 +178,32 @@ async def high_water(session: Session, filters: Filters) -> float | None:
             # Those without chats stand first; any bound leaves them out.
             rows = await _latest(pages, pages.filters.with_last_chat_from(LONG_AGO * second))
     except (BadRequestError, StuckError):
-        return None
-    return rows[0].last_chat_time if rows else None
+        return []
+    return rows
+
+
+async def high_water(session: Session, filters: Filters) -> float | None:
+    """The latest chat's time that is no later than the clock, in the server's unit; None where it is not told."""
+    return _high_water(await _latest_rows(session, filters), datetime.now(UTC))
+
+
+def _high_water(rows: Sequence[_ListedRow], now: datetime) -> float | None:
+    """The latest chat's time that is no later than the clock; None where the server does not tell."""
+    times = [row.last_chat_time for row in rows if row.last_chat_time is not None]
+    known = [each for each in times if LONG_AGO < each / second_of(each) <= now.timestamp()]
+    return max(known, default=None)
 
 
 async def _latest(pages: PageReader[_ListedRow], filters: Filters) -> list[_ListedRow]:
-    """The conversation with the latest chat, and others where that one cannot be listed."""
+    """Some conversations with the latest chats."""
     order = Order.LAST_CHAT_TIME_DESC
     try:
-        page = await pages.row(order, None, filters)
+        page = await pages.page(order, None, filters, size=_LOOKED_AT)
     except PageFaultError:
         entries = await Walk(pages, order, filters).next() or []
     else:
         entries = list(page.entries)
     return [entry for entry in entries if not isinstance(entry, BadRow)]
-
-
-async def check_project(session: Session, ids: Sequence[str], place: object) -> None:
-    """See that the server knows one of these conversations, which a place is known by.
-
-    It is bound to what is in it, not to an address or a key, which can change.
-
-    Raises:
-        ExportError: The server knows none of them.
-    """
-    for each in ids:
-        try:
-            await ConversationsAPI(session).get(each)
-        except (NotFoundError, BadRequestError, PermissionDeniedError):
-            continue
-        return
-    if ids:
-        raise ExportError(
-            f"{place} holds conversations that this server and key do not know: of another project? "
-            "Export this one to a directory of its own"
-        )
 
 
 def _requests(plan: RunPlan, rows: Sequence[_ListedRow]) -> int | None:
@@ -201,12 +219,24 @@ def _chat_requests(row: _ListedRow) -> int:
     return -(-row.chat_count // CHATS_PER_PAGE) if row.chat_count > len(row.chats) else 0
 
 
-def since(before: RunPlan) -> float:
-    """The last chat's time from which on an incremental run asks, in the server's unit."""
-    if before.high_water is None:
-        # Nothing told the unit; milliseconds, as far as seen.
-        return (datetime.fromisoformat(before.snapshot).timestamp() - _OVERLAP) * 1000
-    return before.high_water - _OVERLAP * second_of(before.high_water)
+def since(before: RunPlan, second: float | None) -> float | None:
+    """The last chat's time from which on an incremental run asks; None for everything.
+
+    It is when the run before began, by the clock, less an overlap. A chat's date alone never decides: a chat may
+    be dated ahead. Where the latest chat is older than that, its time is taken, which costs nothing: so a server
+    whose chats are dated behind its clock is read whole too.
+
+    Args:
+        before: The plan of the complete run before.
+        second: The server's second, 1 or 1000, as its values show it now; None where none shows it. Then there
+            is no date to ask for.
+    """
+    if second is None:
+        return None
+    moment = datetime.fromisoformat(before.snapshot).timestamp()
+    if before.high_water is not None:
+        moment = min(moment, before.high_water / second_of(before.high_water))
+    return max(moment - _OVERLAP, LONG_AGO) * second
 
 
 async def _weights(session: Session, filters: Filters, span: Span) -> list[Weight]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Unpack
 
 from msgspec import Struct
@@ -17,13 +18,14 @@ from .destination import Destination
 from .formats.compression import Compression
 from .formats.projection import Redact
 from .formats.writers import Format
-from .incomplete import ask_for_missing
 from .job import ExportRequest, Time, file_format, file_of
-from .planning import check_project, plan_run
+from .outstanding import ask_again_for
+from .planning import plan_run
+from .project import check_project, known_ids
 from .records import RunPlan, Shard
 from .storage.opening import open_store
 
-State = Literal["new", "unfinished", "incremental", "complete"]
+State = Literal["new", "unfinished", "incremental", "refresh", "complete"]
 
 
 class ExportPreview(Struct, kw_only=True, frozen=True):
@@ -31,7 +33,7 @@ class ExportPreview(Struct, kw_only=True, frozen=True):
 
     Attributes:
         state: `"new"`: begin; `"unfinished"`: go on with a run; `"incremental"`: begin one of what is new;
-            `"complete"`: nothing.
+            `"refresh"`: begin one of everything once more; `"complete"`: nothing.
         plan: Of that run; of the latest one where there is nothing to do.
         shards: That are still to be written.
         written: Conversations in the parts that are there.
@@ -54,6 +56,7 @@ async def plan_export(
     since: Time | None = None,
     until: Time | None = None,
     incremental: bool = False,
+    refresh: bool = False,
     columns: Sequence[str] | None = None,
     redact: Redact | None = None,
     **filters: Unpack[ConversationFilters],
@@ -71,6 +74,7 @@ async def plan_export(
         since: With a first chat from this time on.
         until: With a first chat up to this time.
         incremental: When a run was completed before: only what is new.
+        refresh: When a run was completed before: everything once more.
         columns: The fields to write.
         redact: The fields to leave out or to hash.
         **filters: As for `export`.
@@ -80,9 +84,17 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    file = None if dest is None else file_of(dest, format, needs_directory=incremental)
+    file = None if dest is None else file_of(dest, format, needs_directory=incremental or refresh)
     wanted = ExportRequest.checked(
-        file_format(file, format), compression, since, until, incremental, filters, columns=columns, redact=redact
+        file_format(file, format),
+        compression,
+        since,
+        until,
+        filters,
+        incremental=incremental,
+        refresh=refresh,
+        columns=columns,
+        redact=redact,
     )
     session = client.conversations._session
     if dest is None or file is not None:
@@ -94,19 +106,27 @@ async def plan_export(
     if not runs:
         return await _new(session, wanted)
     latest = runs[-1]
-    await check_project(session, latest.plan.ids, destination.store)
-    written = sum(each.conversations for run in runs for each in run.state.commits.values())
+    held = partial(in_thread, destination.held)
+    await check_project(session, known_ids(runs), destination.store, held)
     if latest.complete is None:
-        pending = latest.state.pending
+        commits = [each for run in runs for each in run.state.commits.values()]
         return ExportPreview(
-            state="unfinished", plan=latest.plan, shards=pending, written=written, requests=_requests_left(latest)
+            state="unfinished",
+            plan=latest.plan,
+            shards=latest.state.pending,
+            written=sum(each.conversations for each in commits),
+            requests=_requests_left(latest),
         )
-    if not incremental:
+    written = (await held()).conversations
+    if not incremental and not refresh:
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
+    kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"
     number = await in_thread(next_number, destination.store)
-    plan = (await plan_run(session, wanted.filters, run=number, after=latest.plan)).plan
-    ask_for_missing(plan, runs)
-    return ExportPreview(state="incremental", plan=plan, shards=plan.shards, written=written)
+    plan, requests = await plan_run(session, wanted.filters, run=number, kind=kind, after=latest.plan)
+    ask_again_for(plan, runs)
+    return ExportPreview(
+        state=kind, plan=plan, shards=plan.shards, written=written, requests=requests if refresh else None
+    )
 
 
 async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:

@@ -1,4 +1,4 @@
-"""What an export writes down: the structs of its journal's records."""
+"""The records of the commit log, as structs. A field that is not known is an error, not half understood."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from msgspec import Struct, field
 from .._listing.survey import ServerProfile, Span
 from .formats.projection import Choice
 
-Kind = Literal["full", "incremental", "compact"]
+Kind = Literal["full", "incremental", "refresh", "compact"]
+# The format of the log that this version writes, and the earlier ones that it reads.
+FORMAT_VERSION, READABLE_VERSIONS = 2, (1, 2)
 
 
 class ExportSpec(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a destination holds, and will always hold."""
 
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
     format: str
     compression: str
     filters: list[tuple[str, str]]
@@ -43,23 +45,63 @@ class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.start is None and self.end is None
 
 
-class RunPlan(Struct, kw_only=True, omit_defaults=True):
+class RunSummary(Struct, kw_only=True, omit_defaults=True):
+    """A run, as the manifest tells of it.
+
+    Attributes:
+        run: The run's number.
+        kind: What the run wrote.
+        snapshot: When the run began, by the server's clock, as ISO 8601.
+        since: In an incremental run, the last chat's time from which conversations were asked for, as ISO 8601.
+        finished: When the run ended, by this machine's clock, as ISO 8601.
+        seconds: How long the process that ended the run took.
+        conversations: Conversations in the parts that the run wrote.
+        chats: Chats in these conversations.
+        requests: Requests that the run took.
+        retries: How many of these were retries.
+        skipped: Conversations that the run could not make whole or decode.
+        deleted: Conversations that the run found deleted.
+        is_replaced: Whether a compaction has taken the place of the run's parts.
+    """
+
+    run: int
+    kind: str
+    snapshot: str
+    since: str | None = None
+    finished: str
+    seconds: float
+    conversations: int
+    chats: int
+    requests: int
+    retries: int
+    skipped: int = 0
+    deleted: int = 0
+    is_replaced: bool = False
+
+
+class RunPlan(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The plan of a run.
 
     Attributes:
         run: The run's number, from 1.
-        kind: What the run writes: everything, what is new, or what was there without what is superseded.
-        snapshot: When the run began, by the server's clock, as ISO 8601.
+        kind: What the run writes: everything, what is new, everything once more, or what was there without what
+            is superseded.
+        previous: The number of the complete run before it; None for the first, and in earlier formats.
+        server: The base URL of the server.
+        project: A hash of the ids by which the project was known first.
+        snapshot: When the run began, as ISO 8601: by the server's clock or by ours, whichever is earlier.
         high_water: The latest chat's time when the run began, in the server's unit.
         since: In an incremental run, the last chat's time from which conversations are asked for.
         again: In an incremental run, the conversations that earlier runs could not make whole.
         again_spans: In an incremental run, the first chat times between which earlier runs could not list a row.
+        again_list: Whether earlier runs met a row of which nothing could be read, not even when it began.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.
         profile: How the server behaves, where the list is more than one shard.
         shards: The shards, which cover the whole span.
         ids: The ids of a few conversations, by which the project is known again.
         replaces: In a compact run, the runs whose place it takes.
+        history: In a compact run, the runs before it, as the manifest tells of them.
         sources: In a compact run, the shards that its own are made of, in their order, like `2/00013`.
         sdk_version: The version of this package that made the plan.
         requests: The requests that planning took.
@@ -68,17 +110,22 @@ class RunPlan(Struct, kw_only=True, omit_defaults=True):
 
     run: int
     kind: Kind
+    previous: int | None = None
+    server: str = ""
+    project: str = ""
     snapshot: str
     high_water: float | None = None
     since: float | None = None
     again: list[str] = field(default_factory=list)
     again_spans: list[tuple[float, float]] = field(default_factory=list)
+    again_list: bool = False
     expected: int | None = None
     span: Span | None = None
     profile: ServerProfile | None = None
     shards: list[Shard]
     ids: list[str] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
+    history: list[RunSummary] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     sdk_version: str = ""
     requests: int = 0
@@ -101,11 +148,13 @@ class Incomplete(Struct, kw_only=True, omit_defaults=True):
         id: The conversation's id; None for a row that could not be listed.
         why: What went wrong.
         span: The first chat times between which such a row lies, in the server's unit.
+        run: The run that tried last, where a compaction tells of it; None for the run of the record.
     """
 
     id: str | None
     why: str
     span: tuple[float, float] | None = None
+    run: int | None = None
 
 
 class Quarantined(Struct, kw_only=True, omit_defaults=True):
@@ -115,11 +164,27 @@ class Quarantined(Struct, kw_only=True, omit_defaults=True):
         why: What is wrong with it, and where.
         id: The conversation's, where it could be read.
         record: As it came: a conversation, or a page of its chats.
+        span: The first chat times between which a row without a readable id lies, in the server's unit.
+        run: As for `Incomplete`.
     """
 
     why: str
     id: str | None = None
     record: str | None = None
+    span: tuple[float, float] | None = None
+    run: int | None = None
+
+
+class Deleted(Struct, kw_only=True):
+    """A conversation that the server does not have any more.
+
+    Attributes:
+        id: The conversation's id.
+        noticed_at: When a run found that out, as ISO 8601.
+    """
+
+    id: str
+    noticed_at: str
 
 
 class Commit(Struct, kw_only=True, omit_defaults=True):
@@ -140,6 +205,8 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
         has_moved: Whether rows left or came while it was read.
         ids: What tells its rows from others: the packed digests of their ids.
         deferred: Ids of rows that may have moved here from another shard, and are left to the last one.
+        written: The conversations in the parts, packed (see `holdings`).
+        deleted: Conversations that were found deleted.
     """
 
     parts: list[Part]
@@ -156,9 +223,11 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     has_moved: bool = False
     ids: bytes = b""
     deferred: list[str] = field(default_factory=list)
+    written: bytes = b""
+    deleted: list[Deleted] = field(default_factory=list)
 
 
-class ShardRecord(Struct, kw_only=True, omit_defaults=True):
+class ShardRecord(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What became of a shard: exactly one of the two."""
 
     shard: str
@@ -166,8 +235,14 @@ class ShardRecord(Struct, kw_only=True, omit_defaults=True):
     split: list[Shard] | None = None
 
 
-class RunEnd(Struct, kw_only=True):
-    """The end of a run."""
+class RunEnd(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The end of a run.
+
+    Attributes:
+        run: The run's number.
+        seconds: How long the process that ended it took.
+        finished: When it ended, by this machine's clock, as ISO 8601.
+    """
 
     run: int
     seconds: float

@@ -19,8 +19,10 @@ class ExportReport(Struct, kw_only=True):
         seconds: From beginning to end, of this process.
         requests: Sent by this process, and by the workers of a cluster for it, retries included.
         retries: Of these, second and further tries.
-        skipped: The conversations that could not be made whole, and why.
-        quarantined: Records that could not be decoded: lines of `quarantine.jsonl`.
+        skipped: The conversations that are not whole in the export, and why. The next incremental run asks for
+            them again, until each is whole or gone.
+        quarantined: Records that could not be decoded, and are asked for again too: lines of `quarantine.jsonl`.
+        deleted: Conversations that the run found deleted: new lines of `deleted.jsonl`.
         run: The number of the run; 0 for a single file.
         kind: `"full"`, `"incremental"` or `"compact"`.
         snapshot: When the run began, by the server's clock, as ISO 8601: what was there then is here. Empty for a
@@ -40,6 +42,7 @@ class ExportReport(Struct, kw_only=True):
     retries: int
     skipped: list[Skipped] = field(default_factory=list)
     quarantined: int = 0
+    deleted: int = 0
     run: int = 0
     kind: str = "full"
     snapshot: str = ""

@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -19,13 +20,14 @@ from .._listing.partition_reader import PartitionReader
 from .._listing.planner import even_cuts
 from .._listing.survey import Span
 from .._transport.session import Session
-from ..errors import DecodeError, NotFoundError
-from ..models import Skipped, StreamStats
+from ..errors import DecodeError
+from ..models import RawTranscript, Skipped, StreamStats
 from .commit_log import RunLog, split_of
 from .formats.shard_writer import ShardWriter
-from .incomplete import ask_again, list_spans
+from .holdings import Holdings, Version, pack_versions
+from .outstanding import Gone, ask_again, find_gone, list_again
 from .planning import AT_ONCE, ROWS
-from .records import Commit, Incomplete, Quarantined, Shard, ShardRecord
+from .records import Commit, Deleted, Incomplete, Quarantined, Shard, ShardRecord
 from .shard_buffer import DuplicateConversation, ShardBuffer
 from .shard_reader import ShardReader, why
 
@@ -57,6 +59,19 @@ class ExportProgress(StreamStats, kw_only=True):
     shards_done: int = 0
 
 
+class EarlierRuns(Protocol):
+    """What earlier runs have written into a destination."""
+
+    @property
+    def held(self) -> Holdings:
+        """The conversations that are there."""
+        ...
+
+    def absent_from(self, met: Holdings) -> list[str]:
+        """The ids of those that are not among these, and are not known to be deleted. It blocks."""
+        ...
+
+
 class Runner:
     """A run under way.
 
@@ -67,6 +82,7 @@ class Runner:
         open_writer: Makes the writer of a shard's parts.
         on_error: `"raise"` ends the run at the first conversation that cannot be made whole.
         on_progress: Called some ten times a second.
+        earlier: What earlier runs have written; None where there are none, or that does not matter.
 
     Attributes:
         at_once: Shards that are walked at a time, as far as there are so many.
@@ -81,7 +97,9 @@ class Runner:
         *,
         on_error: OnError,
         on_progress: Callable[[ExportProgress], None] | None,
+        earlier: EarlierRuns | None = None,
     ) -> None:
+        self._earlier = earlier
         self._session = session
         self._filters = filters
         self._run = run
@@ -213,34 +231,66 @@ class Runner:
         """Read a shard into its parts."""
         async with reader, aclosing(reader.records()) as records:
             async for transcript in records:
-                await buffer.add(transcript)
+                await self._add(buffer, transcript)
                 self._tell()
                 self._look_at(reader)
-        plan = self._run.plan
+        buffer.deleted.update(dict.fromkeys(reader.gone))
         if buffer.shard is not None and buffer.shard.end is None:
-            ids, bad = await list_spans(
-                self._session.counting(reader.stats), self._filters.without_last_chat(), plan.again_spans
-            )
-            reader.skipped += bad
-            await self._take_missing(reader, buffer, dict.fromkeys([*plan.again, *ids]), is_deferred=False)
-            await self._take_missing(reader, buffer, reader.deferred_ids(), is_deferred=True)
+            await self._take_outstanding(reader, buffer)
+            await self._take_by_id(reader, buffer, reader.deferred_ids())
+            if self._run.plan.kind == "refresh" and self._earlier is not None:
+                await self._take_absent(reader, buffer, self._earlier)
         self._look_at(reader)
 
-    async def _take_missing(
-        self, reader: ShardReader, buffer: ShardBuffer, ids: Iterable[str], *, is_deferred: bool
-    ) -> None:
-        """Ask for conversations by their ids: what earlier runs could not make whole, or other shards have left.
+    async def _add(self, buffer: ShardBuffer, transcript: RawTranscript) -> None:
+        """Take a conversation, unless an incremental run meets what an earlier run has written just so."""
+        if self._earlier is not None and self._run.plan.kind == "incremental" and not buffer.has([transcript.id]):
+            version = Version.of(transcript.json, transcript.chat_count)
+            if self._earlier.held.get(transcript.id) == version:
+                return
+        await buffer.add(transcript)
 
-        A deferred conversation that the server does not know any more was deleted meanwhile.
-        """
+    async def _take_outstanding(self, reader: ShardReader, buffer: ShardBuffer) -> None:
+        """Ask again for what earlier runs could not make whole, decode or list."""
+        plan, filters = self._run.plan, self._filters.without_last_chat()
+        ids, bad = await list_again(self._session.counting(reader.stats), filters, plan)
+        for row in bad:
+            (reader.bad if row.raw else reader.skipped).append(row if row.raw else row.skipped)  # type: ignore[arg-type]
+        held = self._earlier.held if self._earlier is not None else Holdings()
+        new = [each for each in ids if each not in held]
+        await self._take_by_id(reader, buffer, dict.fromkeys([*plan.again, *new]))
+
+    async def _take_absent(self, reader: ShardReader, buffer: ShardBuffer, earlier: EarlierRuns) -> None:
+        """Find out what became of conversations that are held, and that a refresh has not met."""
+        met = [each.id for each in reader.skipped if each.id] + [each.id for each in reader.bad]
+        met += buffer.deleted
+        commits = [commit for _, commit in self._committed()]
+        for commit in commits:
+            met += [each.id for each in commit.incomplete if each.id]
+            met += [each.id for each in commit.quarantined if each.id]
+            met += [each.id for each in commit.deleted]
+        written = [*(commit.written for commit in commits), pack_versions(buffer.versions)]
+        written.append(pack_versions(dict.fromkeys(met, Version(0, 0))))
+        absent = await in_thread(earlier.absent_from, Holdings(written))
+        if self._filters.selects_all and not self._filters.on_first_chat:
+            await self._take_by_id(reader, buffer, absent)
+        else:
+            # What is still known has left the filter: its last version stays.
+            gone = await find_gone(self._session.counting(reader.stats), absent)
+            buffer.deleted.update(dict.fromkeys(gone))
+
+    async def _take_by_id(self, reader: ShardReader, buffer: ShardBuffer, ids: Iterable[str]) -> None:
+        """Ask for conversations by their ids; what the server does not know any more was deleted."""
         met = {each.id for each in reader.skipped}
         wanted = [each for each in ids if each not in met and not buffer.has([each])]
         async with aclosing(ask_again(self._session.counting(reader.stats), self._filters, wanted)) as answers:
             async for answer in answers:
-                if not isinstance(answer, Skipped):
-                    await buffer.add(answer)
-                elif not (is_deferred and isinstance(answer.error, NotFoundError)):
+                if isinstance(answer, Skipped):
                     reader.skipped.append(answer)
+                elif isinstance(answer, Gone):
+                    buffer.deleted[answer.id] = None
+                else:
+                    await buffer.add(answer)
 
     async def _note(self, record: ShardRecord) -> None:
         # The file in a thread, the state here, where it is read.
@@ -261,7 +311,7 @@ class Runner:
         parts = await buffer.end(done.name)
         incomplete = [each for each in reader.skipped if not isinstance(each.error, DecodeError) or not each.id]
         undecodable = [each for each in reader.skipped if isinstance(each.error, DecodeError) and each.id]
-        unread = [_bad_of(row) for row in reader.bad] + [
+        unread = [_bad_of(row, self._span_of(done)) for row in reader.bad] + [
             Quarantined(id=each.id, why=why(each.error), record=_body_of(each.error)) for each in undecodable
         ]
         return msgspec.structs.replace(
@@ -272,10 +322,16 @@ class Runner:
             uncompressed_bytes=buffer.writer.bytes_in,
             incomplete=[Incomplete(id=each.id, why=why(each.error), span=each.span) for each in incomplete],
             quarantined=[*buffer.bad, *(_unread(each, buffer) for each in unread)],
+            written=pack_versions(buffer.versions),
+            deleted=[Deleted(id=each, noticed_at=_now()) for each in buffer.deleted],
             requests=reader.stats.requests,
             retries=reader.stats.retries,
             seconds=round(time.monotonic() - began, 3),
         )
+
+    def _span_of(self, shard: Shard) -> tuple[float, float] | None:
+        """Where to look again for a row of a shard of which not even the id can be read; None for everywhere."""
+        return None if shard.end is None else (shard.start or 0.0, shard.end)
 
     # --- a shard that is too dense ------------------------------------------------------------------------
 
@@ -329,17 +385,22 @@ def _discard(writer: ShardWriter) -> None:
     writer.discard()
 
 
-def _bad_of(row: BadRow) -> Quarantined:
+def _bad_of(row: BadRow, span: tuple[float, float] | None) -> Quarantined:
     return Quarantined(
         id=row.id if row.is_known else None,
         why=why(row.error),
         record=row.raw.decode("utf-8", "replace"),
+        span=None if row.is_known else row.span or span,
     )
 
 
 def _unread(bad: Quarantined, buffer: ShardBuffer) -> Quarantined:
     """A record that was not read; its text is left out where an export leaves out fields."""
     return msgspec.structs.replace(bad, record=None) if buffer.writer.is_projected else bad
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _body_of(error: Exception) -> str | None:

@@ -9,6 +9,7 @@ from .._aio.tasks import wait_done
 from .._aio.threads import in_thread
 from ..models import RawTranscript
 from .formats.shard_writer import ShardWriter
+from .holdings import Version
 from .records import Part, Quarantined, Shard
 
 # What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
@@ -36,7 +37,9 @@ class ShardBuffer:
 
     Attributes:
         shard: What the shard has become, should it have been split.
+        versions: The conversations taken, as they came last, by their ids.
         chats: In the conversations taken.
+        deleted: Ids of conversations that were found deleted.
         bad: Records that could not be written, and why.
     """
 
@@ -44,8 +47,9 @@ class ShardBuffer:
         self.writer = writer
         self.bad: list[Quarantined] = []
         self.shard: Shard | None = None
+        self.deleted: dict[str, None] = {}
         self.chats = 0
-        self._ids: dict[str, int] = {}
+        self.versions: dict[str, Version] = {}
         self._held: dict[str, RawTranscript | None] = dict.fromkeys(held)
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
@@ -55,23 +59,24 @@ class ShardBuffer:
     @property
     def conversations(self) -> int:
         """Conversations taken."""
-        return len(self._ids)
+        return len(self.versions)
 
     def has(self, ids: Sequence[str]) -> bool:
         """Whether any of these was taken."""
-        return any(each in self._ids for each in ids)
+        return any(each in self.versions for each in ids)
 
     async def add(self, transcript: RawTranscript) -> None:
         """Take a conversation."""
         if transcript.id in self._held:
             self._held[transcript.id] = transcript
-        elif transcript.id in self._ids:
+        elif transcript.id in self.versions:
             self._repeated.add(transcript.id)
         else:
             self._batch.append(transcript)
             self._size += len(transcript.json)
-        self.chats += transcript.chat_count - self._ids.get(transcript.id, 0)
-        self._ids[transcript.id] = transcript.chat_count
+        before = self.versions.get(transcript.id)
+        self.chats += transcript.chat_count - (before.chats if before else 0)
+        self.versions[transcript.id] = Version.of(transcript.json, transcript.chat_count)
         if self._size >= BATCH_BYTES:
             await self._write()
 
@@ -87,6 +92,10 @@ class ShardBuffer:
         await self._write()
         await self._written()
         self._put_aside(await in_thread(self.writer.finish))
+        if not self.versions:
+            # Nothing came: there is no part then.
+            await in_thread(self.writer.discard)
+            return []
         return await in_thread(self.writer.commit, shard)
 
     async def discard(self) -> None:
@@ -115,4 +124,5 @@ class ShardBuffer:
     def _put_aside(self, bad: list[Quarantined]) -> None:
         self.bad += bad
         for each in bad:
-            self.chats -= self._ids.pop(each.id or "", 0)
+            before = self.versions.pop(each.id or "", None)
+            self.chats -= before.chats if before else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -161,6 +161,11 @@ class ShardReader:
             self._look_at_skipped(given)
             yield transcript
         self._look_at_skipped(given)
+
+    @property
+    def gone(self) -> Iterable[str]:
+        """The ids of conversations that were deleted after the list had shown them."""
+        return self._stream.gone
 
     def result(self) -> Commit:
         """What the last shard must know of this one: how many rows it has, which, and which it left to it."""

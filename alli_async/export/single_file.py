@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,9 @@ from .report import ExportReport
 from .running import PROGRESS_SECONDS, OnError
 from .shard_buffer import BATCH_BYTES
 from .storage.directory import DirectoryStore
+from .storage.files import directory_mode, make_directory
+from .storage.locking import FileLock
+from .storage.store import PARTIAL, file_errors
 
 
 class _Head(msgspec.Struct):
@@ -47,12 +52,32 @@ class _File:
         self._projection = projection
         self.conversations = 0
         self._is_csv = ".csv" in path.suffixes[-2:]
-        # What it is called while it is written once more. Where that was killed, the next export removes it.
-        self._first = f".first-{path.name}"
+        # The temporary names are of this export alone, so that no other writes into its files.
+        token = secrets.token_hex(4)
+        self._own = f"{path.name}.{token}"
+        # What it is called while it is written once more; the ending tells the compression.
+        self._first = f".first-{token}-{path.name}"
         self._compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
         self._store = DirectoryStore(path.parent, mode)
-        self.lines = self._begin()
-        self._store.remove(self._first)
+        with file_errors("write", path):
+            make_directory(path.parent, directory_mode(mode))
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), path, mode)
+        try:
+            self._remove_leftovers(path)
+            self.lines = self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _remove_leftovers(self, path: Path) -> None:
+        """Remove what exports into this file have left that were killed: the lock says that none is at it."""
+        name = re.escape(path.name)
+        # The names of earlier versions too.
+        leftover = re.compile(rf"\.{name}(\.[0-9a-f]{{8}})?{re.escape(PARTIAL)}|\.first-([0-9a-f]{{8}}-)?{name}")
+        with file_errors("clean", path.parent):
+            for left in path.parent.glob(".*"):
+                if leftover.fullmatch(left.name):
+                    left.unlink(missing_ok=True)
 
     def write(self, records: list[bytes]) -> None:
         """Add conversations as the server sent them."""
@@ -103,11 +128,12 @@ class _File:
         return self.lines.commit(self._name).bytes
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
+        """Leave nothing behind but the file, if it was committed, and let the lock go."""
         self.lines.discard()
+        self._lock.release()
 
     def _begin(self) -> Lines | CsvRows:
-        sink = self._store.sink(self._name)
+        sink = self._store.sink(self._own)
         if self._is_csv:
             return CsvRows(sink, self._compression, CsvTable(self._projection))
         return Lines(sink, self._compression)

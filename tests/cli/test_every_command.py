@@ -19,6 +19,7 @@ from tests.support.commands import environment, run
 RUNS = {
     "export": "TMP/all --quiet",
     "compact": "TMP/done",
+    "verify": "TMP/done",
     "conversations list": "--limit 2",
     "conversations get": "ID",
     "conversations show": "ID",

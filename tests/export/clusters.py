@@ -10,7 +10,7 @@ import pytest
 
 from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress
-from alli_async.export.commit_log import RunLog, load_runs
+from alli_async.export.commit_log import RunLog, read_destination
 from alli_async.export.dask import workers
 from alli_async.export.dask.messages import Assignment, JoinRequest
 from alli_async.export.dask.sharing import SESSION, open_shared
@@ -74,7 +74,7 @@ async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, sessio
     """Places in an export, of workers that nobody drives, and what is to be done."""
     store = open_shared(dest)
     store.put_record(SESSION, session.encode(), replace=True)
-    runs = load_runs(store)
+    runs = [RunLog(store, state, end) for state, end in read_destination(store, ()).runs]
     if not runs:
         plan = (await plan_run(make_client(sandbox).conversations._session, Filters(()))).plan
         runs = [RunLog.begin(store, plan)]

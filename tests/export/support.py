@@ -72,6 +72,18 @@ def manifest(dest: Path) -> dict[str, Any]:
     return found
 
 
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON Lines."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record of the commit log as an earlier format has it: without a checksum."""
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    del found["checksum"]
+    return found
+
+
 def truth(sandbox: Sandbox) -> dict[str, list[str]]:
     """The ids of the chats of each conversation that the server has."""
     return {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}

@@ -14,7 +14,7 @@ from alli_async.export import ExportProgress, export, plan_export, running
 from alli_async.export.planning import plan_run
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import chats_by_id, manifest, run
+from tests.export.support import chats_by_id, manifest, read_record, run
 
 FAULTS = (
     "429",
@@ -211,7 +211,7 @@ async def test_progress_tells_what_was_resumed_and_what_is_expected(
         assert last.expected == pytest.approx(2500, rel=0.05)
         assert report.resumed == last.resumed > 200
         assert last.resumed + last.conversations == report.conversations == 2500
-        assert last.shards == last.shards_done == report.parts
+        assert last.shards == last.shards_done >= report.parts > 1
         assert len(chats_by_id(tmp_path)) == 2500
 
 
@@ -227,7 +227,7 @@ async def test_a_run_that_an_earlier_version_has_begun_is_refused_in_one_line(
         with pytest.raises(RuntimeError, match="enough"):
             await export(client, tmp_path, on_progress=stop)
         path = tmp_path / "_journal" / "run-00001-plan.json"
-        plan = json.loads(path.read_text("utf-8"))
+        plan = read_record(path)
         # It knew a span, but not how the server behaves.
         del plan["profile"]
         path.write_text(json.dumps(plan), "utf-8")
@@ -261,7 +261,7 @@ async def test_a_span_is_exported_exactly(make_client: ClientFactory, tmp_path: 
         report = await export(client, tmp_path, since=low, until=high)
         assert set(chats_by_id(tmp_path)) == expected
         plan = (await plan_export(client, since=low, until=high)).plan
-        assert report.parts == len(plan.shards) > 1
+        assert 1 < report.parts <= len(plan.shards)
 
 
 async def test_a_plan_for_some_of_the_conversations_does_not_use_the_counts_of_all(

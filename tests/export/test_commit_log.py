@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from alli_async import ExportError
-from alli_async.export.commit_log import RunLog, ShardState, check_cover, load_runs, split_of
-from alli_async.export.records import Commit, Part, RunPlan, Shard, ShardRecord
+from alli_async.export.commit_log import RunLog, ShardState, check_cover, read_destination, split_of, write_spec
+from alli_async.export.records import Commit, ExportSpec, Part, RunPlan, Shard, ShardRecord
 from alli_async.export.storage.directory import DirectoryStore, FileSink
 
 
@@ -57,6 +57,16 @@ def commit() -> Commit:
     return Commit(parts=[], conversations=1, chats=1, uncompressed_bytes=1)
 
 
+def read_runs(store: DirectoryStore) -> list[RunLog]:
+    """The runs in a store in which nothing is wrong."""
+    found = read_destination(store, ())
+    assert found.problems == []
+    return [RunLog(store, state, end) for state, end in found.runs]
+
+
+SPEC = ExportSpec(format="jsonl", compression="gzip", filters=[])
+
+
 class Journal(RuleBasedStateMachine):
     """Commits, splits and crashes, in any interleaving, over files; and a process that reads them anew."""
 
@@ -64,6 +74,7 @@ class Journal(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.store = Crashing(Path(self.folder.name))
+        write_spec(self.store, SPEC)
         self.run = RunLog.begin(self.store, plan([100.0, 200.0, 300.0]))
         self.committed: set[str] = set()
 
@@ -92,7 +103,7 @@ class Journal(RuleBasedStateMachine):
     def resume(self) -> None:
         self.store = Crashing(Path(self.folder.name))
         self.store.sweep()
-        (self.run,) = load_runs(self.store)
+        (self.run,) = read_runs(self.store)
 
     def tell(self, record: ShardRecord, step: int | None) -> bool:
         """Whether it was noted."""
@@ -113,7 +124,7 @@ class Journal(RuleBasedStateMachine):
 
     @invariant()
     def what_is_on_disk_says_the_same(self) -> None:
-        (there,) = load_runs(DirectoryStore(Path(self.folder.name)))
+        (there,) = read_runs(DirectoryStore(Path(self.folder.name)))
         assert there.state.pending == self.run.state.pending
         assert there.state.commits.keys() == self.committed
 
@@ -166,13 +177,14 @@ def test_a_record_is_written_once_and_readable_by_people(tmp_path: Path) -> None
         RunLog.begin(store, plan([1.0]))
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"run": "x"}'])
-def test_a_record_that_is_none_is_one_clear_error(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b'{"run": "x"}', b"\xff\xfe", b'{"shard": "9"}', b'{"shard": "00000", "of": 1}']
+)
+def test_a_record_that_is_none_is_named(tmp_path: Path, data: bytes) -> None:
     store = DirectoryStore(tmp_path)
+    write_spec(store, SPEC)
     RunLog.begin(store, plan([1.0]))
-    (tmp_path / "_journal" / "run-00001-shard-00000.json").write_text(text)
-    with pytest.raises(ExportError, match="run-00001: not a record"):
-        load_runs(store)
-    (tmp_path / "_journal" / "run-00001-shard-00000.json").write_text('{"shard": "9"}')
-    with pytest.raises(ExportError, match="run-00001: shard 9"):
-        load_runs(store)
+    name = "_journal/run-00001-shard-00000.json"
+    (tmp_path / name).write_bytes(data)
+    (problem,) = read_destination(store, ()).problems
+    assert (problem.kind, problem.file) == ("damaged", name)

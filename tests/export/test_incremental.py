@@ -79,7 +79,7 @@ async def test_what_came_during_an_export_is_brought_by_the_next_and_compaction_
         # It goes on from there.
         fourth = await export(client, tmp_path, incremental=True, **options)
         assert fourth.run == 5
-        assert [each["run"] for each in manifest(tmp_path)["runs"]] == [4, 5]
+        assert [each["run"] for each in manifest(tmp_path)["runs"]] == [1, 2, 3, 4, 5]
 
 
 async def test_the_first_incremental_run_brings_everything_and_an_unfinished_one_is_gone_on_with(
@@ -178,6 +178,10 @@ async def test_what_could_not_be_made_whole_is_asked_for_again_until_it_is(
     def listed() -> list[str]:
         return sorted(each["id"] for each in manifest(tmp_path)["incomplete"])
 
+    def noticed() -> list[str]:
+        lines = (tmp_path / "deleted.jsonl").read_text("utf-8").splitlines()
+        return [json.loads(line)["id"] for line in lines]
+
     def written() -> dict[str, int]:
         """Each conversation that is there, and in how many versions."""
         if not options:
@@ -194,27 +198,29 @@ async def test_what_could_not_be_made_whole_is_asked_for_again_until_it_is(
         first = await export(client, tmp_path, **options)
         assert sorted(each.id for each in first.skipped) == listed() == wrong
         second = await export(client, tmp_path, incremental=True, **options)
-        assert sorted(each.id for each in second.skipped) == listed() == wrong
+        # One of them is gone by now: that is noted, once.
+        assert sorted(each.id for each in second.skipped) == listed() == wrong[:4]
+        assert (second.deleted, noticed()) == (1, gone)
         about[:] = wrong[:2]
         third = await export(client, tmp_path, incremental=True, **options)
-        still = [*wrong[:2], *gone]
-        assert sorted(each.id for each in third.skipped) == listed() == still
-        assert written().keys() == set(sandbox.conversation_ids()) - set(still)
+        assert sorted(each.id for each in third.skipped) == listed() == wrong[:2]
+        assert (third.deleted, noticed()) == (0, gone)
+        assert written().keys() == set(sandbox.conversation_ids()) - {*wrong[:2], *gone}
         about.clear()
-        gone.clear()
         # Now one of them has a newer chat: the walk brings it, and it is asked for once only.
         sandbox.add_chats(1, wrong[0])
         fourth = await export(client, tmp_path, incremental=True, **options)
         assert (fourth.skipped, listed()) == ([], [])
-        assert {each: written()[each] for each in wrong} == dict.fromkeys(wrong, 1)
+        assert {each: written()[each] for each in wrong[:4]} == dict.fromkeys(wrong[:4], 1)
         before = sandbox.count("getConversation")
         await export(client, tmp_path, incremental=True, **options)
         # To know the project by; nothing is left to ask for.
         assert sandbox.count("getConversation") == before + 1
-        assert written().keys() == set(sandbox.conversation_ids())
+        kept = set(sandbox.conversation_ids()) - set(gone)
+        assert written().keys() == kept
         await compact(tmp_path)
-        assert written() == dict.fromkeys(sandbox.conversation_ids(), 1)
-        assert listed() == []
+        assert written() == dict.fromkeys(kept, 1)
+        assert (listed(), noticed()) == ([], gone)
 
 
 async def test_compaction_keeps_the_list_of_what_is_not_whole_as_the_latest_run_told_it(

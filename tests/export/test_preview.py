@@ -13,7 +13,7 @@ from alli_async.export import ExportPreview, ExportProgress, compact, export, pl
 from alli_async.export.commit_log import RunLog
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import lying, run, serving
+from tests.export.support import lying, read_record, run, serving
 
 
 def everything(dest: Path) -> dict[str, tuple[int, int]]:
@@ -124,7 +124,7 @@ def test_the_command_says_it(tmp_path: Path) -> None:
         told = json.loads(run(sandbox, "export", str(dest), "--dry-run", "--json").stdout)
         assert (told["state"], told["written"], told["shards"]) == ("complete", 250, [])
         last = max((dest / "_journal").glob("run-00001-shard-*"))
-        record = json.loads(last.read_text("utf-8"))
+        record = read_record(last)
         record["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
         last.write_text(json.dumps(record), "utf-8")
         done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")

@@ -193,8 +193,8 @@ async def test_files_of_others_are_not_mixed_with_parts_and_leftovers_go(
             await export(client, tmp_path)
         (tmp_path / "conversations" / "mine.jsonl").unlink()
         await export(client, tmp_path)
-        left = tmp_path / "conversations" / "run-00001-shard-00007.jsonl.gz"
-        left.write_text("of a process that was killed before it could say so")
+        left = tmp_path / "conversations" / "run-00001-shard-00000-0123abcd.jsonl.gz"
+        left.write_text("of another attempt, by a process that was killed before it could say so")
         (tmp_path / "conversations" / ".run-00001-shard-00008.jsonl.gz.partial").write_text("half")
         (tmp_path / "conversations" / "notes.txt").write_text("mine")
         await export(client, tmp_path)

@@ -23,7 +23,7 @@ from ...errors import AlliError, ConfigurationError, ExportError
 from ..commit_log import RunLog, ShardState
 from ..formats.projection import Projection
 from ..formats.writers import check_installed, writer_of
-from ..planning import check_project
+from ..project import check_project
 from ..records import Shard, ShardRecord
 from ..running import AT_FIRST, ExportProgress, Runner
 from ..storage.directory import DirectoryStore

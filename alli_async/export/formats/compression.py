@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import IO, Any, Literal, Protocol, cast
 
 from ...errors import ConfigurationError
-from ..storage.store import Store
+from ..storage.store import PartStore
 
 Compression = Literal["gzip", "zstd", "none"]
 
@@ -77,7 +77,7 @@ def compressor_of(compression: str) -> Compressor:
 
 
 @contextlib.contextmanager
-def open_decompressed(store: Store, name: str) -> Iterator[IO[bytes]]:
+def open_decompressed(store: PartStore, name: str) -> Iterator[IO[bytes]]:
     """Open a part to be read, decompressed as the ending of its name says."""
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(store.open(name))

@@ -19,7 +19,7 @@ from ..._transport.wire import repair_surrogates
 from ...errors import ConfigurationError
 from ...models import RawTranscript, to_datetime
 from ..records import Part, Quarantined
-from ..storage.store import Sink, Store, file_errors
+from ..storage.store import PartStore, Sink, Store, file_errors
 from .compression import open_decompressed
 from .fields import Field
 from .projection import EVERYTHING, Choice, Projection
@@ -213,7 +213,7 @@ class CsvConversation(NamedTuple):
     rows: list[list[str]]
 
 
-def read_conversations(store: Store, part: Part) -> Iterator[CsvConversation]:
+def read_conversations(store: PartStore, part: Part) -> Iterator[CsvConversation]:
     """The conversations in a part, in their order."""
     with file_errors("read", part.name), open_decompressed(store, part.name) as file:
         # A cell may be as long as a message; the limit is one of the process.

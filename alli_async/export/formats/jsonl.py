@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...models import RawTranscript
 from ..records import Part, Quarantined
-from ..storage.store import Sink, Store, file_errors
+from ..storage.store import PartStore, Sink, Store, file_errors
 from .compression import open_decompressed
 from .shard_writer import CompressedPart, part_name
 from .utf8 import NO_TEXT, is_utf8
@@ -37,7 +37,7 @@ class Lines:
         self.out.discard()
 
 
-def read_lines(store: Store, part: Part) -> Iterator[bytes]:
+def read_lines(store: PartStore, part: Part) -> Iterator[bytes]:
     """The lines of a part, without their newlines."""
     with file_errors("read", part.name), open_decompressed(store, part.name) as file:
         for line in file:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...models import RawTranscript
 from ..records import Part, Quarantined
-from ..storage.store import Store
+from ..storage.store import PartStore, Store
 from .arrow import load, pool, schemas
 from .conversion import tables_of
 from .fields import EXTRA
@@ -176,7 +176,7 @@ class _File:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def kept_tables(store: Store, parts: Sequence[Part], superseded: set[str], run: int) -> list[Any]:
+def kept_tables(store: PartStore, parts: Sequence[Part], superseded: set[str], run: int) -> list[Any]:
     """A shard's tables, without the conversations that are superseded, as rows of another run."""
     pa, parquet = load()
     import pyarrow.compute as pc
@@ -193,7 +193,7 @@ def kept_tables(store: Store, parts: Sequence[Part], superseded: set[str], run: 
     return tables
 
 
-def ids_of(store: Store, part: Part) -> list[str]:
+def ids_of(store: PartStore, part: Part) -> list[str]:
     """The ids of the conversations in a part."""
     _, parquet = load()
     with store.open(part.name) as file:

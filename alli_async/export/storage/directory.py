@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,11 @@ from .lease import Lease
 from .lease_files import LOCK, DirectoryLeaseFile
 from .locking import LocksUnsupportedError, try_lock
 from .store import JOURNAL, PARTIAL, TakenError, file_errors
+
+# The temporary names of parts and records: they begin with the run's number, or are those of a record by its name.
+_TEMPORARY = re.compile(
+    r"\.{1,2}(?:run-\d{5,}-|export\.json|cluster|c?lock|manifest\.json|quarantine\.jsonl|deleted\.jsonl)"
+)
 
 
 class FileSink:
@@ -202,8 +208,9 @@ class DirectoryStore:
             (self._root / name).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a killed process has left half written."""
+        """Remove what a killed process has left half written; temporary names of others stay."""
         for folder in ("", "conversations", "chats", JOURNAL):
             with file_errors("clean", self._root / folder):
                 for left in (self._root / folder).glob(f".*{PARTIAL}"):
-                    left.unlink()
+                    if _TEMPORARY.match(left.name):
+                        left.unlink()

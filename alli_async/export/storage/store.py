@@ -41,7 +41,15 @@ class Sink(Protocol):
         ...
 
 
-class Store(Protocol):
+class PartStore(Protocol):
+    """Where parts can be read."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """A part, to be read."""
+        ...
+
+
+class Store(PartStore, Protocol):
     """A place for an export. The methods block and are meant for worker threads.
 
     Names are relative, with `/` between their parts. Every method raises `ExportError` when it is refused.
@@ -82,10 +90,6 @@ class Store(Protocol):
 
     def read_all(self, names: Iterable[str]) -> dict[str, bytes]:
         """Records by their names."""
-        ...
-
-    def open(self, name: str) -> IO[bytes]:
-        """A part, to be read."""
         ...
 
     def remove(self, name: str) -> None:

@@ -1,0 +1,210 @@
+"""What is outstanding: conversations that earlier runs could not make whole, asked for again until they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from .._aio.tasks import concurrently
+from .._listing.filters import Filters
+from .._listing.page_reader import BadRow, PageReader, keeping_body
+from .._listing.walks import StuckError, Walk
+from .._transcripts.chats import all_chats, fetch_chats
+from .._transcripts.codecs import RAW_CODEC, RawItem
+from .._transport import wire
+from .._transport.session import Session
+from .._transport.wire import Request
+from ..errors import (
+    AlliTimeoutError,
+    BadRequestError,
+    ConfigurationError,
+    DecodeError,
+    IncompleteError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResponseTooLargeError,
+    ServerError,
+)
+from ..models import Order, RawTranscript, Skipped, second_of
+from .commit_log import RunLog
+from .holdings import Holdings
+from .records import Deleted, Incomplete, Quarantined, RunPlan
+
+# What can be wrong with one conversation alone. That of all there are only those few are asked for, and each of
+# them failed before, is why a server's error is taken for the conversation's.
+_ITS_OWN = (
+    AlliTimeoutError,
+    BadRequestError,
+    DecodeError,
+    IncompleteError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResponseTooLargeError,
+    ServerError,
+)
+_AT_A_TIME = 16
+
+
+class Outstanding(NamedTuple):
+    """What is not in an export though the server has it, and the run that tried last."""
+
+    what: Incomplete | Quarantined
+    run: int
+
+    @property
+    def key(self) -> object:
+        """What tells it from others: its id, else the row as it came, else the span in which the row lies."""
+        what = self.what
+        return what.id or (what.record if isinstance(what, Quarantined) else None) or what.span
+
+    def is_asked_by(self, plan: RunPlan) -> bool:
+        """Whether a run asks for it: then it is told of once more, or it is there, or it is gone."""
+        if self.what.id is not None:
+            return self.what.id in plan.again
+        return plan.kind == "refresh" or plan.again_list or self.what.span in plan.again_spans
+
+
+def outstanding_in(runs: Sequence[RunLog]) -> dict[object, Outstanding]:
+    """What could not be made whole, decoded or listed and is not there after these runs, by its key.
+
+    Incomplete conversations come first.
+    """
+    found: dict[object, Outstanding] = {}
+    for run in runs:
+        plan = run.plan
+        found = {key: each for key, each in found.items() if not each.is_asked_by(plan)}
+        for commit in run.state.commits.values():
+            told: list[Incomplete | Quarantined] = [*commit.incomplete, *commit.quarantined]
+            for each in (Outstanding(what, what.run or plan.run) for what in told):
+                found[each.key] = each
+    for deleted in deleted_in(runs):
+        found.pop(deleted, None)
+    return dict(sorted(found.items(), key=lambda item: isinstance(item[1].what, Quarantined)))
+
+
+def deleted_in(runs: Sequence[RunLog]) -> dict[str, Deleted]:
+    """The conversations that the server does not have any more, as noticed first, by their ids."""
+    found: dict[str, Deleted] = {}
+    for run in runs:
+        commits = run.state.commits.values()
+        if found:
+            written = Holdings([each.written for each in commits])
+            found = {each: deleted for each, deleted in found.items() if each not in written}
+        for commit in commits:
+            for deleted in commit.deleted:
+                found.setdefault(deleted.id, deleted)
+    return found
+
+
+def ask_again_for(plan: RunPlan, runs: Sequence[RunLog]) -> None:
+    """Have a run ask again for what is outstanding after earlier ones."""
+    found = [each.what for each in outstanding_in(runs).values()]
+    plan.again = [each.id for each in found if each.id is not None]
+    if plan.kind != "refresh":  # which reads all rows anyway
+        spans = [each.span for each in found if each.id is None]
+        plan.again_list = None in spans
+        known = {each for each in spans if each is not None}
+        plan.again_spans = [] if plan.again_list else sorted(known)
+
+
+async def list_again(session: Session, filters: Filters, plan: RunPlan) -> tuple[list[str], list[BadRow]]:
+    """List once more the conversations between the first chat times where earlier runs could not read a row.
+
+    Returns:
+        Their ids, and the rows that still cannot be listed or decoded.
+    """
+    spans: list[tuple[float, float] | None] = [None] if plan.again_list else [*plan.again_spans]
+    pages: PageReader[RawItem] = PageReader(session, filters, keeping_body(RAW_CODEC.list_page))
+    ids: dict[str, None] = {}
+    bad: dict[str, BadRow] = {}
+    for span in spans:
+        window = filters
+        if span is not None:
+            second = second_of(span[1])
+            window = filters.within(span[0] - second, span[1] + second)
+        walk: Walk[RawItem] = Walk(pages, Order.FIRST_CHAT_TIME_ASC, window)
+        try:
+            while (entries := await walk.next()) is not None:
+                for entry in entries:
+                    if isinstance(entry, BadRow):
+                        bad[entry.id] = entry if span is None else entry.within(span)
+                    else:
+                        ids[entry.id] = None
+        except StuckError as stuck:
+            bad[str(span)] = BadRow(str(span), stuck.error, span=span)
+    return list(ids), list(bad.values())
+
+
+class Gone(NamedTuple):
+    """A conversation that the server does not have: 404 to a request for the conversation itself."""
+
+    id: str
+
+
+async def ask_again(
+    session: Session, filters: Filters, ids: Sequence[str]
+) -> AsyncGenerator[RawTranscript | Skipped | Gone, None]:
+    """Fetch each of these conversations with all its chats; where one still cannot be had, give why.
+
+    Args:
+        session: Where the requests go.
+        filters: The filters of the export, whose variables are asked for here too.
+        ids: The ids of the conversations.
+
+    Raises:
+        AlliError: What is wrong is not about one conversation.
+    """
+    query = filters.variables_query()
+    for start in range(0, len(ids), _AT_A_TIME):
+        some = ids[start : start + _AT_A_TIME]
+        for each in await concurrently([_whole(session, query, one) for one in some]):
+            yield each
+
+
+async def _whole(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped | Gone:
+    fetch = partial(fetch_chats, session, conversation_id, keeping_body(RAW_CODEC.chats))
+    try:
+        path = wire.conversation_path(conversation_id)
+    except ConfigurationError as error:
+        # The id cannot stand in a path; so nothing was sent.
+        return Skipped(conversation_id, DecodeError(error.message, path="$.id"))
+    request = Request("getConversation", "GET", path, query)
+    try:
+        try:
+            item = await session.request(request, keeping_body(RAW_CODEC.conversation))
+        except NotFoundError:
+            return Gone(conversation_id)
+        return RAW_CODEC.join(item, await all_chats(fetch, conversation_id), False)
+    except _ITS_OWN as error:
+        if error.is_outage:
+            raise
+        return Skipped(conversation_id, error)
+
+
+async def find_gone(session: Session, ids: Sequence[str]) -> set[str]:
+    """Which of these conversations the server does not have.
+
+    Raises:
+        AlliError: What is wrong is not about one conversation.
+    """
+    gone: set[str] = set()
+    for start in range(0, len(ids), _AT_A_TIME):
+        some = ids[start : start + _AT_A_TIME]
+        answers = await concurrently([_is_gone(session, each) for each in some])
+        gone.update(each for each, is_gone in zip(some, answers, strict=True) if is_gone)
+    return gone
+
+
+async def _is_gone(session: Session, conversation_id: str) -> bool:
+    try:
+        path = wire.conversation_path(conversation_id)
+        await session.request(Request("getConversation", "GET", path, ""), RAW_CODEC.conversation)
+    except NotFoundError:
+        return True
+    except ConfigurationError:
+        return False
+    except _ITS_OWN as error:
+        if error.is_outage:
+            raise
+    return False
