@@ -383,7 +383,28 @@ async def test_a_file_whose_name_does_not_fit_is_refused(
 # --- compacted --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["parquet"])
+async def test_csv_is_compacted_to_the_latest_version_of_each_conversation(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Sandbox(conversations=120) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path, format="csv", columns=["chats.id", "title"], redact={"title": KEY})
+        sandbox.add_chats(2, sandbox.conversation_ids()[3])
+        sandbox.add_conversations(5)
+        await export(
+            client, tmp_path, format="csv", columns=["chats.id", "title"], redact={"title": KEY}, incremental=True
+        )
+        before = [row for path in (tmp_path / "conversations").iterdir() for row in csv_rows(path.read_bytes())]
+        await compact(tmp_path)
+        rows = [row for path in (tmp_path / "conversations").iterdir() for row in csv_rows(path.read_bytes())]
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["conversation_id"], []).extend([row["chat_id"]] if row["chat_id"] else [])
+        assert found == {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
+        assert {row["title"] for row in rows} == {row["title"] for row in before}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
 async def test_chosen_columns_and_hashes_are_the_same_after_compaction(
     make_client: ClientFactory, tmp_path: Path, form: Any
 ) -> None:
