@@ -13,11 +13,16 @@ State
     The overrun that is going on, and the canary that follows it.
 
 Estimates
-    A refusal is a moment at which the bucket was empty. The rate is the lowest at which a bucket, replayed over
-    our sends, serves all that was served between two such moments. If a pause ends and about as many requests are
-    served again as before, it is a window. If requests are refused only with more in flight than were served
-    before, it is a limit of requests in flight: a rate refuses fewer of them too.
-    A refusal in the burst that follows a pause makes the burst smaller, not the rate.
+    Bucket. Each refusal is a moment at which the bucket was empty. The rate is the one at which a bucket, replayed
+    over what was served, is as empty at every refusal as at any time: two overruns give rate and burst, to a
+    percent if they are a hundred requests apart. One overrun may do: what is served among its refusals are tokens
+    as they came. The longest part of the history that one bucket explains counts, back to the last four overruns,
+    so a limit that changes is a history that becomes short.
+    Window. If as many requests as were served before the first refusal preceded the second one, or if nothing is
+    served for a while after the first, it is a window. It is kept to by an even pace, which needs no phase.
+    In flight. If most of what was in flight with a refused request is served, and nothing beyond it, it is a limit
+    of requests in flight; unless fewer are refused too.
+    Chance. If most is served, and the refusals go on while the load falls, a share is refused whatever the load.
 
 Decisions
     Start: few requests in flight; each answer to a full window adds a part of a place, so that the first overrun
@@ -25,12 +30,17 @@ Decisions
     An overrun: after a refusal nothing is sent until what was in flight is answered. If most of that was served,
     the window shrinks. Otherwise all requests pause, for as long as the server asked or for a short time that
     doubles, and one request (the canary) asks whether the server serves again. Refusals in an overrun or of a
-    canary do not count as attempts of their calls, as long as the server served something in the last minute.
-    Growth: after a hold, the rate or the window grows ever faster until the next refusal. The hold is longer where
-    a refusal costs a longer pause, doubles each time a probe confirms the estimate, and keeps the number of
-    refusals in a minute under what servers punish with a ban. A growth beyond double shows that the limit is gone.
-    Headers: where the server tells what is left, at most that much is sent until the reset, and nothing probes.
-    A Retry-After is never undercut.
+    canary do not count as attempts of their calls, as long as the server served something in the last minute, and
+    need no backoff of their own.
+    After the first overrun, if the rate is in doubt: the rate grows until the limit is met a second time.
+    After a refusal that no growth led to, the rate dips by a quarter for some seconds: if the limit is shared, the
+    one who has more is refused more often, so that the shares become equal.
+    Growth: after a hold, the rate or the window grows ever faster until the next refusal, or until more was served
+    than the fitted bucket could have: then it doubles each second until a refusal. The hold is longer where a
+    refusal costs a longer pause and the estimate is sharp, doubles each time a probe confirms the estimate, and
+    keeps the number of refusals in a minute under what servers punish with a ban.
+    Headers: where the server tells what is left, at most that much is sent until the reset, and nothing probes;
+    where it tells how a bucket refills, that is the rate. A Retry-After is never undercut.
 """
 
 from __future__ import annotations
@@ -52,15 +62,16 @@ _CAREFUL, _CAREFUL_STEP, _STEP, _RAMP_STEP = 20.0, 1 / 3, 1.0, 1 / 32
 # the server may be down.
 _FIRST_WAIT, _LONGEST_WAIT, _SHORT_WAIT = 0.1, 15.0, 0.2
 # Seconds without growth after a refusal, and per second of pause that a refusal costs.
-_HOLD, _HOLD_PER_PAUSE, _MOST_CONFIRMED = 3.0, 12.0, 4
+_HOLD, _SHORT_HOLD, _HOLD_PER_PAUSE, _MOST_CONFIRMED = 3.0, 1.0, 12.0, 4
 # Refusals within so many seconds after which growth waits; servers that ban do so at 20 or more.
-_MOST_REFUSED, _BANNED, _BAN_SECONDS = 15, 20, 60.0
-# Share of what followed a refusal that has to be served for a limit in flight, and for a refusal by chance.
-_CROWD_SERVED, _CHANCE_SERVED = 0.4, 0.7
+_MOST_REFUSED, _BANNED, _BAN_SECONDS = 17, 20, 60.0
+# Share of what followed a refusal that has to be served for a limit in flight, and for a refusal by chance; and
+# requests that show too little of it.
+_CROWD_SERVED, _CHANCE_SERVED, _FEW = 0.4, 0.7, 4
 # A refusal at so much of the load that was refused before is one of fewer in flight.
 _FEWER, _AS_MANY = 0.6, 0.85
 # Growth of the rate after so many seconds, and the growth at which the limit is taken to be gone.
-_LINEAR, _QUADRATIC, _GONE, _FASTER = 0.02, 0.1, 2.0, 1.4
+_LINEAR, _QUADRATIC, _MOST, _GONE, _FASTER, _GENTLY = 0.02, 0.1, 2.5, 2.0, 1.4, 0.25
 # Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
 _UNSPENT = 65.0
 
@@ -92,6 +103,7 @@ class _Overrun:
     last_sent_at: float
     served: int = 0
     refused: int = 1
+    most_served: int = 0
 
 
 class LimitModel:
@@ -115,7 +127,7 @@ class LimitModel:
         self._headers = RateHeaderReader()
         self._window, self._settled = min(_START, ceiling), math.inf
         self._latency = 0.05
-        self._sent = self._overruns = 0
+        self._sent = self._overruns = self._since = 0
         self._served_at = -math.inf
         # An overrun that is going on, and until when its answers are waited for.
         self._overrun: _Overrun | None = None
@@ -155,7 +167,7 @@ class LimitModel:
         if in_flight >= self.max_in_flight or (self._is_canary_due and in_flight):
             return math.inf
         ready = max(self.paused_until, self._quota.ready_at(now, in_flight))
-        if self._is_canary_due and not self._pace.is_window:
+        if self._is_canary_due:
             return ready
         return max(ready, self._pace.ready_at(now, self._growth))
 
@@ -170,8 +182,9 @@ class LimitModel:
             self._grown_for += min(now - max(self._sent_at, self._held_until), 0.5)
             self._leave_limit_behind()
         self._sent_at = now
-        self._pace.sent(now, self._growth)
+        self._pace.sent(now, self._growth, 2 * self._window / self._latency)
         self._sent += 1
+        self._since += 1
         return Ticket(now, self._sent, in_flight, self._overruns)
 
     def served(self, ticket: Ticket, now: float, in_flight: int, headers: Mapping[str, str]) -> None:
@@ -184,6 +197,7 @@ class LimitModel:
         if self._overrun is not None:
             if ticket.number > self._overrun.first.number:
                 self._overrun.served += 1
+                self._overrun.most_served = max(self._overrun.most_served, ticket.in_flight)
                 self._overrun.last_sent_at = ticket.sent_at
         elif self._is_canary_due:
             if ticket.overruns == self._overruns:
@@ -215,17 +229,17 @@ class LimitModel:
         self._longest_wait = _SHORT_WAIT if may_be_down else _LONGEST_WAIT
         self._refused_at.append(now)
         self._read(ticket, now, headers, served=False)
-        self._pace.not_counted(ticket.sent_at)
         self.paused_until = max(self.paused_until, now + pause)
         is_new = ticket.overruns == self._overruns
+        is_canary = is_new and self._is_canary_due and self._overrun is None
+        if is_new and not is_canary and self._overrun is None and self._is_by_chance(pause):
+            return True
+        self._pace.refused(ticket.sent_at, pause, is_canary=is_canary)
         if self._overrun is not None:
             self._join(self._overrun, ticket, pause)
-        elif is_new and self._is_canary_due:
+        elif is_canary:
             self._pause(now, pause)
-            self._pace.still_empty(ticket.sent_at)
         elif is_new:
-            if self._is_by_chance(pause):
-                return True
             self._overrun = _Overrun(ticket, pause, ticket.in_flight, ticket.sent_at)
             self._drained_at = now + 1.5 * self._latency
         self._overruns += is_new
@@ -235,16 +249,17 @@ class LimitModel:
         told = self._headers.read(headers, refused=not served)
         if told is not None:
             self._quota.told(told, now, number=ticket.number, sent_at=ticket.sent_at, served=served)
+            if self._quota.rate:
+                self._pace.tell(self._quota.rate, told.limit or 1.0)
 
     # --- overruns -----------------------------------------------------------------------------------------
 
     def _is_by_chance(self, pause: float) -> bool:
         """Whether a refusal is one of a background, which no load of ours explains."""
-        is_first_growth = self._pace.is_unknown and self._settled == math.inf and self._held_until == -math.inf
-        is_grown = self._growth > 1.02 or self._pace.is_ramping or is_first_growth
+        is_grown = self._growth > 1.02 or self._pace.is_ramping
         load = min(self._pace.rate * self._latency, self._window)
         before = self._background.share
-        if self._background.explains(load, is_grown=is_grown):
+        if self._background.explains(load, is_grown=is_grown, is_limited=not self._pace.is_unknown):
             return not pause
         if self._background.share > before == 0 and not pause:
             self._settled = math.inf
@@ -260,11 +275,15 @@ class LimitModel:
 
     def _conclude(self, overrun: _Overrun, now: float) -> None:
         """Decide what an overrun shows, once everything that was in flight is answered."""
+        since, self._since = self._since, 0
+        if not overrun.pause and self._background.may_explain(overrun.refused, overrun.served):
+            self._pace.forgive()
+            return
         if self._was_told(now):
             self._pause(now, overrun.pause)
-        elif self._pace.is_guess and (window := self._narrower(overrun)):
+        elif self._pace.is_guess and (window := self._narrower(overrun, since)):
             self._pace.forget()
-            self._settled = self._window = max(1.0, window)
+            self._settled = self._window = max(1.0, float(int(window)))
             self._is_canary_due = overrun.pause > 0
             self._hold(now, overrun.pause, is_confirmed=self._growth > 1.02)
         else:
@@ -281,14 +300,20 @@ class LimitModel:
         self._quota.distrust()
         return False
 
-    def _narrower(self, overrun: _Overrun) -> float | None:
+    def _narrower(self, overrun: _Overrun, since: int) -> float | None:
         """The window after an overrun that shows too many in flight, or chance; None if it shows a rate."""
-        served = overrun.served / (overrun.served + overrun.refused)
+        total = overrun.served + overrun.refused
+        served = overrun.served / total
         is_fewer = overrun.fewest <= _FEWER * self._settled < math.inf
         is_crowd = served >= _CROWD_SERVED and not is_fewer and self._pace.is_unknown
+        # A refused request takes no place, but a limit in flight serves nothing beyond that.
+        is_crowd = is_crowd and overrun.most_served <= overrun.fewest + overrun.refused
         if is_crowd or overrun.fewest >= _AS_MANY * self._crowd:
             return min(self._window, 0.9 * overrun.fewest - 0.1)
-        if served >= _CHANCE_SERVED and self._background.is_watching:
+        if total <= _FEW:
+            # So few show little: what was served since the overrun before counts too.
+            served = 1 - overrun.refused / max(since, total)
+        if served >= _CHANCE_SERVED and self._pace.is_unknown and not overrun.pause:
             return 0.7 * self._window
         return None
 
@@ -296,12 +321,10 @@ class LimitModel:
         """Fit the rate or the window anew."""
         self._crowd = overrun.fewest if overrun.fewest > 2 else math.inf
         is_grown = self._growth > 1.02
-        before = math.inf if self._pace.is_ramping else self._pace.rate
-        most = 2 * self._window / self._latency
-        trickle = overrun.served / max(overrun.last_sent_at - overrun.first.sent_at, 1e-3)
-        self._pace.refused(overrun.first.sent_at, overrun.served, trickle=trickle, most=most, is_grown=is_grown)
+        before, was_sharp = math.inf if self._pace.is_ramping else self._pace.rate, self._pace.is_sharp
+        self._pace.overrun(is_grown=is_grown)
         after = self._pace.rate
-        if after < 0.7 * self._peak and before < math.inf:
+        if after < 0.7 * self._peak and was_sharp:
             self._fell_until = now + _BAN_SECONDS
         if is_grown or not self._peak < math.inf or after > self._peak:
             self._peak = after
@@ -314,13 +337,14 @@ class LimitModel:
         """Let nothing go for as long as the server asked, or ever longer; then send a canary."""
         self._is_canary_due = True
         if not asked:
-            self._wait = min(max(2 * self._wait, _FIRST_WAIT, 0.3 * self._pace.period), self._longest_wait)
+            self._wait = min(max(2 * self._wait, _FIRST_WAIT), self._longest_wait)
         self.paused_until = max(self.paused_until, now + (asked or self._wait))
 
     def _resume(self, now: float) -> None:
         """The canary was served."""
         self._is_canary_due, self._wait = False, 0.0
-        self._pace.resume(now)
+        if not self._pace.is_unknown:
+            self._pace.resumed(now)
         self._held_until = max(self._held_until, now + _HOLD)
 
     # --- growth -------------------------------------------------------------------------------------------
@@ -328,25 +352,25 @@ class LimitModel:
     @property
     def _growth(self) -> float:
         free = self._grown_for * self._speed
-        return 1.0 if free <= 0 or self._quota.is_known else 1 + _LINEAR * free + _QUADRATIC * free * free
+        return 1.0 if free <= 0 or self._quota.is_known else min(1 + _LINEAR * free + _QUADRATIC * free**2, _MOST)
 
     def _leave_limit_behind(self) -> None:
         growth = self._growth
-        if growth <= _GONE:
-            return
-        self._speed *= _FASTER
-        self._grown_for = 2.0 / self._speed
-        self._pace.lift(growth / self._growth)
-        self._settled *= growth
+        if self._pace.is_refuted or (growth > _GONE and self._pace.is_unknown):
+            self._speed *= _FASTER
+            self._grown_for = 0.0
+            self._pace.lift(growth)
+            self._settled *= growth
 
     def _hold(self, now: float, pause: float, *, is_confirmed: bool) -> None:
         """Let nothing grow for a while after a refusal."""
         has_fallen = now < self._fell_until
         self._confirmed = min(self._confirmed + 1, _MOST_CONFIRMED) if is_confirmed and not has_fallen else 0
-        cost = max(0.0, pause - self._pace.refill)
-        hold = max(_HOLD, _HOLD_PER_PAUSE * cost) * 2**self._confirmed
+        is_sharp = self._pace.is_sharp or self._settled < math.inf
+        cost = max(0.0, pause - self._pace.refill) * min(1.0, self._pace.rate / self._peak) if is_sharp else 0.0
+        hold = max(_HOLD if is_sharp else _SHORT_HOLD, _HOLD_PER_PAUSE * cost) * 2**self._confirmed
         recent = [moment for moment in self._refused_at if moment > now - _BAN_SECONDS]
         if _MOST_REFUSED <= len(recent) < _BANNED and not has_fallen:
             hold = max(hold, recent[-_MOST_REFUSED] + _BAN_SECONDS - now)
         self._held_until = now + pause + hold
-        self._grown_for, self._speed = 0.0, 1.0
+        self._grown_for, self._speed = 0.0, 1.0 if is_sharp else _GENTLY

@@ -14,6 +14,8 @@ from .limit_model import LimitModel, Ticket
 # Seconds by which a timer may be late without slowing down a given rate limit.
 _LATE = 0.01
 _NO_HEADERS: Mapping[str, str] = {}
+# The ticket of a limiter inside another one, whose ticket counts instead.
+_PASSED_ON = Ticket(0.0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class RateLimiter:
         self, ceiling: int, rate_limit: float | None = None, *, parent: RateLimiter | None = None
     ) -> None:
         self.in_flight = 0
-        self.model = LimitModel(ceiling)
+        # Only one model learns: a limiter inside another one only passes requests on.
+        self.model: LimitModel = LimitModel(ceiling) if parent is None else parent.model
         self._parent = parent
         self._children: WeakSet[RateLimiter] = WeakSet()
         if parent is not None:
@@ -191,7 +194,7 @@ class RateLimiter:
             due = max(self._opens_at, now - max(self._interval, _LATE)) if overdue else now
             self._opens_at = due + self._interval
         self.in_flight += 1
-        return self.model.admit(now, self.in_flight)
+        return self.model.admit(now, self.in_flight) if self._parent is None else _PASSED_ON
 
     async def _queue(self, waiters: deque[asyncio.Future[Ticket | None]]) -> Ticket:
         place: asyncio.Future[Ticket | None] = asyncio.get_running_loop().create_future()

@@ -3,79 +3,99 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 
-from .replay import first_burst, fit_bucket, fit_window, lowest_rate, round_period
+from .replay import Bucket, Entry, Window, burst_at, fit_bucket, fit_window, merge
 
-# Sends closer than so many seconds are counted as one; so many of them, of so many seconds, are remembered.
-_BIN, _MOST_BINS, _REMEMBERED = 0.002, 1000, 60.0
-# Share of the fitted rate that is used; each refusal that no growth led to takes more off it, down to the least.
-_SAFETY, _SAFETY_STEP, _LEAST_SAFETY = 0.985, 0.01, 0.8
-# Requests per second after the first refusal, and the factor by which that grows in a second.
-_RAMP_FROM, _RAMP = 10.0, 3.0
-# Seconds for which a canary is refused after the limit was met, where it is a window.
-_DRY = 0.3
-# Refusals that are remembered, and refusals in a row, which no growth led to, that put the fit in question.
-_MOST_MARKS, _DOUBTFUL = 12, 3
-# By so much of itself, and so many seconds, a window is taken to be longer than it seems.
-_PERIOD_MARGIN, _PERIOD_SECONDS = 1.01, 0.002
+# Sends within so many seconds are one entry of the history, unless a refusal lies between them; the most entries.
+_BIN, _MOST_ENTRIES = 0.002, 4000
+# Share of the fitted rate that is used.
+_SAFETY = 0.985
+# Requests per second after the first refusal at least; the factors by which that grows in a second, and by which a
+# rate grows that turned out to be too low.
+_RAMP_FROM, _RAMP, _RAMP_AGAIN = 10.0, 4.0, 2.0
+# A rate is known if the lowest and the highest that explain the history differ by less than the first factor, and
+# known well below the second.
+_KNOWN, _SHARP = 2.0, 1.1
+# Share of the highest rate below which no rate is taken that a refusal leaves open.
+_LEAST = 0.3
+# Requests below which a part of the history tells nothing.
+_ENOUGH = 10
+# Overruns that one bucket has to explain at most, and how many requests each may contradict it by.
+_MOST_OVERRUNS, _ERROR = 4, 1.5
+# Requests, and a share of the burst, that have to be served beyond the fit to refute it.
+_BEYOND, _BEYOND_SHARE = 3.0, 0.1
+# Seconds for which nothing may be served after a refusal by a bucket.
+_DRY = 0.25
+# Shares of a window that are used at a refusal by it: at least, at most, and by an even pace.
+_SAME_WINDOW, _EVEN = (0.5, 1.2), 0.96
+# Share of the burst that is used.
+_BURST_USED = 0.7
+# After a refusal that no growth led to: the share of the rate that is used at first, and seconds until all is.
+_DIP, _DIP_SECONDS = 0.75, 3.0
 
 
 class PaceEstimator:
-    """Estimates a bucket (`rate`, `burst`) or a window (`size`, `period`), and says when the next request may go.
+    """Estimates a token bucket (`rate`, `burst`), and says when the next request may go.
 
     Attributes:
         rate: Requests per second of the bucket; infinite if none is known.
-        period: Seconds of the window; 0 if none is known.
-        is_ramping: Whether the rate grows after the first refusal, to meet the limit a second time.
+        burst: Largest number of tokens of the bucket; infinite if it is not known.
+        is_ramping: Whether the rate grows after the first overrun, to meet the limit a second time.
+        is_sharp: Whether the history leaves little doubt about the rate.
     """
 
     def __init__(self) -> None:
-        self.rate, self.period, self.is_ramping = math.inf, 0.0, False
-        self._burst = self._size = math.inf
-        self._safety = _SAFETY
-        # The bucket: its tokens, and when they were counted.
+        self.rate = self.burst = math.inf
+        self.is_ramping = self.is_sharp = self._is_trimmed = False
+        # Seconds of the window that the rate was taken from, and below which no window is looked for; until when
+        # nothing was served after the last overrun, and when something was again.
+        self._period = self._shortest = 0.0
+        self._dry_at = self._resumed_at = -math.inf
+        self._burst_used, self._ramp = _BURST_USED, _RAMP
+        # What was sent since the last pause, and the tokens that were there then.
+        self._sent, self._surplus = 0, 0.0
+        # Our own bucket: its tokens, and when they were counted.
         self._level, self._at = 0.0, 0.0
-        # The window: the sends that it counts, how many more than its size are tried, and since when they were.
-        self._log: list[float] = []
-        self._extra, self._tried_at = 2, math.inf
-        # The history: when requests were sent that were served, how many, and when requests were refused.
-        self._times: list[float] = []
-        self._counts: list[int] = []
-        self._marks: list[float] = []
-        self._resumed_at = self._dry_at = -math.inf
-        self._was_dry = self._is_lifted = False
-        self._unexpected = 0
-        self._most, self._trickle = math.inf, 0.0
-
-    @property
-    def is_window(self) -> bool:
-        """Whether the limit is a window."""
-        return self._size < math.inf
+        self._dipped_at = -math.inf
+        # The history, and how many overruns there were.
+        self._served: list[Entry] = []
+        self._refused: list[Entry] = []
+        self._overruns = 0
+        # The fitted bucket, counted by what was served.
+        self._proof, self._proof_at = 0.0, -math.inf
 
     @property
     def is_unknown(self) -> bool:
         """Whether no limit is known."""
-        return self.rate == math.inf and not self.is_window
+        return self.rate == math.inf
 
     @property
     def is_guess(self) -> bool:
         """Whether a refusal may still show a limit of another kind."""
-        return self.is_unknown or self.is_ramping
+        return self.is_unknown or (self.is_ramping and self._ramp == _RAMP)
 
     @property
     def long_run_rate(self) -> float:
         """Requests per second in the long run; infinite if no limit is known."""
-        return self._size / self.period if self.is_window else self.rate * self._safety
+        return self.rate * _SAFETY
 
     @property
     def refill(self) -> float:
         """Seconds of pause that the burst makes up for."""
-        return self._burst / self.rate if self.rate < math.inf and self._burst < math.inf else 0.0
+        return self._usable / self.rate if self.rate < math.inf else 0.0
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether more was served than the fitted bucket allows."""
+        return not self.is_ramping and self._proof < -_BEYOND - _BEYOND_SHARE * self.burst
 
     def forget(self) -> None:
         """Note that there is no rate: the limit is of another kind."""
-        self.rate, self.is_ramping = math.inf, False
+        self.rate, self.is_ramping, self._period = math.inf, False, 0.0
+        self._served.clear()
+        self._refused.clear()
+
+    # --- our own bucket -----------------------------------------------------------------------------------
 
     def ready_at(self, now: float, growth: float) -> float:
         """When the next request may go.
@@ -84,223 +104,179 @@ class PaceEstimator:
             now: The time.
             growth: The factor by which the limit is exceeded on purpose.
         """
-        if self.is_window:
-            most = max(1, int(self._size + (self._extra if growth > 1.02 else 0)))
-            if len(self._log) < most:
-                return now
-            return self._log[-most] + self.period * _PERIOD_MARGIN + _PERIOD_SECONDS
         if self.rate == math.inf:
             return now
         level = self._refilled(now, growth)
-        return now if level >= 1 - 1e-9 else now + (1 - level) / (self.rate * self._safety * growth)
+        return now if level >= 1 - 1e-9 else now + (1 - level) / self._used_rate(now, growth)
 
-    def sent(self, now: float, growth: float) -> None:
-        """Note that a request is sent."""
-        if self.is_window:
-            self._count(now, growth)
-        elif self.rate < math.inf:
-            if self.is_ramping and self.rate < self._most:
-                self.rate *= _RAMP ** min(now - self._at, 0.2)
+    def sent(self, now: float, growth: float, most: float) -> None:
+        """Note that a request is sent.
+
+        Args:
+            now: The time.
+            growth: The factor by which the limit is exceeded on purpose.
+            most: Requests per second beyond which the rate does not grow by itself.
+        """
+        if self.rate < math.inf:
+            if self.is_ramping and self.rate < most:
+                self.rate *= self._ramp ** min(now - self._at, 0.2)
             self._level, self._at = self._refilled(now, growth) - 1, now
+            self._sent += 1
+
+    def _refilled(self, now: float, growth: float) -> float:
+        # A timer that is late costs no token, unless the bucket holds but one.
+        most = max(1.05 if self.burst > 2.5 else 1.0, self._usable)
+        return min(most, self._level + (now - self._at) * self._used_rate(now, growth))
+
+    def _used_rate(self, now: float, growth: float) -> float:
+        dip = min(1.0, _DIP + (1 - _DIP) * (now - self._dipped_at) / _DIP_SECONDS)
+        return self.rate * _SAFETY * growth * dip
+
+    @property
+    def _usable(self) -> float:
+        """Tokens of the burst that are used after a pause."""
+        return 0.0 if self.is_ramping or self._period else max(0.0, self._burst_used * self.burst - 1)
+
+    # --- what is known ------------------------------------------------------------------------------------
 
     def served(self, sent_at: float) -> None:
         """Note that a request that was sent then was served."""
-        if self._times and sent_at < self._times[-1] + _BIN:
-            self._counts[-1] += 1
-            return
-        self._times.append(sent_at)
-        self._counts.append(1)
-        if len(self._times) > 2 * _MOST_BINS:
-            del self._times[:_MOST_BINS], self._counts[:_MOST_BINS]
+        if self.rate < math.inf:
+            self._proof = min(self.burst, self._proof + max(0.0, sent_at - self._proof_at) * self.rate) - 1
+            self._proof_at = max(sent_at, self._proof_at)
+        if not self._served:
+            self._resumed_at = sent_at
+        last = self._served[-1] if self._served else None
+        if last is None or sent_at > last.first + _BIN or (self._refused and last.last < self._refused[-1].first):
+            self._served.append(Entry(sent_at, sent_at, 1))
+            if len(self._served) > _MOST_ENTRIES:
+                half = len(self._served) // 2
+                self._served[:half] = merge(self._served[:half])
+        else:
+            self._served[-1] = Entry(last.first, max(last.last, sent_at), last.requests + 1)
 
-    def not_counted(self, sent_at: float) -> None:
-        """Note that a request was refused, so that it took nothing from the window."""
-        if self.is_window and sent_at in self._log:
-            self._log.remove(sent_at)
-
-    def still_empty(self, sent_at: float) -> None:
-        """Note that a canary was refused."""
-        self._dry_at = sent_at
-        self._was_dry = self._was_dry or (bool(self._marks) and sent_at > self._marks[0] + _DRY)
-        self._mark(sent_at)
-
-    def lift(self, growth: float) -> None:
-        """Note that so much more was served than the limit allows: it is gone."""
-        self.rate *= growth
-        self._marks.clear()
-        self._is_lifted = True
-
-    def refused(self, sent_at: float, served: int, *, trickle: float, most: float, is_grown: bool) -> None:
-        """Note an overrun, and correct the estimate.
+    def refused(self, sent_at: float, pause: float, *, is_canary: bool) -> None:
+        """Note that a request was refused.
 
         Args:
-            sent_at: When the first request of the overrun was sent.
-            served: Number of requests that were sent later, and served.
-            trickle: Their rate.
-            most: Requests per second at which the rate stops growing.
+            sent_at: When it was sent.
+            pause: Seconds for which the server asked to wait, or 0.
+            is_canary: Whether it was a canary, which belongs to the overrun before.
+        """
+        self._refused.append(Entry(sent_at, sent_at, 0, self._overruns - is_canary))
+        # Waits are rounded up to whole seconds, and at least one.
+        self._dry_at = max(self._dry_at, sent_at + pause - 2 if pause > 2 else sent_at if is_canary else 0.0)
+        self._proof, self._proof_at = 0.0, max(sent_at, self._proof_at)
+
+    def tell(self, rate: float, burst: float) -> None:
+        """Note what the server says of its bucket."""
+        self.rate, self.burst, self.is_ramping, self.is_sharp, self._period = rate, burst, False, True, 0.0
+
+    def forgive(self) -> None:
+        """Note that the refusals since the last overrun are none by a limit."""
+        self._refused = [entry for entry in self._refused if entry.overrun < self._overruns]
+
+    def lift(self, growth: float) -> None:
+        """Note that more was served than the estimate allows: the rate grows until it meets a limit again."""
+        if self.rate < math.inf:
+            self.rate *= growth
+            self.is_ramping, self._ramp, self._period = True, _RAMP_AGAIN, 0.0
+
+    def overrun(self, *, is_grown: bool) -> None:
+        """Correct the estimate after an overrun.
+
+        Args:
             is_grown: Whether growth of ours led to the overrun.
         """
-        is_first = self.is_ramping
-        last = self._marks[-1] if self._marks else -math.inf
-        self._most, self._trickle = most, trickle if served > 2 else 0.0
-        self._level, self._at, self._dry_at = -served - 0.5, sent_at, -math.inf
-        self._mark(sent_at)
-        if self.is_unknown or not self._times:
-            return
-        if self.is_window:
-            self._narrow(sent_at, is_grown=is_grown)
-        elif is_first:
-            self._fit()
-        elif self._is_lifted:
-            self.rate = max(0.5 * self.rate, 0.9 * self._rate_since(sent_at - 0.7, 0.7))
-        else:
-            self._refine(last, sent_at, is_grown=is_grown)
-        self._is_lifted = False
-        self._trim(sent_at - _REMEMBERED)
+        last = self._refused[-1].first
+        self._level, self._at = min(0.0, self._level), max(last, self._at)
+        is_unexpected = self.rate < math.inf and not self.is_ramping and not is_grown
+        if is_unexpected:
+            self._dipped_at = last
+            if self._sent < 1.5 * self._surplus + 2:
+                # What was refused was the burst.
+                self._burst_used /= 2
+                self.burst = max(1.0, min(self.burst, self._sent - 1.0))
+        self._fit(is_unexpected=is_unexpected)
+        self._overruns += 1
+        self._trim()
 
-    def resume(self, now: float) -> None:
+    def resumed(self, now: float) -> None:
         """Note that the canary was served."""
-        self._resumed_at = now
-        if not self._times or not self._marks:
+        if self._refused and self._dry_at > self._refused[0].first + _DRY:
+            self._shortest = max(self._shortest, self._dry_at - self._resumed_at)
+            if self._overruns == 1:
+                window = fit_window(self._history(-1), self._shortest, 1)
+                if window is not None:
+                    self._be_window(window)
+        self._resumed_at, self._sent, self._surplus = now, 0, self._refilled(now, 1.0)
+
+    def _fit(self, *, is_unexpected: bool) -> None:
+        """Take what explains the longest part of the history, from the beginning or one of the last overruns."""
+        if self._period and self._is_same_window(is_unexpected=is_unexpected):
             return
-        if self.is_window:
-            if self._log and self._dry_at > -math.inf:
-                begun = self._log[-int(min(self._size, len(self._log)))]
-                self.period = max(self.period, round_period(self._dry_at - begun, now - begun))
-        elif self.rate == math.inf:
-            self._guess(now)
-
-    def _guess(self, now: float) -> None:
-        """Guess the limit from its first overrun: a window if nothing was served for long, or else a bucket."""
-        begun = self._times[0]
-        if self._dry_at > self._marks[0] + _DRY:
-            # About as many as were served are served again: a window.
-            size = sum(count for time, count in self._served_since(begun) if time <= self._dry_at)
-            self._be_window(size, round_period(self._dry_at - begun, now - begun), since=self._dry_at)
-            return
-        span = now - begun
-        before = 0.5 * sum(self._counts) / span if span > 0.9 else 0.0
-        self.rate, self.is_ramping = max(_RAMP_FROM, before, 0.5 * self._trickle), True
-        self._level, self._at = 0.0, now
-
-    # --- a window -----------------------------------------------------------------------------------------
-
-    def _be_window(self, size: float, period: float, *, since: float) -> None:
-        self._size, self.period = float(max(size, 1)), period
-        self.rate, self.is_ramping = math.inf, False
-        self._log = [time for time, count in self._served_since(since) for _ in range(count)]
-
-    def _count(self, now: float, growth: float) -> None:
-        """Count a send; a few more than the window allows are tried at first, and added if they are served."""
-        log = self._log
-        log.append(now)
-        if self._tried_at < now - 0.25 * self.period:
-            self._size, self._extra, self._tried_at = self._size + self._extra, 2 * self._extra, math.inf
-        elif growth > 1.02 and self._tried_at == math.inf:
-            most = int(self._size + self._extra)
-            if len(log) >= most and log[-most] > now - self.period:
-                self._tried_at = now
-        if len(log) > 4 * self._size + 100:
-            del log[: len(log) // 2]
-
-    def _narrow(self, sent_at: float, *, is_grown: bool) -> None:
-        """Take a little off the window; one that is refused early again and again is none."""
-        self._extra, self._tried_at = 2, math.inf
-        self._unexpected = 0 if is_grown else self._unexpected + 1
-        if is_grown:
-            return
-        count = sum(sent_at - self.period < time < sent_at for time in self._log)
-        if self._unexpected >= _DOUBTFUL and count < 0.7 * self._size:
-            self._fit()
-        else:
-            self._size = max(1.0, min(self._size - 1, 0.98 * self._size))
-
-    # --- a bucket -----------------------------------------------------------------------------------------
-
-    def _refilled(self, now: float, growth: float) -> float:
-        rate = self.rate * self._safety * growth
-        most = max(1.05, 0.8 * self._burst - 1) if self._burst < math.inf else 1.0
-        return min(most, self._level + (now - self._at) * rate)
-
-    def _refine(self, last: float, sent_at: float, *, is_grown: bool) -> None:
-        """Correct the rate by what was served since the last refusal."""
-        history = [(last, 0), *self._served_since(last)]
-        count = sum(served for _, served in history)
-        rate = lowest_rate(history, self._burst) if count > 2 else self.rate
-        if is_grown:
-            self._unexpected = 0
-            self._safety = min(_SAFETY, self._safety + 2 * _SAFETY_STEP)
-            self.rate = max(rate, 0.5 * self.rate)
-            return
-        self._unexpected += 1
-        resumed = sum(served for _, served in self._served_since(self._resumed_at))
-        if resumed < 0.85 * self._burst and self._burst > 1.5:
-            self._burst = max(1.0, 0.8 * resumed)
-            return
-        bound = rate * (1 + 2 / max(count, 1))
-        if self._unexpected >= _DOUBTFUL:
-            if self._is_rather_window():
+        fits: list[tuple[Bucket, list[Entry]]] = []
+        for first in self._starts():
+            history = self._history(first)
+            if fits and sum(entry.requests for entry in history) < _ENOUGH:
+                break
+            bucket = fit_bucket(history)
+            is_explained = bucket.error <= _ERROR * (self._overruns - first)
+            # Later on an even pace looks like a window of any length.
+            window = fit_window(history, self._shortest) if first < 0 < self._overruns else None
+            if window is not None and not (is_explained and window.size < bucket.rate * window.period):
+                self._be_window(window)
                 return
-            bound = min(bound, self._rate_in_doubt())
-        if bound < self.rate * self._safety:
-            self.rate = max(bound, 0.3 * self.rate)
-        else:
-            step = _SAFETY_STEP * 2 ** min(self._unexpected, 4)
-            self._safety = max(self._safety - step, _LEAST_SAFETY)
+            fits.append((bucket, history))
+            if is_explained:
+                break
+        self._be_bucket(*fits[-1])
 
-    def _is_rather_window(self) -> bool:
-        """Whether the last refusals, which the bucket does not explain, show a window; which is then taken."""
-        if self._unexpected > _DOUBTFUL or len(self._marks) <= _DOUBTFUL:
+    def _starts(self) -> list[int]:
+        """The numbers of the overruns from which on the history may be explained; -1 for the beginning."""
+        numbers = sorted({entry.overrun for entry in self._refused} - {self._overruns})
+        return numbers if self._is_trimmed and numbers else [-1, *numbers]
+
+    def _is_same_window(self, *, is_unexpected: bool) -> bool:
+        """Whether the window explains the last overrun too; its size is corrected by it."""
+        last = next(entry.first for entry in self._refused if entry.overrun == self._overruns)
+        count = sum(entry.requests for entry in self._served if last - self._period < entry.first < last)
+        share = count / self.burst
+        if not _SAME_WINDOW[0] < share < _SAME_WINDOW[1] or (is_unexpected and share > _EVEN):
+            # Too little or too much was sent for it, or so evenly that it explains nothing.
+            self._shortest, self._period = math.inf, 0.0
             return False
-        self._marks = self._marks[-_DOUBTFUL - 1 :]
-        self._trim(self._marks[0])
-        self._was_dry, before = True, (self.rate, self._burst)
-        self._fit()
-        if not self.is_window:
-            self.rate, self._burst = before
-        return self.is_window
+        self._be_window(Window(min(count, int(self.burst)), self._period))
+        return True
 
-    def _rate_in_doubt(self) -> float:
-        """The rate that explains the refusals in a row which no growth led to."""
-        marks = self._marks[-min(self._unexpected, len(self._marks)) :]
-        history = sorted([*((time, 0) for time in marks), *self._served_since(marks[0])])
-        served = sum(count for _, count in history)
-        return lowest_rate(history, self._burst) * (1 + 1 / max(served, 1))
+    def _be_bucket(self, bucket: Bucket, history: list[Entry]) -> None:
+        is_known = bucket.highest <= _KNOWN * bucket.lowest
+        self.is_sharp = bucket.highest <= _SHARP * bucket.lowest
+        self.is_ramping = not self._overruns and not is_known
+        if self.is_ramping:
+            self.rate = max(bucket.lowest, _RAMP_FROM)
+        elif is_known:
+            self.rate = bucket.rate
+        else:
+            self.rate = math.sqrt(max(bucket.lowest, _LEAST * bucket.highest) * bucket.highest)
+        self._period, self.burst = 0.0, burst_at(history, self.rate)
 
-    # --- the fit ------------------------------------------------------------------------------------------
+    def _be_window(self, window: Window) -> None:
+        """Keep to a window by an even pace, which leaves nothing of it unused."""
+        self.rate, self.burst = window.size / window.period, float(window.size)
+        self.is_ramping, self.is_sharp = False, True
+        self._period = window.period
 
-    def _fit(self) -> None:
-        """Fit a bucket and a window to the history, and take the better one."""
-        history = sorted([*self._served_since(-math.inf), *((time, 0) for time in self._marks)])
-        bucket = fit_bucket(history)
-        if self._was_dry or self._is_lifted or len(self._marks) == 2:
-            window = fit_window(history)
-            is_likely = window.error < bucket.error + 0.3 * first_burst(history)
-            if is_likely and (self._unexpected or window.size > bucket.rate * window.period):
-                self._be_window(window.size, window.period, since=-math.inf)
-                return
-        self._size, self.period, self.is_ramping = math.inf, 0.0, False
-        self.rate, self._burst = max(bucket.rate, self._proven(bucket.burst)), bucket.burst
+    def _history(self, overrun: int) -> list[Entry]:
+        """What was served and refused since an overrun; or from the beginning, if its number is -1."""
+        refused = [entry for entry in self._refused if entry.overrun >= overrun]
+        start = -math.inf if overrun < 0 else refused[0].first
+        return sorted([*refused, *(entry for entry in self._served if entry.first >= start)])
 
-    def _proven(self, burst: float) -> float:
-        """The rate of what was served in the last seconds beyond a burst, which the limit cannot be below."""
-        end = self._marks[-1]
-        return max(
-            (self._rate_since(end - span, span) - burst / span for span in (1.0, 1.5, 2.0, 3.0)),
-            default=0.0,
-        )
-
-    def _rate_since(self, since: float, span: float) -> float:
-        return sum(count for _, count in self._served_since(since)) / span
-
-    def _served_since(self, since: float) -> list[tuple[float, int]]:
-        start = bisect_right(self._times, since)
-        return list(zip(self._times[start:], self._counts[start:], strict=True))
-
-    def _mark(self, sent_at: float) -> None:
-        self._marks.append(sent_at)
-        del self._marks[:-_MOST_MARKS]
-
-    def _trim(self, before: float) -> None:
-        start = bisect_right(self._times, before)
-        del self._times[:start], self._counts[:start]
+    def _trim(self) -> None:
+        """Forget what came before the last overruns."""
+        kept = [entry for entry in self._refused if entry.overrun >= self._overruns - _MOST_OVERRUNS]
+        if len(kept) < len(self._refused):
+            self._is_trimmed = True
+            self._served = [entry for entry in self._served if entry.first >= kept[0].first]
+            self._refused = kept

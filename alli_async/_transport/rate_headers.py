@@ -31,6 +31,10 @@ _SEARCHED, _EVERY = 16, 64
 _EPOCH, _EPOCH_MS = 1e8, 1e11
 # Seconds after which a request tries whether a bucket refills, and the longest reset that is waited for.
 _TRY_AFTER, _LONGEST = 0.15, 120.0
+# Seconds by which two resets may differ and be the same: told in whole seconds, or in fractions.
+_WHOLE, _EXACT = 1.5, 0.2
+# Seconds of a window up to which whole seconds tell nothing.
+_VAGUE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +132,24 @@ class ToldQuota:
     was left and the reset had not come, the server refills all the time: it is a bucket, of which `remaining` and
     `reset` say too little, and which is learnt from refusals instead. So is a window of a second or two, if its
     reset is told in whole seconds.
+
+    Attributes:
+        rate: Requests per second at which a bucket refills, if its reset is told in fractions; or 0.
     """
 
     def __init__(self) -> None:
+        self.rate = 0.0
         self._left = math.inf
         self._number = 0
         self._resets_at = self._spent_at = -math.inf
         self._refills: bool | None = None
+        # Whether the window is so short that a reset in whole seconds says nothing.
+        self._is_vague = False
 
     @property
     def is_known(self) -> bool:
-        """Whether the server tells what is left."""
-        return self._left < math.inf and not self._refills
+        """Whether the server tells what is left, or the rate."""
+        return self.rate > 0 or (self._left < math.inf and not self._refills and not self._is_vague)
 
     @property
     def is_spent(self) -> bool:
@@ -148,7 +158,7 @@ class ToldQuota:
 
     def distrust(self) -> None:
         """What is left was told too late, again and again: it is learnt from refusals instead."""
-        self._refills = True
+        self._refills, self.rate = True, 0.0
 
     def told(self, told: RateHeaders, now: float, *, number: int, sent_at: float, served: bool) -> None:
         """Note what the answer to a request says.
@@ -160,21 +170,29 @@ class ToldQuota:
             sent_at: When the request was sent.
             served: Whether it was served.
         """
-        if told.limit == 0 or number < self._number:
+        if told.limit == 0:
             return
         if self._left == 0 and sent_at > self._spent_at and now < self._resets_at - 0.1:
             self._refills = self._refills or served
-        self._number, self._left = number, told.remaining
-        if told.remaining == 0:
-            self._spent_at = now
-        if told.reset is None:
+        is_whole = told.reset is None or told.reset == int(told.reset)
+        if self._refills:
+            if not is_whole and told.reset and told.limit and told.limit > told.remaining:
+                self.rate = (told.limit - told.remaining) / told.reset
             return
-        # Whole seconds are rounded up: of all that was said of one reset, the earliest is the closest.
-        resets_at = now + told.reset
-        is_same = now < self._resets_at and abs(resets_at - self._resets_at) < 1.5
-        self._resets_at = min(resets_at, self._resets_at) if is_same else resets_at
-        if told.reset == int(told.reset) <= 2 and self._left == 0:
-            self._left = math.inf
+        resets_at = now + told.reset if told.reset is not None else max(now, self._resets_at)
+        later = resets_at - self._resets_at
+        if now < self._resets_at and later < (_WHOLE if is_whole else _EXACT):
+            # Answers come in any order: of one window the least that was told counts, and the earliest reset.
+            if later > -(_WHOLE if is_whole else _EXACT):
+                self._left = min(self._left, told.remaining)
+                self._resets_at += min(later, 0.0)
+        elif number > self._number:
+            self._number, self._left, self._resets_at = number, told.remaining, resets_at
+            self._is_vague = is_whole and told.reset is not None and told.reset <= _VAGUE
+        if self._left == 0:
+            self._spent_at = now
+            if self._is_vague:
+                self._left = math.inf
 
     def ready_at(self, now: float, in_flight: int) -> float:
         """When the next request may go, as far as the server told; infinity if only an answer can tell."""

@@ -1,118 +1,184 @@
-"""Which rate limits explain what was served and what was refused: pure functions over a history.
+"""Which token bucket explains what was served and what was refused: pure functions over a history.
 
-A history is a sequence of (time, number of served requests sent then), in the order of time. A count of 0 is a
-refusal: a moment at which the limit was used up.
+A bucket of `burst` tokens that refills at `rate` a second is the same as a basin that drains at that rate, that
+each served request fills by one, and that refuses what would fill it beyond `burst`. So a rate explains a history
+if all refusals came at the same level of the basin, and nothing was served above it. That level is the burst.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
-History = Sequence[tuple[float, int]]
 
-# Bursts that are tried, as shares of what was served before the first refusal.
-_SHARES = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-# Seconds of a window that services use.
-_PERIODS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-# Requests by which fits may differ and be equally good, and the most that one refusal counts against a fit.
-_EQUAL, _MOST_OVER = 1.5, 10.0
-_LOWEST, _HIGHEST, _STEPS = 0.1, 20_000.0, 20
+class Entry(NamedTuple):
+    """Requests that were served, or one that was refused.
+
+    Attributes:
+        first: When the first of them was sent.
+        last: When the last of them was sent; the others were sent evenly in between.
+        requests: Number of requests that were served; 0 for a refusal.
+        overrun: The number of the overrun that a refusal belongs to.
+    """
+
+    first: float
+    last: float
+    requests: int
+    overrun: int = 0
+
+
+History = Sequence[Entry]
+
+# Requests just before a refusal that tell the pace at it, and what is added to that.
+_JUST_BEFORE, _JUST_ABOVE = 8, 1.1
+# Seconds between two requests that count as none, and the share of one request that is less than one.
+_NO_GAP, _SHORT = 0.001, 0.998
+# Entries that the time between two overruns is merged into.
+_ENTRIES = 100
+# Rates that are tried at first, and again between the neighbours of the best ones, so many times.
+_LOWEST, _HIGHEST, _TRIED, _ZOOMED, _ZOOMS, _VALLEYS = 0.1, 20_000.0, 48, 7, 3, 3
+# Requests by which fits may differ and be about as good, or as good.
+_EQUAL, _SAME = 0.5, 0.05
+# Seconds of the windows that services use, the smallest size that is looked for, and how much the counts at
+# refusals may differ: a window that begins at fixed moments may serve more than its size in `period` seconds.
+_PERIODS, _LEAST_SIZE, _SAME_SIZE = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0), 20, 1.6
+# What counts as the level of an empty basin: a refusal by a full bucket is worse than one by a token.
+_EMPTY = -3.0
 
 
 class Bucket(NamedTuple):
-    """A token bucket, and by how many requests the history contradicts it."""
+    """A token bucket, and how well it is known.
+
+    Attributes:
+        error: Requests by which the history contradicts it.
+        rate: The rate that explains the history best.
+        lowest: The lowest rate that explains it about as well.
+        highest: The highest such rate.
+    """
 
     error: float
     rate: float
-    burst: float
+    lowest: float
+    highest: float
 
 
 class Window(NamedTuple):
-    """So many requests in any period, and by how many requests the history contradicts that."""
+    """So many requests in any period of so many seconds."""
 
-    error: float
-    size: float
+    size: int
     period: float
 
 
-def round_period(low: float, high: float) -> float:
-    """The length of a window that is above `low` seconds and about at most `high`, as services choose it."""
-    return next((period for period in _PERIODS if low < period <= 1.5 * high), high)
-
-
-def first_burst(history: History) -> int:
-    """Number of requests that were served before the first refusal, or between two if the history begins later."""
-    refusals = [time for time, count in history if not count]
-    before = sum(count for time, count in history if time <= refusals[0])
-    if before or len(refusals) < 3:
-        return max(1, before)
-    return max(sum(n for time, n in history if low < time <= high) for low, high in pairwise(refusals))
-
-
 def fit_bucket(history: History) -> Bucket:
-    """The bucket that explains a history best; of those that are equally good, the one with the lowest rate."""
-    fits = []
-    for share in _SHARES:
-        burst = max(1.0, share * first_burst(history))
-        rate = lowest_rate(history, burst)
-        fits.append(Bucket(sum(_replay(history, burst, rate)), rate, burst))
-    close = min(fits).error + _EQUAL
-    return min((fit for fit in fits if fit.error <= close), key=lambda fit: fit.rate)
+    """The bucket that explains a history best. A history that begins with no refusal begins with a full bucket."""
+    history = merge(history)
+    rates = [*_spread(_LOWEST, _pace_at_refusal(history), _TRIED), *_rates_without_burst(history)]
+    tried = {rate: _contradiction(history, rate) for rate in rates}
+    for _ in range(_ZOOMS):
+        rates = sorted(tried)
+        triples = zip([rates[0], *rates], rates, [*rates[1:], rates[-1]], strict=False)
+        # The valley around the right rate may be narrow, so that the bottom of each counts.
+        valleys = [each for each in triples if tried[each[1]] <= min(tried[each[0]], tried[each[2]])]
+        for low, _, high in sorted(valleys, key=lambda each: tried[each[1]])[:_VALLEYS]:
+            tried |= {rate: _contradiction(history, rate) for rate in _spread(low, high, _ZOOMED)}
+    best = min(tried.values())
+    close = [rate for rate, error in tried.items() if error <= best + _EQUAL]
+    closest = [rate for rate, error in tried.items() if error <= best + _SAME]
+    return Bucket(best, math.sqrt(min(closest) * max(closest)), min(close), max(close))
 
 
-def fit_window(history: History) -> Window:
-    """The window that explains a history best; its error is infinite where the history is too short for any."""
-    times = [time for time, _ in history]
-    sums = [0]
-    for _, count in history:
-        sums.append(sums[-1] + count)
+def fit_window(history: History, shortest: float, overruns: int = 2) -> Window | None:
+    """The shortest window that explains a history; None if none does.
 
-    def served(time: float, period: float) -> int:
-        return sums[bisect_right(times, time)] - sums[bisect_right(times, time - period)]
-
-    best = Window(math.inf, math.inf, 0.0)
-    refusals = [time for time, count in history if not count]
-    for period in _PERIODS:
-        if period < refusals[-1] - times[0]:
-            counts = [served(time, period) for time in refusals]
-            size = min(counts)
-            # A window that begins at a fixed moment may serve twice its size around that moment.
-            over = max(0, max(served(time, period) for time in times) - 2 * size)
-            best = min(best, Window(sum(counts) - size * len(counts) + over, float(size), period))
-    return best
-
-
-def lowest_rate(history: History, burst: float) -> float:
-    """The lowest rate at which a bucket serves everything that was served, but for about one request."""
-    low, high = _LOWEST, _HIGHEST
-    most = _replay(history, burst, high)[1] + min(1.0, 0.25 * burst)
-    for _ in range(_STEPS):
-        middle = math.sqrt(low * high)
-        if _replay(history, burst, middle)[1] > most:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _replay(history: History, burst: float, rate: float) -> tuple[float, float]:
-    """Tokens that were left at refusals, and that were missing for what was served.
-
-    A bucket is full at first, unless the history begins with a refusal, and empty after each refusal.
+    Args:
+        history: The history.
+        shortest: Seconds that the window is longer than.
+        overruns: Number of overruns that it has to explain at least.
     """
-    level = burst if history[0][1] else 0.0
-    at, over, under = history[0][0], 0.0, 0.0
-    for time, count in history:
-        unbounded = level + (time - at) * rate
-        level, at = min(burst, unbounded) - count, time
-        if count == 0:
-            # Not bounded by the burst: a refusal long after the last request contradicts a small bucket too.
-            over += min(max(0.0, unbounded - 0.5), _MOST_OVER)
-            level = min(level, 0.0)
-        elif level < 0:
-            under, level = under - level, 0.0
-    return over, under
+    refusals = {entry.overrun: entry.first for entry in reversed(history) if not entry.requests}
+    moments = [moment for moment in refusals.values() if moment > history[0].first]
+    for period in _PERIODS:
+        counts = [
+            sum(entry.requests for entry in history if moment - period < entry.first < moment)
+            for moment in moments
+        ]
+        is_long = period < history[-1].first - history[0].first or overruns == 1
+        is_alike = bool(counts) and _LEAST_SIZE <= max(counts) <= _SAME_SIZE * min(counts)
+        if period > shortest and is_long and is_alike and len(counts) >= overruns:
+            return Window(min(counts), period)
+    return None
+
+
+def burst_at(history: History, rate: float) -> float:
+    """The burst of a bucket of a rate that explains a history: the highest level of its basin."""
+    return _levels(history, rate)[0]
+
+
+def _pace_at_refusal(history: History) -> float:
+    """Requests per second just before the last overrun, which a bucket cannot refill faster than."""
+    number = history[-1].overrun or max(entry.overrun for entry in history)
+    end = next(entry.first for entry in history if entry.overrun == number and not entry.requests)
+    count = 0
+    for entry in reversed(history):
+        if entry.requests and entry.first < end:
+            count += entry.requests
+            if count >= _JUST_BEFORE:
+                return min(_HIGHEST, _JUST_ABOVE * count / (end - entry.first))
+    return _HIGHEST
+
+
+def _rates_without_burst(history: History) -> Iterator[float]:
+    """The highest rates at which a bucket of one token was empty at a refusal: they are hard to find by trying."""
+    for before, refused in pairwise(history):
+        gap = refused.first - before.last
+        if before.requests and not refused.requests and gap > _NO_GAP:
+            yield _SHORT / gap
+
+
+def merge(history: History) -> list[Entry]:
+    """Merge entries, so that there are not many more than a hundred between two refusals."""
+    merged: list[Entry] = []
+    for is_served, entries in groupby(history, lambda entry: entry.requests > 0):
+        interval = list(entries)
+        width = (interval[-1].last - interval[0].first) / _ENTRIES
+        for number, entry in enumerate(interval):
+            if number and is_served and entry.last <= merged[-1].first + width:
+                merged[-1] = Entry(merged[-1].first, entry.last, merged[-1].requests + entry.requests)
+            else:
+                merged.append(entry)
+    return merged
+
+
+def _spread(low: float, high: float, count: int) -> Iterable[float]:
+    return (low * (high / low) ** (step / (count - 1)) for step in range(count))
+
+
+def _contradiction(history: History, rate: float) -> float:
+    """By how many requests refusals came too early, below the highest level; of an overrun the mean counts."""
+    top, levels = _levels(history, rate)
+    # A request is refused if it would fill the basin beyond the burst: at most one below it.
+    return sum(sum(max(0.0, top - 1 - each) for each in overrun) / len(overrun) for overrun in levels.values())
+
+
+def _levels(history: History, rate: float) -> tuple[float, dict[int, list[float]]]:
+    """The highest level of a basin that drains at a rate, and its levels at the refusals of each overrun."""
+    top, levels = _run(history, rate, 0.0)
+    # A history that begins with a refusal begins with a full basin.
+    return (top, levels) if history[0].requests else _run(history, rate, top)
+
+
+def _run(history: History, rate: float, level: float) -> tuple[float, dict[int, list[float]]]:
+    top, at = max(level, 1.0), history[0].first
+    levels: dict[int, list[float]] = {}
+    for first, last, count, overrun in history:
+        # A refusal may have been sent between the requests of an entry.
+        level = max(0.0, level - max(0.0, first - at) * rate)
+        at = max(at, last)
+        if count:
+            level = max(1.0, level + count - (last - first) * rate)
+        else:
+            levels.setdefault(overrun, []).append(level or _EMPTY)
+        top = max(top, level)
+    return top, levels

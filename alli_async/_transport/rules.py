@@ -48,6 +48,9 @@ class RetryRules:
         """Seconds to wait after an error; the pauses of an outage come on top."""
         if self._outage.cause is not None and is_transient(error) and not is_refusal(error):
             return asked(error)
+        if not self._call.is_spent:
+            # The limiter holds the call back, together with all others.
+            return asked(error)
         return delay(error, self._retries, self._policy)
 
     def why_final(self, error: AlliError, seconds: float) -> str | None:

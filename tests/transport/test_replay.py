@@ -1,0 +1,83 @@
+"""Fitting buckets and windows to what a simulated server served and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alli_async._transport.pace import PaceEstimator
+from alli_async._transport.replay import Entry, burst_at, fit_bucket, fit_window, merge
+from benchmarks.limiters import Limiter, SlidingLog, TokenBucket
+
+
+def history_of(limiter: Limiter, paces: list[float], pause: float) -> list[Entry]:
+    """What a limiter serves of requests that are sent evenly, at each pace until one is refused, then a pause."""
+    return list(_entries(limiter, paces, pause))
+
+
+def _entries(limiter: Limiter, paces: list[float], pause: float) -> Iterator[Entry]:
+    now = 0.0
+    for number, pace in enumerate(paces):
+        while not limiter.take(now):
+            yield Entry(now, now, 1)
+            now += 1 / pace
+        yield Entry(now, now, 0, number)
+        now += pause
+
+
+@given(st.floats(20, 300), st.integers(10, 60), st.floats(1.3, 3), st.floats(0.1, 1))
+@settings(deadline=None, max_examples=10)
+def test_the_bucket_that_was_there_is_among_those_that_explain_a_history(
+    rate: float, burst: int, factor: float, pause: float
+) -> None:
+    history = history_of(TokenBucket(rate, burst), [8 * rate, factor * rate], pause)
+    fit = fit_bucket(history)
+    # A fit is as exact as a few requests in all that was served between the overruns.
+    served = sum(entry.requests for entry in history) - burst
+    assert fit.lowest * (1 - 8 / served) <= rate <= fit.highest * (1 + 8 / served)
+
+
+def test_many_requests_between_two_refusals_tell_the_rate_to_a_percent() -> None:
+    history = history_of(TokenBucket(60, 20), [400, 65], 0.1)
+    fit = fit_bucket(history)
+    assert fit.rate == pytest.approx(60, rel=0.01)
+    assert burst_at(history, fit.rate) == pytest.approx(20, abs=1.5)
+
+
+@pytest.mark.parametrize("period", [1, 10])
+def test_a_count_that_refuses_twice_at_different_paces_is_a_window(period: float) -> None:
+    history = history_of(SlidingLog(60, period), [400, 150 / period], period)
+    window = fit_window(history, period / 2)
+    assert window is not None
+    assert (window.size, window.period) == (60, period)
+
+
+def test_a_bucket_is_no_window() -> None:
+    assert fit_window(history_of(TokenBucket(60, 20), [400, 90], 0.5), 0.0) is None
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1), st.booleans()), min_size=2, max_size=400))
+def test_merging_keeps_every_request_and_every_refusal(steps: list[tuple[float, bool]]) -> None:
+    now, history = 0.0, []
+    for number, (gap, is_served) in enumerate(steps):
+        now += gap
+        history.append(Entry(now, now, int(is_served), 0 if is_served else number))
+    merged = merge(history)
+    assert sum(entry.requests for entry in merged) == sum(entry.requests for entry in history)
+    assert [entry for entry in merged if not entry.requests] == [entry for entry in history if not entry.requests]
+    assert (merged[0].first, merged[-1].last) == (history[0].first, history[-1].last)
+
+
+def test_the_history_of_an_estimator_is_bounded() -> None:
+    pace = PaceEstimator()
+    for number in range(30_000):
+        pace.served(number * 0.01)
+    assert len(pace._served) < 5000
+    for number in range(10):
+        pace.refused(300.0 + number, 0.0, is_canary=False)
+        pace.overrun(is_grown=True)
+        pace.served(300.5 + number)
+    assert len(pace._refused) < 10
