@@ -117,6 +117,16 @@ async def test_derived_clients_share_the_limiter_and_keep_their_own_limits(make_
         assert time.monotonic() - began > 0.09
 
 
+async def test_a_limiter_inside_another_one_learns_nothing_of_its_own() -> None:
+    outer = RateLimiter(8)
+    inner = RateLimiter(2, 50.0, parent=outer)
+    assert inner.model is outer.model
+    ticket = await inner.acquire()
+    assert (ticket.number, inner.in_flight, outer.in_flight) == (1, 1, 1)
+    inner.release()
+    assert (inner.in_flight, outer.in_flight) == (0, 0)
+
+
 async def test_waiters_that_are_cancelled_give_their_place_to_the_next() -> None:
     limiter = RateLimiter(1)
     await limiter.acquire()
