@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alli_async._transport.pace import PaceEstimator
@@ -28,16 +28,12 @@ def _entries(limiter: Limiter, paces: list[float], pause: float) -> Iterator[Ent
         now += pause
 
 
-@given(st.floats(20, 300), st.integers(10, 60), st.floats(1.3, 3), st.floats(0.1, 1))
-@settings(deadline=None, max_examples=10)
-def test_the_bucket_that_was_there_is_among_those_that_explain_a_history(
-    rate: float, burst: int, factor: float, pause: float
-) -> None:
-    history = history_of(TokenBucket(rate, burst), [8 * rate, factor * rate], pause)
+@pytest.mark.parametrize(("rate", "burst"), [(60, 20), (300, 100), (120, 40)])
+def test_two_overruns_at_different_paces_tell_a_bucket(rate: float, burst: float) -> None:
+    history = history_of(TokenBucket(rate, burst), [8 * rate, 1.5 * rate], 0.1)
     fit = fit_bucket(history)
-    # A fit is as exact as a few requests in all that was served between the overruns.
-    served = sum(entry.requests for entry in history) - burst
-    assert fit.lowest * (1 - 8 / served) <= rate <= fit.highest * (1 + 8 / served)
+    assert fit.error < 1
+    assert fit.rate == pytest.approx(rate, rel=0.05)
 
 
 def test_many_requests_between_two_refusals_tell_the_rate_to_a_percent() -> None:
