@@ -14,6 +14,7 @@ from ._listing.pages import (
     MAX_PAGE_SIZE,
     ChatPages,
     ConversationPages,
+    check_page_size,
     decode_conversations,
     fetch_conversations,
     walk_list,
@@ -91,10 +92,7 @@ class ConversationsAPI:
             PaginationError: The list does not end.
         """
         checked = Filters.checked(filters)
-        if not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
-            raise ConfigurationError(
-                f"page_size: expected a whole number from 1 to {MAX_PAGE_SIZE}, got {page_size!r}"
-            )
+        check_page_size(page_size)
         if cursor is not None:
             text("cursor", cursor)
         in_order = None if order is None else bodies.member("order", Order, order)

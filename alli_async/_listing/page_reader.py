@@ -116,13 +116,21 @@ class PageReader(Generic[RowT]):
         session: Where the requests go.
         filters: The filters of the list.
         decode: Decodes the body of a page.
+        size: The number of rows to ask for.
     """
 
-    def __init__(self, session: Session, filters: Filters, decode: Callable[[bytes], ListPage]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        filters: Filters,
+        decode: Callable[[bytes], ListPage],
+        *,
+        size: int = MAX_PAGE_SIZE,
+    ) -> None:
         self.session = session
         self.filters = filters
         self._decode = _row_by_row(decode)
-        self.size = MAX_PAGE_SIZE
+        self.size = self._largest = size
 
     async def page(
         self,
@@ -194,7 +202,7 @@ class PageReader(Generic[RowT]):
 
     def restore_size(self) -> None:
         """Ask for large pages again: a single row was at fault, not the size."""
-        self.size = MAX_PAGE_SIZE
+        self.size = self._largest
 
     async def _check_server(self, error: AlliError) -> None:
         """Raise the error if it is not about a page: if the server serves no page of one row either.

@@ -15,7 +15,7 @@ from .._transport import wire
 from .._transport.decoding import row_decoder
 from .._transport.session import Session
 from .._transport.wire import Request
-from ..errors import AlliError, PaginationError
+from ..errors import AlliError, ConfigurationError, PaginationError
 from ..models import Chat, ChatPage, Conversation, ConversationPage, Order
 from .filters import Filters
 
@@ -34,6 +34,18 @@ _MAX_SAME_PAGES = 3
 _UNIT_ROWS = 10
 
 decode_conversations = row_decoder(ConversationPage, "conversations", msgspec.json.Decoder(Conversation).decode)
+
+
+def check_page_size(page_size: int) -> None:
+    """Refuse a size of pages that the server does not serve.
+
+    Raises:
+        ConfigurationError: It is not a whole number from 1 to 50.
+    """
+    if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise ConfigurationError(
+            f"page_size: expected a whole number from 1 to {MAX_PAGE_SIZE}, got {page_size!r}"
+        )
 
 
 class Row(Protocol):

@@ -71,6 +71,7 @@ class Engine(Generic[ResultT]):
         ordered: bool,
         skipped: list[Skipped] | None,
         source: Source | None,
+        page_size: int,
     ) -> None:
         self.codec: Codec[ResultT] = codec
         self._session = session
@@ -79,6 +80,7 @@ class Engine(Generic[ResultT]):
         self._ordered = ordered
         self._skipped = skipped
         self._source = source or self._whole_list
+        self._page_size = page_size
         self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec)
         self.gone = self._fetcher.gone
         self._reported: list[BadRow] = []
@@ -109,7 +111,9 @@ class Engine(Generic[ResultT]):
     async def _whole_list(
         self, give: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
     ) -> None:
-        pages: PageReader[Any] = PageReader(self._session, self._filters, self.codec.list_page)
+        pages: PageReader[Any] = PageReader(
+            self._session, self._filters, self.codec.list_page, size=self._page_size
+        )
         await ListReader(pages, give, report).read(ordered=self._ordered)
 
     async def _read(self, pages: Channel[list[Summary]]) -> None:

@@ -12,6 +12,7 @@ from typing import Generic, Literal, Self
 from .._aio.channel import Channel
 from .._aio.tasks import wait_done
 from .._listing.filters import Filters
+from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
 from ..errors import ClientStateError, ConfigurationError
 from ..models import Skipped, StreamStats
@@ -46,6 +47,7 @@ class TranscriptStream(Generic[ResultT]):
         ordered: bool,
         on_error: Literal["raise", "skip"],
         source: Source | None = None,
+        page_size: int = MAX_PAGE_SIZE,
     ) -> None:
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
             raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
@@ -62,6 +64,7 @@ class TranscriptStream(Generic[ResultT]):
             ordered=ordered,
             skipped=self.skipped if on_error == "skip" else None,
             source=source,
+            page_size=page_size,
         )
         self.gone = self._engine.gone
         self._lifetime = session.lifetime

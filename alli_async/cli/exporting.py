@@ -101,6 +101,14 @@ _RUN = cloup.option_group(
         help="Go on this long (90s, 15m, 2h) while the server serves nothing, from the start too. [default: 10m, "
         "once it served something]",
     ),
+    cloup.option(
+        "--page-size",
+        type=click.IntRange(1, 50),
+        default=50,
+        show_default=True,
+        metavar="N",
+        help="Conversations to ask for at a time; fewer where the server times out on large pages.",
+    ),
     cloup.option("--fail-if-empty", is_flag=True, help="Exit with code 1 if there is no conversation."),
     cloup.option(
         "--dask",
@@ -168,7 +176,7 @@ async def export_command(
 
 def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of the connection, of the export and of the filters."""
-    names = ("compression", "incremental", "refresh", "mode", "on_error", "cluster", "since", "until")
+    names = ("compression", "incremental", "refresh", "mode", "on_error", "cluster", "since", "until", "page_size")
     how = {"format": form or "jsonl"} | {name: options.pop(name) for name in names}
     check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
     if how["incremental"] and how["refresh"]:

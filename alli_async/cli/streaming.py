@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from .output import write
 
 if TYPE_CHECKING:
+    from .._listing.filters import ConversationFilters
     from .._transcripts.stream import TranscriptStream
     from ..client import AlliClient
     from ..export import ExportReport
@@ -31,9 +32,11 @@ async def export_to_stdout(
         filters: The filters.
         on_progress: Called with the numbers so far.
     """
+    from .._listing.filters import Filters
     from ..export import ExportReport
+    from ..export.single_file import raw_stream
 
-    for name in ("incremental", "cluster"):
+    for name in ("incremental", "refresh", "cluster"):
         if how[name]:
             option = "dask" if name == "cluster" else name
             raise click.UsageError(f"--{option} needs a directory, not standard output")
@@ -41,7 +44,8 @@ async def export_to_stdout(
     filters = filters | {name: value for name, value in bounds.items() if value is not None}
     on_error: Literal["raise", "skip"] = how["on_error"] or "raise"
     began = time.monotonic()
-    stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
+    checked = Filters.checked(cast("ConversationFilters", filters))
+    stream = raw_stream(client, checked, on_error=on_error, page_size=how["page_size"])
     lines, size = await _write_lines(stream, how, on_progress)
     if stream.again:
         text = f"{len(stream.again):,} conversations were written twice; the later line is the whole one"

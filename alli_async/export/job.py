@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from .._aio.threads import in_thread
 from .._listing.filters import ConversationFilters, Filters
+from .._listing.pages import MAX_PAGE_SIZE, check_page_size
 from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError, IncompleteError
@@ -60,6 +61,7 @@ async def export(
     refresh: bool = False,
     columns: Sequence[str] | None = None,
     redact: Redact | None = None,
+    page_size: int = MAX_PAGE_SIZE,
     mode: int = PRIVATE,
     on_error: OnError | None = None,
     on_progress: Callable[[ExportProgress], None] | None = None,
@@ -93,6 +95,8 @@ async def export(
         redact: The fields to leave out, such as `["user", "chats.message"]`; or a mapping of each name to None, or
             to a secret key (bytes) by whose HMAC-SHA256 the text is replaced. Fields that this version does not
             know are left out, too, unless `columns` names them. A destination keeps to its columns and redaction.
+        page_size: Number of conversations to ask for at a time, from 1 to 50; a run that goes on keeps its own. A
+            smaller number is found without it where the server cannot make larger pages.
         mode: Permission bits of the files, such as `0o640`; whoever may read them may also enter the directories
             that are made. 0600 by default: nobody else reads them. An object store has its own permissions.
         on_error: `"skip"` goes on past what cannot be made whole or decoded, and reports it; `"raise"` ends the
@@ -114,6 +118,7 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
+    check_page_size(page_size)
     file = file_of(dest, format, needs_directory=incremental or refresh or cluster is not None)
     wanted = ExportRequest.checked(
         file_format(file, format),
@@ -134,21 +139,21 @@ async def export(
     if mode != PRIVATE and local_path(dest) is None:
         raise ConfigurationError("mode: an object store has its own permissions; leave it out")
     if file is not None:
-        plain = ConversationFilters(**{**filters, **wanted.bounds})  # type: ignore[typeddict-item]
         return await export_file(
             client,
             file,
             mode=mode,
+            page_size=page_size,
             projection=wanted.projection,
             on_error=on_error or "raise",
             on_progress=on_progress,
-            filters=plain,
+            filters=wanted.filters,
         )
     store = open_store(dest, mode=mode) if cluster is None else open_shared(dest, mode=mode)
     lock = store.lock()
     await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:
-        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
+        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress, page_size)
         if cluster is None:
             return await job.run()
         async with coordinated(cluster, client, store) as job.coordinator:
@@ -194,7 +199,6 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         spec: What the destination is to hold.
         filters: The same, for requests.
-        bounds: `since` and `until`, as filters.
         is_incremental: Only what is new.
         refresh: Everything once more.
         projection: Makes of the server's JSON what is written.
@@ -203,7 +207,6 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     spec: ExportSpec
     projection: Projection
     filters: Filters
-    bounds: dict[str, Time]
     is_incremental: bool = False
     refresh: bool = False
 
@@ -256,7 +259,6 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             spec=spec,
             projection=Projection(fields, key),
             filters=checked,
-            bounds=bounds,
             is_incremental=incremental,
             refresh=refresh,
         )
@@ -278,6 +280,7 @@ class _Job:
         wanted: ExportRequest,
         on_error: OnError,
         on_progress: Callable[[ExportProgress], None] | None,
+        page_size: int,
     ) -> None:
         self._own = StreamStats()
         self._session = session.counting(self._own)
@@ -285,6 +288,7 @@ class _Job:
         self._wanted = wanted
         self._on_error: OnError = on_error
         self._on_progress = on_progress
+        self._page_size = page_size
         self._destination = Destination(store)
         self._began = time.monotonic()
 
@@ -334,7 +338,10 @@ class _Job:
         before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
         after = runs[-1].plan if runs else None
-        plan = (await plan_run(self._session, wanted.filters, run=number, kind=kind, after=after)).plan
+        planned = await plan_run(
+            self._session, wanted.filters, run=number, kind=kind, after=after, page_size=self._page_size
+        )
+        plan = planned.plan
         ask_again_for(plan, runs)
         plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
         return await in_thread(self._plan, plan)

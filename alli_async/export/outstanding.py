@@ -115,7 +115,9 @@ async def list_again(session: Session, filters: Filters, plan: RunPlan) -> tuple
         Their ids, and the rows that still cannot be listed or decoded.
     """
     spans: list[tuple[float, float] | None] = [None] if plan.again_list else [*plan.again_spans]
-    pages: PageReader[RawItem] = PageReader(session, filters, keeping_body(RAW_CODEC.list_page))
+    pages: PageReader[RawItem] = PageReader(
+        session, filters, keeping_body(RAW_CODEC.list_page), size=plan.page_size
+    )
     ids: dict[str, None] = {}
     bad: dict[str, BadRow] = {}
     for span in spans:

@@ -107,6 +107,7 @@ async def plan_run(
     run: int = 1,
     kind: Kind = "full",
     after: RunPlan | None = None,
+    page_size: int = MAX_PAGE_SIZE,
 ) -> PlannedRun:
     """Plan a run.
 
@@ -116,11 +117,14 @@ async def plan_run(
         run: Its number.
         kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.
         after: The complete run before it; None for the first.
+        page_size: Number of conversations to ask for at a time.
     """
     clock, began = ServerClock(), datetime.now(UTC)
     session = clock.watch(session)
     is_incremental = kind == "incremental"
-    latest, found = await both(_latest_rows(session, filters), _survey(session, filters, is_incremental))
+    latest, found = await both(
+        _latest_rows(session, filters), _survey(session, filters, is_incremental, page_size)
+    )
     rows = [] if found is None else [entry for entry in found.entries if not isinstance(entry, BadRow)]
     is_all = found is not None and found.walk is not None and found.walk.has_ended
     expected = len(rows) if is_all else None
@@ -146,6 +150,7 @@ async def plan_run(
         span=span,
         profile=None if found is None or span is None else found.profile,
         shards=shards,
+        page_size=page_size,
         ids=ids,
         sdk_version=__version__,
     )
@@ -161,10 +166,12 @@ def _known_by(
     return list(dict.fromkeys(each.id for each in some))
 
 
-async def _survey(session: Session, filters: Filters, is_incremental: bool) -> Survey[_ListedRow] | None:
+async def _survey(
+    session: Session, filters: Filters, is_incremental: bool, page_size: int
+) -> Survey[_ListedRow] | None:
     if is_incremental:
         return None
-    pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page)
+    pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page, size=page_size)
     return await survey_list(pages)
 
 
@@ -209,7 +216,7 @@ async def _latest(pages: PageReader[_ListedRow], filters: Filters) -> list[_List
 def _requests(plan: RunPlan, rows: Sequence[_ListedRow]) -> int | None:
     if plan.expected is None:
         return None
-    lists = sum(1 + (shard.expected or 0) // (MAX_PAGE_SIZE - 1) for shard in plan.shards)
+    lists = sum(1 + (shard.expected or 0) // max(1, plan.page_size - 1) for shard in plan.shards)
     chat_requests = sum(map(_chat_requests, rows)) / max(len(rows), 1)
     return lists + 2 * len(plan.shards) + round(plan.expected * chat_requests)
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from .._aio.threads import in_thread
 from .._listing.filters import ConversationFilters
+from .._listing.pages import MAX_PAGE_SIZE, check_page_size
 from .._transport.session import Session
 from ..client import AlliClient
 from .commit_log import RunLog, next_number
@@ -59,6 +60,7 @@ async def plan_export(
     refresh: bool = False,
     columns: Sequence[str] | None = None,
     redact: Redact | None = None,
+    page_size: int = MAX_PAGE_SIZE,
     **filters: Unpack[ConversationFilters],
 ) -> ExportPreview:
     """What `export` would do with the same arguments. Nothing is written.
@@ -77,6 +79,7 @@ async def plan_export(
         refresh: When a run was completed before: everything once more.
         columns: The fields to write.
         redact: The fields to leave out or to hash.
+        page_size: Number of conversations to ask for at a time.
         **filters: As for `export`.
 
     Raises:
@@ -84,6 +87,7 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
+    check_page_size(page_size)
     file = None if dest is None else file_of(dest, format, needs_directory=incremental or refresh)
     wanted = ExportRequest.checked(
         file_format(file, format),
@@ -98,13 +102,13 @@ async def plan_export(
     )
     session = client.conversations._session
     if dest is None or file is not None:
-        return await _new(session, wanted)
+        return await _new(session, wanted, page_size)
     destination = Destination(open_store(dest))
     await in_thread(destination.look, wanted.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
-        return await _new(session, wanted)
+        return await _new(session, wanted, page_size)
     latest = runs[-1]
     held = partial(in_thread, destination.held)
     await check_project(session, known_ids(runs), destination.store, held)
@@ -122,15 +126,17 @@ async def plan_export(
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"
     number = await in_thread(next_number, destination.store)
-    plan, requests = await plan_run(session, wanted.filters, run=number, kind=kind, after=latest.plan)
+    plan, requests = await plan_run(
+        session, wanted.filters, run=number, kind=kind, after=latest.plan, page_size=page_size
+    )
     ask_again_for(plan, runs)
     return ExportPreview(
         state=kind, plan=plan, shards=plan.shards, written=written, requests=requests if refresh else None
     )
 
 
-async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:
-    plan, requests = await plan_run(session, wanted.filters)
+async def _new(session: Session, wanted: ExportRequest, page_size: int) -> ExportPreview:
+    plan, requests = await plan_run(session, wanted.filters, page_size=page_size)
     return ExportPreview(state="new", plan=plan, shards=plan.shards, requests=requests)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from .._listing.pages import MAX_PAGE_SIZE
 from .._listing.survey import ServerProfile, Span
 from .formats.projection import Choice
 
@@ -99,6 +100,7 @@ class RunPlan(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=Tr
         span: None where the list is one shard.
         profile: How the server behaves, where the list is more than one shard.
         shards: The shards, which cover the whole span.
+        page_size: Number of conversations to ask for at a time.
         ids: The ids of a few conversations, by which the project is known again.
         replaces: In a compact run, the runs whose place it takes.
         history: In a compact run, the runs before it, as the manifest tells of them.
@@ -123,6 +125,7 @@ class RunPlan(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=Tr
     span: Span | None = None
     profile: ServerProfile | None = None
     shards: list[Shard]
+    page_size: int = MAX_PAGE_SIZE
     ids: list[str] = field(default_factory=list)
     replaces: list[int] = field(default_factory=list)
     history: list[RunSummary] = field(default_factory=list)

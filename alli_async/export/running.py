@@ -211,6 +211,7 @@ class Runner:
             concurrency=min(session.config.max_concurrency, at_once),
             commits=self._committed() if shard.end is None else (),
             on_page=cutter.look,
+            page_size=plan.page_size,
         )
         self._readers[shard.name], self._buffers[shard.name] = reader, buffer
         try:

@@ -18,6 +18,7 @@ from .._aio.tasks import cancel_all
 from .._listing.closing import Closing, PartitionResult
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, Entry, PageReader, keeping_body
+from .._listing.pages import MAX_PAGE_SIZE
 from .._listing.partition_reader import ASC, PartitionReader, boundary_ids
 from .._listing.reader import Given
 from .._listing.seen import SeenIds, pack
@@ -96,6 +97,7 @@ class ShardReader:
         concurrency: Conversations whose chats are fetched at a time.
         commits: For the last shard: the other shards, and what was committed of each.
         on_page: Called after each page of a shard that may be cut.
+        page_size: Number of conversations to ask for at a time.
 
     Attributes:
         stats: What it has done so far.
@@ -114,6 +116,7 @@ class ShardReader:
         concurrency: int,
         commits: Sequence[tuple[Shard, Commit]] = (),
         on_page: OnPage | None = None,
+        page_size: int = MAX_PAGE_SIZE,
     ) -> None:
         codec = _ExportCodec()
         is_part = span is not None and profile is not None and not shard.whole
@@ -137,9 +140,12 @@ class ShardReader:
             ordered=False,
             on_error="skip",
             source=self._read if is_part else None,
+            page_size=page_size,
         )
         self.stats = self._stream.stats
-        self._pages: PageReader[Any] = PageReader(session.counting(self.stats), filters, codec.list_page)
+        self._pages: PageReader[Any] = PageReader(
+            session.counting(self.stats), filters, codec.list_page, size=page_size
+        )
 
     async def __aenter__(self) -> Self:
         return self

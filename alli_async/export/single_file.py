@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from .._aio.threads import in_thread
+from .._listing.filters import Filters
+from .._transcripts.codecs import RAW_CODEC
+from .._transcripts.stream import TranscriptStream
 from ..client import AlliClient
 from ..errors import DecodeError
-from ..models import Skipped, StreamStats
+from ..models import RawTranscript, Skipped, StreamStats
 from .formats.csv import CsvRows, CsvTable, read_conversations
 from .formats.jsonl import Lines, read_lines
 from .formats.projection import Projection
@@ -139,19 +142,30 @@ class _File:
         return Lines(sink, self._compression)
 
 
+def raw_stream(
+    client: AlliClient, filters: Filters, *, on_error: OnError, page_size: int
+) -> TranscriptStream[RawTranscript]:
+    """The stream of `transcripts(raw=True)`, with pages of a size."""
+    session = client.conversations._session
+    return TranscriptStream(
+        session, RAW_CODEC, filters, concurrency=None, ordered=False, on_error=on_error, page_size=page_size
+    )
+
+
 async def export_file(
     client: AlliClient,
     path: Path,
     *,
     mode: int,
+    page_size: int,
     projection: Projection,
     on_error: OnError,
     on_progress: Callable[[Any], None] | None,
-    filters: Any,
+    filters: Filters,
 ) -> ExportReport:
     """Write every conversation to a file, once, compressed as its name says."""
     started = time.monotonic()
-    stream = client.conversations.transcripts(raw=True, on_error=on_error, **filters)
+    stream = raw_stream(client, filters, on_error=on_error, page_size=page_size)
     # Asked before the first request: a destination that cannot be written is known at once.
     file = await in_thread(_File, path, mode, projection, undo=_File.discard)
     batch: list[bytes] = []

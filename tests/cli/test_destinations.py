@@ -180,3 +180,11 @@ def test_a_destination_that_another_export_holds_is_code_4(sandbox: Sandbox, tmp
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert "another export" in done.stderr
     assert (told.returncode, json.loads(told.stderr)["error"]["kind"]) == (4, "LockedError")
+
+
+@pytest.mark.parametrize("option", ["--incremental", "--refresh"])
+def test_what_needs_an_earlier_run_is_refused_for_standard_output(option: str, sandbox: Sandbox) -> None:
+    done = run("export", "-", option, sandbox=sandbox)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{option} needs a directory" in done.stderr
+    assert sandbox.count() == 0
