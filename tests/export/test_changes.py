@@ -51,6 +51,7 @@ def when_committed(dest: Path, count: int, action: Callable[[], object]) -> Any:
 # --- what goes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize(
     "churn",
@@ -97,6 +98,7 @@ async def test_a_conversation_that_loses_its_only_chat_is_there_without_or_with_
         assert report.skipped == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 async def test_chats_that_come_and_go_while_an_export_runs_lose_and_repeat_no_conversation(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
@@ -138,9 +140,14 @@ async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shar
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("committed", [0, 1, 2, 3, 4])
 async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shards_were_committed(
-    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None, way: dict[str, Any], committed: int
+    make_client: ClientFactory,
+    tmp_path: Path,
+    many_shards: None,
+    one_at_a_time: None,
+    way: dict[str, Any],
+    committed: int,
 ) -> None:
-    async with Sandbox(conversations=1500, **way) as sandbox:
+    async with Sandbox(conversations=500, **way) as sandbox:
         alli = make_client(sandbox)
         moving = await crossing(alli, await planned(alli))
         assert set(moving.values()) >= {0, 1, 2, 3}
@@ -162,9 +169,9 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
 
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not_is_given_once(
-    make_client: ClientFactory, way: dict[str, Any]
+    make_client: ClientFactory, many_shards: None, way: dict[str, Any]
 ) -> None:
-    async with Sandbox(conversations=1500, **way) as sandbox:
+    async with Sandbox(conversations=500, **way) as sandbox:
         alli = make_client(sandbox)
         plan = await planned(alli)
         moving = await crossing(alli, plan)
@@ -219,6 +226,7 @@ async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_sh
         assert sorted(found) == sorted(sandbox.conversation_ids())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("kind", ["raised", "cancelled"])
 async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although_rows_moved_in_between(
@@ -253,6 +261,7 @@ async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although
 # --- rows in no stable order ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [{}, {"cursor": "opaque"}, {"nulls": "first"}, {"unit": "s"}], ids=name_of)
 async def test_rows_of_one_instant_in_any_order_are_written_once(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]

@@ -107,6 +107,7 @@ async def test_what_is_deleted_while_an_offset_list_is_walked_hides_no_other_row
         assert set(sandbox.conversation_ids()) <= found.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crowd", [64, 128])
 @pytest.mark.parametrize(
     "cursor",
@@ -198,6 +199,7 @@ async def test_a_servers_habits_cost_no_conversation(make_client: ClientFactory,
 
 # Each page asked for makes the list longer; and where those without chats stand first and get some, rows are
 # passed over, and one cursor reads once more.
+@pytest.mark.slow
 @pytest.mark.parametrize("cursor", ["offset", "keyset"])
 @pytest.mark.parametrize(
     ("nulls", "switch", "ordered", "most"),
@@ -232,6 +234,7 @@ def without_chats(sandbox: Sandbox) -> int:
     return sum(not sandbox.chat_ids(each) for each in sandbox.conversation_ids())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cursor",
     ["offset", "keyset"],
