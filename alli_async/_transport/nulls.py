@@ -41,7 +41,10 @@ def without_nulls(kind: type[Struct], body: bytes) -> bytes | None:
         kind: The struct that the body is to be decoded to.
         body: JSON.
     """
-    document = msgspec.json.decode(body)
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None  # the error of the struct says where it is wrong
     return msgspec.json.encode(document) if _fill(kind, document) else None
 
 

@@ -112,10 +112,14 @@ class Outage:
             self._first_attempts = self._first_attempts * _DECAY + 1
             self._first_failures = self._first_failures * _DECAY + failed
 
+    def found_fault(self) -> None:
+        """Note that a request is at fault: its first attempt did not fail by chance."""
+        self._first_failures = max(0.0, self._first_failures - 1)
+
     def attempts_for(self, policy: RetryPolicy) -> int:
         """How many attempts of one request must fail before the request is at fault, and not chance."""
         share = self._first_failures / (self._first_attempts + _PRIOR)
-        if share <= 0.0:
+        if share <= 0.0 or policy.max_attempts == 1:
             return policy.max_attempts
         explained = math.ceil(math.log(_BAD_LUCK) / math.log(share))
         return max(policy.max_attempts, min(explained, _MOST_LUCK * policy.max_attempts))

@@ -85,6 +85,7 @@ class RetryRules:
                 self._suspicion, self._canaries_before = error, outage.failed_canaries
                 outage.suspect(error, now)
                 return None
+            outage.found_fault()
             return f"{most} attempts are the most (max_attempts)"
         if not self._quota.take() and not self._is_patient:
             return "the retry quota that all calls of the client share is spent"
@@ -101,5 +102,6 @@ class RetryRules:
         if suspicion is None or self._call.is_canary:
             return
         if self._outage.failed_canaries == self._canaries_before:
+            self._outage.found_fault()
             raise suspicion
         self._suspicion, self._call.spent = None, 0

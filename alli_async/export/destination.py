@@ -156,6 +156,8 @@ class Destination:
             self.write_manifest()
             self.load()
             return
+        # A worker that was killed may have left something half written.
+        self.store.sweep()
         for name in found.leftovers:
             self.store.remove(name)
         self.write_manifest()

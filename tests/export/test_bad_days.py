@@ -153,7 +153,7 @@ async def test_a_record_that_cannot_be_decoded_is_put_aside_with_why_and_the_oth
         ids = sandbox.conversation_ids()
         empty = next(each for each in ids if not sandbox.chat_ids(each))
         long = next(each for each in ids[300:] if len(sandbox.chat_ids(each)) > 5)
-        bad = {ids[0]: {"id": 7}, ids[70]: {"chatCount": "many"}, ids[-1]: {"chats": None}, empty: {"id": None}}
+        bad = {ids[0]: {"id": 7}, ids[70]: {"chatCount": "many"}, ids[-1]: {"chats": {}}, empty: {"id": None}}
         assert len({*bad, long}) == 5
         client = make_client(sandbox, middlewares=[spoiling(bad, chats_of=long.replace("=", "%3D"))])
         report = await export(client, tmp_path)
@@ -174,9 +174,9 @@ def test_quarantine_makes_the_exit_code_3(tmp_path: Path) -> None:
         "if 'export' in sys.argv:\n"
         "    from alli_async.sandbox import render\n"
         "    whole = render.Renderer.conversation\n"
-        "    def spoiled(self, index, *rest):\n"
-        "        made = whole(self, index, *rest)\n"
-        '        return made.replace(b\'"chatCount":\', b\'"chatCount":null,"was":\') if index == 5 else made\n'
+        "    def spoiled(self, row, *rest):\n"
+        "        made = whole(self, row, *rest)\n"
+        '        return made.replace(b\'"chatCount":\', b\'"chatCount":"x","was":\') if row.number == 5 else made\n'
         "    render.Renderer.conversation = spoiled\n"
     )
     done = run({"PYTHONPATH": str(tmp_path)}, "export", str(tmp_path / "all"), "--sandbox", "200")
@@ -246,7 +246,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert " 2024-01-0" in shards[0]
     done = run({}, "export", "all", "--sandbox", "60", "--dry-run", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["expected"] == 60
-    done = run({}, "export", "all", "--sandbox", "60", "--dry-run", "--started-at", "5", cwd=tmp_path)
+    done = run({}, "export", "all", "--sandbox", "60", "--dry-run", "--started-at", "@5", cwd=tmp_path)
     assert done.stdout.startswith("About ? conversations in 1 shards; about ? requests.")
     assert not list(tmp_path.iterdir())
 

@@ -156,6 +156,7 @@ async def test_answers_with_errors_beside_some_rows_or_none_are_asked_for_again(
 # --- rows -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("time", [1e300, -5.0, 1.7e18, 4e12])
 async def test_a_time_that_is_nonsense_ends_no_job_and_costs_no_conversation(

@@ -66,7 +66,7 @@ def when_committed(dest: Path, count: int, action: Callable[[], object]) -> Any:
 async def test_deletions_while_an_export_runs_lose_and_repeat_nothing(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], churn: Churn
 ) -> None:
-    async with Sandbox(conversations=1200, churn=churn, **way) as sandbox:
+    async with Sandbox(conversations=700, churn=churn, **way) as sandbox:
         before = set(sandbox.conversation_ids())
         report = await export(make_client(sandbox), tmp_path)
         found = set(chats_by_id(tmp_path))

@@ -121,6 +121,7 @@ async def test_incremental_does_not_go_with_bounds_on_the_last_chat(
         assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize(
     ("call", "name"),

@@ -85,6 +85,7 @@ def traced(call: str, inject: str, path: Path, nth: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize(
     ("name", "call"),

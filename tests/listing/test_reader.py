@@ -68,6 +68,7 @@ async def test_every_conversation_is_given_once_in_each_mode(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("nulls", ["last", "first"])
 @pytest.mark.parametrize("cursor", ["offset", "relay", "keyset", "opaque"])
@@ -403,6 +404,7 @@ class Ending:
         return response
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cursor", ["offset", "keyset"])
 @pytest.mark.parametrize("nulls", ["last", "first"])
 @pytest.mark.parametrize(

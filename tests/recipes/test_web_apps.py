@@ -14,6 +14,8 @@ import pytest
 from alli_async.sandbox import Fault, Sandbox
 from tests.support.processes import Program, environment_of, serving
 
+pytestmark = pytest.mark.slow
+
 UVICORN = ("uvicorn", "--port", "{port}", "--timeout-graceful-shutdown", "5")
 APPS = {
     "fastapi": (*UVICORN, "tests.recipes.fastapi_app:app"),

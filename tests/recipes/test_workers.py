@@ -17,6 +17,8 @@ from tests.support.processes import environment_of, running
 from tests.support.queues import QUEUES, Queue
 from tests.support.redis import redis_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=QUEUES)
 def kind(request: pytest.FixtureRequest) -> str:
