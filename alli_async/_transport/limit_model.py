@@ -230,6 +230,9 @@ class LimitModel:
         self._refused_at.append(now)
         self._read(ticket, now, headers, served=False)
         self.paused_until = max(self.paused_until, now + pause)
+        if may_be_down and pause:
+            # Taken for a limit, a 503 of one operation would slow down all the others that are served.
+            return True
         is_new = ticket.overruns == self._overruns
         is_canary = is_new and self._is_canary_due and self._overrun is None
         if is_new and not is_canary and self._overrun is None and self._is_by_chance(pause):
