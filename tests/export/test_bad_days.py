@@ -176,7 +176,8 @@ def test_quarantine_makes_the_exit_code_3(tmp_path: Path) -> None:
         "    whole = render.Renderer.conversation\n"
         "    def spoiled(self, row, *rest):\n"
         "        made = whole(self, row, *rest)\n"
-        '        return made.replace(b\'"chatCount":\', b\'"chatCount":"x","was":\') if row.number == 5 else made\n'
+        '        return made.replace(b\'"chatCount":\', b\'"chatCount":"x","was":\') if row.number == 5 '
+        "else made\n"
         "    render.Renderer.conversation = spoiled\n"
     )
     done = run({"PYTHONPATH": str(tmp_path)}, "export", str(tmp_path / "all"), "--sandbox", "200")
