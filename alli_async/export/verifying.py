@@ -66,21 +66,26 @@ async def verify(dest: str | os.PathLike[str]) -> VerifyReport:
     if not await in_thread(_is_export, store):
         raise ConfigurationError(f"{store} holds no export")
     found: Recovered = await in_thread(read_destination, store, FOLDERS)
-    for _ in range(_MOST_READINGS):
-        problems = list(found.problems)
-        runs = [
-            RunLog(store, state, end)
-            for state, end in found.runs
-            if end is not None or state.plan.kind != "compact"
-        ]
-        known = {each.file for each in problems}
-        for commit in (commit for run in runs for commit in run.state.commits.values()):
-            problems += await in_thread(_check_commit, store, found.spec, commit, known)
-        problems += await in_thread(_check_manifest, store, runs)
+    runs, problems = await _look(store, found)
+    for _ in range(_MOST_READINGS - 1):
         before, found = found, await in_thread(read_destination, store, FOLDERS)
         if not problems or _is_same(before, found):
             break
+        runs, problems = await _look(store, found)
     return await in_thread(_report, store, runs, problems)
+
+
+async def _look(store: Store, found: Recovered) -> tuple[list[RunLog], list[Problem]]:
+    """Read every part of a destination; gives its runs, and what is wrong with it."""
+    problems = list(found.problems)
+    runs = [
+        RunLog(store, state, end) for state, end in found.runs if end is not None or state.plan.kind != "compact"
+    ]
+    known = {each.file for each in problems}
+    for commit in (commit for run in runs for commit in run.state.commits.values()):
+        problems += await in_thread(_check_commit, store, found.spec, commit, known)
+    problems += await in_thread(_check_manifest, store, runs)
+    return runs, problems
 
 
 def _is_export(store: Store) -> bool:
