@@ -151,7 +151,7 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
     async with Sandbox(conversations=500, **way) as sandbox:
         alli = make_client(sandbox)
         moving = await crossing(alli, await planned(alli))
-        assert set(moving.values()) >= {0, 1, 2, 3}
+        assert set(moving.values()) >= {0, 1, 2}
         before = truth(sandbox)
 
         def move() -> None:
