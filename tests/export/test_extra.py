@@ -32,6 +32,7 @@ def test_whatever_was_met_before_the_extra_fields_of_a_record_are_the_same(draws
         made = record(*draw)
         text = json.dumps(made, ensure_ascii=False).encode()
         own, (first, second, third) = reader.read(text)
+        assert (own, [first, second, third]) == extra_fields(text)
         assert [json.loads(each or "{}") for each in (own, first, second, third)] == [
             json.loads(each or "{}") for each in (lambda own, chats: (own, *chats))(*extra_fields(text))
         ]

@@ -144,7 +144,8 @@ def _is_moment(value: Raw) -> bool:
 
 
 def _shown(found: dict[str, Any]) -> str | None:
-    return msgspec.json.encode(found).decode() if found else None
+    # In sorted order: a decoder finds names in the order in which it was taught them, which other records decide.
+    return msgspec.json.encode(found, order="deterministic").decode() if found else None
 
 
 @cache
