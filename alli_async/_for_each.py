@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
 from ._aio.channel import Channel
 from ._aio.tasks import TaskGroup, wait_done
+from ._transport.background import BackgroundResults
 from ._transport.lifetime import Lifetime
 from .errors import AlliError, ClientStateError, ConfigurationError
 
@@ -48,10 +48,11 @@ class ItemResult(Generic[ItemT, ValueT]):
         return cast("ValueT", self._value)
 
 
-class ItemResults(Generic[ItemT, ValueT]):
+class ItemResults(BackgroundResults[ItemResult[ItemT, ValueT]], Generic[ItemT, ValueT]):
     """The results of one call for each of many items, in the order of the items.
 
-    An async iterator, to be walked once, and an async context manager, which ends the work when it is left.
+    An async iterator, to be walked once, and an async context manager, which ends the work when it is left. Calls
+    in flight are cancelled then, and may have happened.
     """
 
     def __init__(
@@ -71,50 +72,9 @@ class ItemResults(Generic[ItemT, ValueT]):
             raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
-        self._lifetime = lifetime
+        super().__init__(lifetime, "results are walked once; call for_each again")
         self._calls = _Calls(items, call, concurrency, skips=on_error == "skip")
-        self._task: asyncio.Task[None] | None = None
         self._error: Exception | None = None
-        self._is_walked = self._is_ended = self._is_client_closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> AsyncIterator[ItemResult[ItemT, ValueT]]:
-        if self._is_walked:
-            raise ConfigurationError("results are walked once; call for_each again")
-        self._is_walked = True
-        return _Walk(self)
-
-    async def aclose(self) -> None:
-        """End the work; calls in flight are cancelled, and may have happened. Calling it twice is fine."""
-        self._is_ended = True
-        if self._task is not None:
-            self._task.cancel()
-        await self.wait_ended()
-
-    def end(self) -> None:
-        """Begin to end the work, since the client is closed: the consumer gets a `ClientStateError`."""
-        self._is_client_closed = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def let_go(self) -> None:
-        """Begin to end the work, since nobody can read on. The collector calls this, in any thread."""
-        self._is_ended = True
-        task = self._task
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
-
-    async def wait_ended(self) -> None:
-        """Wait until no call is in flight."""
-        if self._task is not None:
-            await wait_done(self._task)
 
     async def next_result(self) -> ItemResult[ItemT, ValueT]:
         """The next result.
@@ -123,9 +83,8 @@ class ItemResults(Generic[ItemT, ValueT]):
             StopAsyncIteration: There is none left, or the work was ended.
             Exception: The first error, once the results of all calls that were begun are given.
         """
-        if self._task is None and not self._is_ended:
-            self._begin()
         if not self._is_ended:
+            task = self._task or self._begin(self._calls.run, self._calls.begun)
             async for call in self._calls.begun:
                 await asyncio.wait([call])
                 if call.cancelled():
@@ -134,19 +93,12 @@ class ItemResults(Generic[ItemT, ValueT]):
                 if error is None:
                     return result
                 self._error = self._error or error
-            await self._finish()
+            await self._finish(task)
         raise StopAsyncIteration
 
-    def _begin(self) -> None:
-        self._lifetime.check()
-        self._task = asyncio.create_task(self._calls.run())
-        self._task.add_done_callback(self._on_done)
-        self._lifetime.add_stream(self)
-
-    async def _finish(self) -> None:
+    async def _finish(self, task: asyncio.Task[None]) -> None:
         """Wait for the end of the work, and raise its error if it has one."""
-        assert self._task is not None  # noqa: S101 - the work was begun
-        await wait_done(self._task)
+        await wait_done(task)
         if self._is_ended:
             return
         self._is_ended = True
@@ -154,38 +106,7 @@ class ItemResults(Generic[ItemT, ValueT]):
             raise ClientStateError("the client was closed while the results were read", outcome="unknown")
         if self._error is not None:
             raise self._error
-        self._task.result()
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # asyncio complains of an error that nobody looks at, and nobody may read on
-        self._calls.begun.close()
-        self._lifetime.discard_stream(self)
-
-
-class _Walk(AsyncIterator[ItemResult[ItemT, ValueT]], Generic[ItemT, ValueT]):
-    """The iterator over results. Letting go of it ends the work, as soon as the event loop gets to it."""
-
-    __slots__ = ("_results",)
-
-    def __init__(self, results: ItemResults[ItemT, ValueT]) -> None:
-        self._results: ItemResults[ItemT, ValueT] = results
-
-    async def __anext__(self) -> ItemResult[ItemT, ValueT]:
-        try:
-            return await self._results.next_result()
-        except GeneratorExit:
-            raise  # the loop was closed in the middle of this: nothing can be ended there
-        except BaseException:
-            await self._results.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """End the work."""
-        await self._results.aclose()
-
-    def __del__(self) -> None:
-        self._results.let_go()
+        task.result()
 
 
 class _Calls(Generic[ItemT, ValueT]):

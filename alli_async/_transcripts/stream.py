@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from types import TracebackType
-from typing import Generic, Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import Generic, Literal
 
 from .._aio.channel import Channel
 from .._aio.tasks import wait_done
 from .._listing.filters import Filters
 from .._listing.pages import MAX_PAGE_SIZE
+from .._transport.background import BackgroundResults
 from .._transport.session import Session
 from ..errors import ClientStateError, ConfigurationError
 from ..models import Skipped, StreamStats
@@ -23,7 +23,7 @@ from .engine import PAGES_AHEAD, Again, Engine, Entry, Source
 _SECONDS_A_TURN = 0.005
 
 
-class TranscriptStream(Generic[ResultT]):
+class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
     """Conversations, each with all its chats.
 
     An async iterator, to be walked once, and an async context manager, which ends the work when it is left.
@@ -53,6 +53,7 @@ class TranscriptStream(Generic[ResultT]):
             raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
+        super().__init__(session.lifetime, "a transcript stream is walked once; ask for another")
         self.stats = StreamStats()
         self.skipped: list[Skipped] = []
         self.again: set[str] = set()
@@ -67,51 +68,9 @@ class TranscriptStream(Generic[ResultT]):
             page_size=page_size,
         )
         self.gone = self._engine.gone
-        self._lifetime = session.lifetime
-        self._task: asyncio.Task[None] | None = None
         self._out: Channel[Sequence[Entry[ResultT]]] = Channel(PAGES_AHEAD)
         self._batch: Iterator[Entry[ResultT]] = iter(())
         self._turn_ends = math.inf
-        self._is_walked = self._is_ended = self._is_client_closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the work; what is under way is cancelled. Calling it twice is fine."""
-        self._is_ended = True
-        if self._task is not None:
-            self._task.cancel()
-        await self.wait_ended()
-
-    def __aiter__(self) -> AsyncIterator[ResultT]:
-        if self._is_walked:
-            raise ConfigurationError("a transcript stream is walked once; ask for another")
-        self._is_walked = True
-        return _Results(self)
-
-    def end(self) -> None:
-        """Begin to end the work, since the client is closed: the consumer gets a `ClientStateError`."""
-        self._is_client_closed = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def let_go(self) -> None:
-        """Begin to end the work, since nobody can read on. The collector calls this, in any thread."""
-        self._is_ended = True
-        task = self._task
-        if task is not None and not task.done() and not task.get_loop().is_closed():
-            task.get_loop().call_soon_threadsafe(task.cancel)
-
-    async def wait_ended(self) -> None:
-        """Wait until no task of the stream is left."""
-        if self._task is not None:
-            await wait_done(self._task)
 
     async def next_result(self) -> ResultT:
         """The next result.
@@ -144,51 +103,14 @@ class TranscriptStream(Generic[ResultT]):
 
     async def _next_batch(self) -> Sequence[Entry[ResultT]]:
         """The next entries; the end of the work when there are none, with its error if it has one."""
-        if self._task is None:
-            self._lifetime.check()
+        task = self._task
+        if task is None:
+            task = self._begin(lambda: self._engine.run(self._out), self._out)
             self._turn_ends = time.monotonic() + _SECONDS_A_TURN
-            # A task of its own: nothing is ever yielded from inside a task group.
-            self._task = asyncio.create_task(self._engine.run(self._out))
-            self._task.add_done_callback(self._on_done)
-            self._lifetime.add_stream(self)
         async for batch in self._out:
             return batch
-        await wait_done(self._task)
+        await wait_done(task)
         if not self._is_client_closed and not self._is_ended:
             self._is_ended = True
-            self._task.result()
+            task.result()
         return ()
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # asyncio complains of an error that nobody looks at, and nobody may read on
-        self._out.close()
-        self._lifetime.discard_stream(self)
-
-
-class _Results(AsyncIterator[ResultT], Generic[ResultT]):
-    """The iterator of a stream. Letting go of it ends the work, as soon as the event loop gets to it.
-
-    An asynchronous generator would be finished by a task that its event loop begins, behind everybody's back.
-    """
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: TranscriptStream[ResultT]) -> None:
-        self._stream: TranscriptStream[ResultT] = stream
-
-    async def __anext__(self) -> ResultT:
-        try:
-            return await self._stream.next_result()
-        except GeneratorExit:
-            raise  # the loop was closed in the middle of this: nothing can be ended there
-        except BaseException:
-            await self._stream.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        """End the work."""
-        await self._stream.aclose()
-
-    def __del__(self) -> None:
-        self._stream.let_go()

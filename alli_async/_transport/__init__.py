@@ -18,6 +18,7 @@ The layers of a call, from the outside in:
 - `Tenant` (`tenants`): what clients with the same base URL and key share: limiter, quota, outage, unit of time.
 - `Lifetime` (`lifetime`): the calls in flight and the streams of one client, which closing it ends. Each call
   begins with `begin_call`, which refuses a client that is closed, or used in another loop, process or framework.
+- `BackgroundResults` (`background`): an iterator over what a task of its own brings; streams are such iterators.
 - `wire`: pure functions: paths, queries, status to error, Retry-After, bodies to structs.
 - `endpoint`: requests to any endpoint, for `client.request`. `bodies`, `checks`: arguments, checked.
 
