@@ -12,7 +12,7 @@ import cloup
 from .confirming import confirm
 from .connecting import open_client
 from .options import connection_options
-from .output import write_json, write_text
+from .output import write_done, write_json, write_text
 from .records import count_text
 from .runtime import asynchronous
 from .terminal import visible
@@ -169,16 +169,7 @@ async def stop_command(*, conversation_id: str, as_json: bool, **connection: Any
     """Stop the answer that is being made in a conversation."""
     async with open_client(connection) as client:
         await client.conversations.stop(conversation_id)
-    await _print_done({"id": conversation_id, "stopped": True}, f"Stopped {visible(conversation_id)}.", as_json)
-
-
-async def _print_done(record: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        import msgspec
-
-        await write_json(msgspec.json.encode(record))
-    else:
-        await write_text(text)
+    await write_done({"id": conversation_id, "stopped": True}, f"Stopped {visible(conversation_id)}.", as_json)
 
 
 @cloup.command(
@@ -255,7 +246,7 @@ async def bulk_update_command(
             confirm(await _preview(client, chosen, _told(changes)))
         await client.conversations.bulk_update(update, **chosen, all_conversations=all_conversations)
     what = _selection(chosen)
-    await _print_done(
+    await write_done(
         {"changed": chosen or "all", "update": changes}, f"Updated {what}: {_told(changes)}.", as_json
     )
 

@@ -11,7 +11,7 @@ from .confirming import confirm
 from .connecting import open_client
 from .groups import SETTINGS, Late, LateGroup
 from .options import connection_options
-from .output import write_json, write_text
+from .output import write_done, write_json, write_text
 from .records import CHAT, rows_of, time_text
 from .rows import RowWriter, mode_of, output_options
 from .runtime import asynchronous
@@ -108,12 +108,11 @@ async def delete_command(
             message = visible(found.message, keep_newlines=False)[:200]
             confirm(f"This deletes the chat of {time_text(found.timestamp)}, {visible(found.sender)}: {message}")
         await client.conversations.delete_chat(conversation_id, chat_id)
-    if as_json:
-        import msgspec
-
-        await write_json(msgspec.json.encode({"conversationId": conversation_id, "deleted": chat_id}))
-    else:
-        await write_text(f"Deleted chat {visible(chat_id)} of {visible(conversation_id)}.")
+    await write_done(
+        {"conversationId": conversation_id, "deleted": chat_id},
+        f"Deleted chat {visible(chat_id)} of {visible(conversation_id)}.",
+        as_json,
+    )
 
 
 @cloup.command(

@@ -7,7 +7,7 @@ import os
 import select
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .terminal import console, is_terminal, visible_json
 
@@ -85,10 +85,13 @@ async def _writable(descriptor: int) -> None:
         loop.remove_writer(descriptor)
 
 
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
 async def write_text(text: str) -> None:
     """Write a line of text, in the encoding of the output; what that cannot hold is escaped."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    await write((text + "\n").encode(encoding, "backslashreplace"))
+    await write((text + "\n").encode(_encoding(), "backslashreplace"))
 
 
 async def write_json(line: bytes) -> None:
@@ -97,11 +100,21 @@ async def write_json(line: bytes) -> None:
         import msgspec
 
         line = msgspec.json.format(line, indent=-1)
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = _encoding()
     is_utf8 = encoding.lower().replace("-", "") == "utf8"
     if is_terminal(sys.stdout) or not is_utf8:
         line = visible_json(line, encoding)
     await write(line + b"\n")
+
+
+async def write_done(record: dict[str, Any], text: str, as_json: bool) -> None:
+    """Write what a command did: as a line of JSON, or as a line of text."""
+    if as_json:
+        import msgspec
+
+        await write_json(msgspec.json.encode(record))
+    else:
+        await write_text(text)
 
 
 async def show(*renderables: RenderableType, width: int | None = None) -> None:
@@ -113,5 +126,4 @@ async def show(*renderables: RenderableType, width: int | None = None) -> None:
     if not is_terminal(sys.stdout):
         # What fills the lines of a terminal is of no use in a file.
         text = "\n".join(line.rstrip(" ") for line in text.split("\n"))
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    await write(text.encode(encoding, "backslashreplace"))
+    await write(text.encode(_encoding(), "backslashreplace"))

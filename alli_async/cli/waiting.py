@@ -9,7 +9,7 @@ import cloup
 
 from .connecting import open_client
 from .options import connection_options
-from .output import show, write_json, write_text
+from .output import show, write_done
 from .records import CHAT
 from .rows import RowWriter, mode_of
 from .runtime import asynchronous
@@ -61,12 +61,11 @@ async def wait_command(
         await client.conversations.wait_until_idle(
             conversation_id, timeout=wait_timeout, poll_interval=poll_interval
         )
-    if as_json:
-        import msgspec
-
-        await write_json(msgspec.json.encode({"id": conversation_id, "isRunning": False}))
-    else:
-        await write_text(f"No answer is being made in {visible(conversation_id)}.")
+    await write_done(
+        {"id": conversation_id, "isRunning": False},
+        f"No answer is being made in {visible(conversation_id)}.",
+        as_json,
+    )
 
 
 @cloup.command(

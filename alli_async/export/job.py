@@ -118,7 +118,6 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    check_page_size(page_size)
     file = file_of(dest, format, needs_directory=incremental or refresh or cluster is not None)
     wanted = ExportRequest.checked(
         file_format(file, format),
@@ -130,6 +129,7 @@ async def export(
         refresh=refresh,
         columns=columns,
         redact=redact,
+        page_size=page_size,
     )
     if cluster is not None and wanted.spec.fields.hashed:
         raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
@@ -153,7 +153,7 @@ async def export(
     lock = store.lock()
     await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:
-        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress, page_size)
+        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
         if cluster is None:
             return await job.run()
         async with coordinated(cluster, client, store) as job.coordinator:
@@ -201,6 +201,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         filters: The same, for requests.
         is_incremental: Only what is new.
         refresh: Everything once more.
+        page_size: Number of conversations to ask for at a time.
         projection: Makes of the server's JSON what is written.
     """
 
@@ -209,6 +210,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     filters: Filters
     is_incremental: bool = False
     refresh: bool = False
+    page_size: int = MAX_PAGE_SIZE
 
     @classmethod
     def checked(
@@ -223,12 +225,14 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         refresh: bool,
         columns: Sequence[str] | None = None,
         redact: Redact | None = None,
+        page_size: int = MAX_PAGE_SIZE,
     ) -> ExportRequest:
         """Check it all, before anything is sent or written.
 
         Raises:
             ConfigurationError: A value that cannot be right.
         """
+        check_page_size(page_size)
         for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
             if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
                 choices = " or ".join(f'"{each}"' for each in get_args(kind))
@@ -261,6 +265,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             filters=checked,
             is_incremental=incremental,
             refresh=refresh,
+            page_size=page_size,
         )
 
 
@@ -280,7 +285,6 @@ class _Job:
         wanted: ExportRequest,
         on_error: OnError,
         on_progress: Callable[[ExportProgress], None] | None,
-        page_size: int,
     ) -> None:
         self._own = StreamStats()
         self._session = session.counting(self._own)
@@ -288,7 +292,6 @@ class _Job:
         self._wanted = wanted
         self._on_error: OnError = on_error
         self._on_progress = on_progress
-        self._page_size = page_size
         self._destination = Destination(store)
         self._began = time.monotonic()
 
@@ -339,7 +342,7 @@ class _Job:
         number = await in_thread(next_number, self._store)
         after = runs[-1].plan if runs else None
         planned = await plan_run(
-            self._session, wanted.filters, run=number, kind=kind, after=after, page_size=self._page_size
+            self._session, wanted.filters, run=number, kind=kind, after=after, page_size=wanted.page_size
         )
         plan = planned.plan
         ask_again_for(plan, runs)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .._aio.threads import in_thread
 from .._listing.filters import ConversationFilters
-from .._listing.pages import MAX_PAGE_SIZE, check_page_size
+from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
 from ..client import AlliClient
 from .commit_log import RunLog, next_number
@@ -87,7 +87,6 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    check_page_size(page_size)
     file = None if dest is None else file_of(dest, format, needs_directory=incremental or refresh)
     wanted = ExportRequest.checked(
         file_format(file, format),
@@ -99,16 +98,17 @@ async def plan_export(
         refresh=refresh,
         columns=columns,
         redact=redact,
+        page_size=page_size,
     )
     session = client.conversations._session
     if dest is None or file is not None:
-        return await _new(session, wanted, page_size)
+        return await _new(session, wanted)
     destination = Destination(open_store(dest))
     await in_thread(destination.look, wanted.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
-        return await _new(session, wanted, page_size)
+        return await _new(session, wanted)
     latest = runs[-1]
     held = partial(in_thread, destination.held)
     await check_project(session, known_ids(runs), destination.store, held)
@@ -127,7 +127,7 @@ async def plan_export(
     kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"
     number = await in_thread(next_number, destination.store)
     plan, requests = await plan_run(
-        session, wanted.filters, run=number, kind=kind, after=latest.plan, page_size=page_size
+        session, wanted.filters, run=number, kind=kind, after=latest.plan, page_size=wanted.page_size
     )
     ask_again_for(plan, runs)
     return ExportPreview(
@@ -135,8 +135,8 @@ async def plan_export(
     )
 
 
-async def _new(session: Session, wanted: ExportRequest, page_size: int) -> ExportPreview:
-    plan, requests = await plan_run(session, wanted.filters, page_size=page_size)
+async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:
+    plan, requests = await plan_run(session, wanted.filters, page_size=wanted.page_size)
     return ExportPreview(state="new", plan=plan, shards=plan.shards, requests=requests)
 
 

@@ -165,10 +165,10 @@ class Quarantined(Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         why: What is wrong with it, and where.
-        id: The conversation's, where it could be read.
-        record: As it came: a conversation, or a page of its chats.
+        id: The conversation's id, where it could be read.
+        record: The text of the record as it came: a conversation, or a page of its chats.
         span: The first chat times between which a row without a readable id lies, in the server's unit.
-        run: As for `Incomplete`.
+        run: The run that tried last, where a compaction tells of it; None for the run of the record.
     """
 
     why: str
@@ -195,18 +195,18 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         parts: The files.
-        conversations: In them.
-        chats: In them.
-        uncompressed_bytes: Of the records.
+        conversations: Number of conversations in the files.
+        chats: Number of chats in the files.
+        uncompressed_bytes: Size of the records before compression.
         incomplete: Conversations that could not be made whole.
         quarantined: Records that could not be decoded.
-        requests: That it took.
-        retries: Of these.
-        seconds: That it took.
-        own: Rows that belong to it.
-        last_own_id: The last row that belongs to it.
+        requests: Number of requests that the shard took.
+        retries: Number of these requests that were retries.
+        seconds: Time that the shard took.
+        own: Number of rows that belong to it.
+        last_own_id: The id of the last row that belongs to it.
         has_moved: Whether rows left or came while it was read.
-        ids: What tells its rows from others: the packed digests of their ids.
+        ids: The packed digests of the ids of its rows.
         deferred: Ids of rows that may have moved here from another shard, and are left to the last one.
         written: The conversations in the parts, packed (see `holdings`).
         deleted: Conversations that were found deleted.

@@ -23,7 +23,7 @@ from ..storage.store import PartStore, Sink, Store, file_errors
 from .compression import open_decompressed
 from .fields import Field
 from .projection import EVERYTHING, Choice, Projection
-from .shard_writer import CompressedPart, part_name
+from .shard_writer import CompressedPart, OnePartWriter
 
 SUFFIXES = {"gzip": ".csv.gz", "zstd": ".csv.zst", "none": ".csv"}
 # How a spreadsheet recognizes a formula. The wide forms are formulas in Japanese and Chinese editions of Excel.
@@ -240,7 +240,7 @@ def _conversation(rows: list[list[str]], place: int, position: int) -> CsvConver
     return CsvConversation(name, sum(row[position] != "" for row in rows), rows)
 
 
-class CsvWriter:
+class CsvWriter(OnePartWriter[CsvRows]):
     """The part of a shard, as CSV.
 
     Args:
@@ -252,8 +252,6 @@ class CsvWriter:
         projection: The fields.
     """
 
-    is_projected = False
-
     def __init__(
         self,
         store: Store,
@@ -263,24 +261,18 @@ class CsvWriter:
         mark: str = "",
         projection: Projection = EVERYTHING,
     ) -> None:
-        self._run = run
-        self._suffix = mark + SUFFIXES[compression]
-        self._rows = CsvRows(store.sink(self._name(shard)), compression, CsvTable(projection))
-
-    @property
-    def bytes_in(self) -> int:
-        """Of the rows."""
-        return self._rows.out.bytes_in
+        super().__init__(run, mark + SUFFIXES[compression])
+        self._content = CsvRows(store.sink(self._name(shard)), compression, CsvTable(projection))
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add records; gives those that are no JSON."""
         bad: list[Quarantined] = []
         try:
-            self._rows.write([record.json for record in records])
+            self._content.write([record.json for record in records])
         except msgspec.DecodeError:
             for record in records:
                 try:
-                    self._rows.write([record.json])
+                    self._content.write([record.json])
                 except msgspec.DecodeError as error:
                     text = record.json.decode("utf-8", "replace")
                     bad.append(Quarantined(id=record.id, why=str(error), record=text))
@@ -288,22 +280,7 @@ class CsvWriter:
 
     def copy(self, conversations: Sequence[CsvConversation]) -> None:
         """Add conversations of other parts, as they are."""
-        self._rows.copy([row for each in conversations for row in each.rows])
-
-    def finish(self) -> list[Quarantined]:
-        """There is nothing left to write."""
-        return []
-
-    def commit(self, shard: str) -> list[Part]:
-        """Make it the part of a shard."""
-        return [self._rows.commit(self._name(shard))]
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        self._rows.discard()
-
-    def _name(self, shard: str) -> str:
-        return f"conversations/{part_name(self._run, shard)}{self._suffix}"
+        self._content.copy([row for each in conversations for row in each.rows])
 
 
 def check_columns(choice: Choice) -> None:

@@ -8,7 +8,7 @@ from ...models import RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import PartStore, Sink, Store, file_errors
 from .compression import open_decompressed
-from .shard_writer import CompressedPart, part_name
+from .shard_writer import CompressedPart, OnePartWriter
 from .utf8 import NO_TEXT, is_utf8
 
 SUFFIXES = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}
@@ -44,20 +44,12 @@ def read_lines(store: PartStore, part: Part) -> Iterator[bytes]:
             yield line.rstrip(b"\n")
 
 
-class JsonLinesWriter:
+class JsonLinesWriter(OnePartWriter[Lines]):
     """The part of a shard, as JSON Lines."""
 
-    is_projected = False
-
     def __init__(self, store: Store, run: int, shard: str, compression: str, mark: str = "") -> None:
-        self._run = run
-        self._suffix = mark + SUFFIXES[compression]
-        self._lines = Lines(store.sink(self._name(shard)), compression)
-
-    @property
-    def bytes_in(self) -> int:
-        """Of the lines."""
-        return self._lines.out.bytes_in
+        super().__init__(run, mark + SUFFIXES[compression])
+        self._content = Lines(store.sink(self._name(shard)), compression)
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
         """Add records; gives those that are no text, which no reader of the lines could pass."""
@@ -69,20 +61,5 @@ class JsonLinesWriter:
             else:
                 bad.append(record)
         if good:
-            self._lines.write(good)
+            self._content.write(good)
         return [Quarantined(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
-
-    def finish(self) -> list[Quarantined]:
-        """There is nothing left to write."""
-        return []
-
-    def commit(self, shard: str) -> list[Part]:
-        """Make it the part of a shard."""
-        return [self._lines.commit(self._name(shard))]
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        self._lines.discard()
-
-    def _name(self, shard: str) -> str:
-        return f"conversations/{part_name(self._run, shard)}{self._suffix}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ...models import RawTranscript
 from ..records import Part, Quarantined
 from ..storage.store import Sink
 from .compression import compressor_of
+
+ContentT = TypeVar("ContentT", bound="PartContent")
 
 
 class ShardWriter(Protocol):
@@ -99,6 +101,56 @@ class CompressedPart:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._out.discard()
+
+
+class PartContent(Protocol):
+    """Lines or rows that become a part."""
+
+    out: CompressedPart
+
+    def commit(self, name: str) -> Part:
+        """Make them a part."""
+        ...
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        ...
+
+
+class OnePartWriter(Generic[ContentT]):
+    """A shard writer whose shard is one part, and which writes all that it is given at once.
+
+    Args:
+        run: The run's number.
+        suffix: The end of the part's name.
+    """
+
+    is_projected = False
+    _content: ContentT
+
+    def __init__(self, run: int, suffix: str) -> None:
+        self._run = run
+        self._suffix = suffix
+
+    @property
+    def bytes_in(self) -> int:
+        """Number of bytes before compression."""
+        return self._content.out.bytes_in
+
+    def finish(self) -> list[Quarantined]:
+        """There is nothing left to write."""
+        return []
+
+    def commit(self, shard: str) -> list[Part]:
+        """Make it the part of a shard."""
+        return [self._content.commit(self._name(shard))]
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._content.discard()
+
+    def _name(self, shard: str) -> str:
+        return f"conversations/{part_name(self._run, shard)}{self._suffix}"
 
 
 def part_name(run: int, shard: str) -> str:
