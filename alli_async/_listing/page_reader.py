@@ -113,7 +113,7 @@ class PageReader(Generic[RowT]):
     limit on bytes) are asked for in smaller ones from then on.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         filters: The filters of the list.
         decode: Decodes the body of a page.
         size: The number of rows to ask for.

@@ -21,7 +21,7 @@ class ChatFetcher(Generic[ResultT]):
     """Fetches the chats of conversations, and finds out whether embedded chats can be used instead.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         codec: Decodes the answers.
 
     Attributes:

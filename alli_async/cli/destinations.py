@@ -36,7 +36,7 @@ def checked(dest: str, form: str | None, compression: str | None) -> tuple[str |
     Args:
         dest: The destination.
         form: The format that was asked for; None if it was left out.
-        compression: As `form`.
+        compression: The compression that was asked for; None if none was.
 
     Raises:
         click.UsageError: The name is that of a file that is not written, or is at odds with the options.

@@ -20,7 +20,7 @@ class RecordKind:
     """A kind of records.
 
     Attributes:
-        name: What one of them is called.
+        name: The noun for one of them.
         fields: The names of its fields on the wire, the fields of inner objects after a dot.
         csv: The fields of a line of CSV, if none are asked for.
         array: The name of their array in a page of a list.

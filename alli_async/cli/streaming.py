@@ -27,7 +27,7 @@ async def export_to_stdout(
     """Write every conversation to standard output.
 
     Args:
-        client: Where from.
+        client: The client to read with.
         how: The options of the export.
         filters: The filters.
         on_progress: Called with the numbers so far.

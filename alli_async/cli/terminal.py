@@ -79,7 +79,7 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
     Args:
         stderr: Whether it is for standard error.
-        width: Its width; None for that of the terminal.
+        width: The width in characters; None for the width of the terminal.
     """
     from rich.console import Console
 

@@ -40,7 +40,7 @@ def arrow_batches(
                 ...
 
     Args:
-        client: Where from.
+        client: The client to read with.
         rows: Number of conversations in a pair; the last one has fewer.
         on_error: `"skip"` goes on past a conversation that cannot be made whole or decoded, and notes it in
             `.skipped`.
@@ -62,7 +62,7 @@ class ArrowBatches(AsyncIterator["tuple[pyarrow.Table, pyarrow.Table]"]):
     """Pairs of tables, to be walked once.
 
     Attributes:
-        stats: What was read so far.
+        stats: The numbers of what was read so far.
         skipped: With `on_error="skip"`: the conversations that are in no table, and why.
         again: The ids of conversations that came a second time, at the end, since chats were missing before.
     """

@@ -227,7 +227,7 @@ class Recovered(Struct, kw_only=True):
     """What the content of a destination means.
 
     Attributes:
-        spec: What the destination holds; None when it is new.
+        spec: The spec of the destination; None when it is new.
         runs: The runs whose parts count, oldest first; the last one may be unfinished.
         leftovers: Parts and records that a record explains, and that are of no use any more, in the order in
             which they may be removed.

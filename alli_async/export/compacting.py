@@ -132,7 +132,7 @@ class _Compaction:
 
     Args:
         destination: The destination, which is held.
-        spec: What it holds.
+        spec: The spec of the destination.
         drop_deleted: Whether what is deleted is left out.
     """
 

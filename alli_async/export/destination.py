@@ -31,8 +31,8 @@ class Destination:
     """A store that is held, and what stands in it. The methods block and are meant for a worker thread.
 
     Attributes:
-        store: Where the files are.
-        spec: What the destination holds; None when it is new.
+        store: The destination of the files.
+        spec: The spec of the destination; None when it is new.
         runs: The runs whose parts count, oldest first.
     """
 

@@ -75,7 +75,7 @@ async def export(
     included, with all chats in place of the few that come with a list.
 
     Args:
-        client: Where from.
+        client: The client to read with.
         dest: A directory, which then holds `conversations/*.jsonl.gz`, the manifest and the journal; or one file,
             by its name's ending (`.jsonl` or `.csv`, also with `.gz` or `.zst`), which decides format and
             compression. A file has no journal: it is there whole, or the earlier one still is. Or an address in an
@@ -197,7 +197,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     """What was asked for, checked.
 
     Attributes:
-        spec: What the destination is to hold.
+        spec: The spec that the destination is to have.
         filters: The same, for requests.
         is_incremental: Only what is new.
         refresh: Everything once more.

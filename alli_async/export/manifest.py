@@ -83,7 +83,7 @@ def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> M
     """The manifest of complete runs.
 
     Args:
-        spec: What the destination holds.
+        spec: The spec of the destination.
         runs: The runs whose parts count, oldest first, all of them complete.
         held: The conversations in them.
     """

@@ -150,7 +150,7 @@ async def ask_again(
     """Fetch each of these conversations with all its chats; where one still cannot be had, give why.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         filters: The filters of the export, whose variables are asked for here too.
         ids: The ids of the conversations.
 

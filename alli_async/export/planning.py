@@ -112,7 +112,7 @@ async def plan_run(
     """Plan a run.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         filters: What is to be exported.
         run: Its number.
         kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.

@@ -69,10 +69,10 @@ async def plan_export(
     way there is seen as far as it is. For a new one it takes about ten requests.
 
     Args:
-        client: Where from.
+        client: The client to read with.
         dest: As for `export`; None for a new directory.
         format: As for `export`, like all that follows.
-        compression: Of the files.
+        compression: The compression of the files.
         since: With a first chat from this time on.
         until: With a first chat up to this time.
         incremental: When a run was completed before: only what is new.

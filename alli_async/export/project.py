@@ -40,7 +40,7 @@ async def check_project(
     A destination is bound to what is in it, not to an address or a key, which can change.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         ids: Ids by which the project is known.
         place: The destination, for errors.
         held: Gives all conversations of the destination, which matter once none of the ids is known any more.

@@ -27,7 +27,7 @@ class DamagedError(ExportError):
 
     Attributes:
         part: The part's name.
-        why: What is wrong with it.
+        why: The reason for which it is no good.
     """
 
     def __init__(self, part: str, why: str) -> None:
@@ -40,7 +40,7 @@ class VerifiedParts:
     """The parts of a store, opened to be read; each is compared with its size and its SHA-256 first.
 
     Args:
-        store: Where the parts are.
+        store: The destination of the parts.
         parts: The parts, as they were written.
     """
 

@@ -76,7 +76,7 @@ class Runner:
     """A run under way.
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         filters: What is exported.
         run: What is to be done, and where that is noted.
         open_writer: Makes the writer of a shard's parts.

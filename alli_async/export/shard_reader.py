@@ -89,7 +89,7 @@ class ShardReader:
     A conversation that comes twice was short the first time (see `TranscriptStream.again`).
 
     Args:
-        session: Where the requests go.
+        session: The session that sends the requests.
         filters: What the list holds.
         shard: Which part of it.
         span: The span of the list; None where the shard is the whole list.

@@ -46,7 +46,7 @@ class _File:
     """The lines of the file. The methods block and are meant for a worker thread, one at a time.
 
     Attributes:
-        lines: What they are written to.
+        lines: The part that the lines are written to.
         conversations: Number of conversations.
     """
 

@@ -87,7 +87,7 @@ class ClusterRunner(Runner):
 
     Args:
         coordinator: The workers.
-        session: As of `Runner`, like all further arguments.
+        session: The session, like all further arguments as for `Runner`.
     """
 
     def __init__(

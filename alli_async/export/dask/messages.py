@@ -19,7 +19,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         session: Id of the export under way, which the destination's journal holds too.
         place: Path or address of the destination.
-        spec: What the destination holds.
+        spec: The spec of the destination.
         options: Keyword arguments of the worker's client, without its key.
         sdk_version: Version of this package, which the worker must have too.
         tunes_malloc: Whether the worker shall keep freed memory (`tune_malloc`), as the export's process does.
@@ -39,7 +39,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     Attributes:
         plan: The run's plan.
         filters: Filters of the list.
-        on_error: As of `export`.
+        on_error: The `on_error` of `export`.
     """
 
     plan: RunPlan

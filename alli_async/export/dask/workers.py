@@ -139,7 +139,7 @@ class WorkerSession:
 
     Attributes:
         limiter: The worker's share of the export's budget.
-        session: Where the requests go, through that limiter.
+        session: The session that sends the requests, through that limiter.
         runner: Writes the shards; None until the assignment is known.
         polled: When the export's process polled last, on the monotonic clock.
         loop: The worker's event loop.

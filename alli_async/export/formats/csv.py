@@ -160,7 +160,7 @@ class CsvRows:
     """Rows into a sink.
 
     Attributes:
-        out: What the rows are written to.
+        out: The part that the rows are written to.
     """
 
     def __init__(self, sink: Sink, compression: str, table: CsvTable) -> None:
@@ -203,9 +203,9 @@ class CsvConversation(NamedTuple):
     """A conversation in a part.
 
     Attributes:
-        id: Its id.
+        id: The conversation's id.
         chats: The number of its chats.
-        rows: Its rows.
+        rows: The rows of the conversation.
     """
 
     id: str
@@ -244,11 +244,11 @@ class CsvWriter(OnePartWriter[CsvRows]):
     """The part of a shard, as CSV.
 
     Args:
-        store: Where it is written.
+        store: The destination.
         run: The run's number.
-        shard: Whose part it is.
-        compression: Of the file.
-        mark: What ends its name.
+        shard: The name of the shard.
+        compression: The compression of the file.
+        mark: The end of the part's name.
         projection: The fields.
     """
 

@@ -18,7 +18,7 @@ class Lines:
     """Compressed lines into a sink.
 
     Attributes:
-        out: What the lines are written to.
+        out: The part that the lines are written to.
     """
 
     def __init__(self, sink: Sink, compression: str) -> None:

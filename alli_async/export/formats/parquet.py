@@ -27,11 +27,11 @@ class ParquetShardWriter:
     """The two parts of a shard. Columns are those of the contract; a record that does not keep to it is bad.
 
     Args:
-        store: Where they are written.
-        run: Its number, which is a column too.
-        shard: Whose parts they are.
-        compression: Of the columns.
-        mark: What ends their names.
+        store: The destination.
+        run: The run's number, which is a column too.
+        shard: The name of the shard.
+        compression: The compression of the columns.
+        mark: The end of the parts' names.
         projection: The columns. None for the columns of the first tables that are added.
     """
 

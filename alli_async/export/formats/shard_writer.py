@@ -19,7 +19,7 @@ class ShardWriter(Protocol):
 
     @property
     def bytes_in(self) -> int:
-        """Of the records, before they are compressed."""
+        """Size of the records in bytes, before they are compressed."""
         ...
 
     @property

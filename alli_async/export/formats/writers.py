@@ -44,10 +44,10 @@ def writer_of(
     """The writer of a shard's parts.
 
     Args:
-        spec: What the destination holds.
+        spec: The spec of the destination.
         store: The destination.
         run: The run's number.
-        shard: Whose parts they are.
+        shard: The name of the shard.
         unique: Whether their names are of this try alone: where two may try at a time, one must not write what
             the other has committed.
         projection: Makes of the server's JSON what is written. None where the records come from this destination.
@@ -81,7 +81,7 @@ class ProjectingWriter:
 
     @property
     def bytes_in(self) -> int:
-        """Of what is written, before it is compressed."""
+        """Size of what is written in bytes, before it is compressed."""
         return self._writer.bytes_in
 
     def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:

@@ -90,7 +90,7 @@ class DirectoryStore:
     """A directory of this machine, or of a file system that is mounted on it.
 
     Args:
-        root: Its path.
+        root: The path of the directory.
         mode: The permission bits of the files that are written. Whoever may read these files may also enter the
             directories that are made. None keeps what the latest export into this directory had, at first 0600.
     """

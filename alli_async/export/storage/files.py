@@ -93,7 +93,7 @@ def open_new(path: Path, mode: int) -> IO[bytes]:
 
     Args:
         path: The file.
-        mode: Its permission bits.
+        mode: The permission bits of the files.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags, mode), "wb", buffering=0)

@@ -53,7 +53,7 @@ class Lease:
     it. A holder that was suspended for longer finds another holder's lease, and writes nothing more.
 
     Args:
-        file: What the lease is kept in.
+        file: The file that holds the lease.
         place: The destination, for errors.
     """
 

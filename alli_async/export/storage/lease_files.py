@@ -59,7 +59,7 @@ class ObjectLeaseFile:
 
     Args:
         store: The store, as obstore knows it.
-        place: Its address, for errors.
+        place: The address of the destination, for errors.
     """
 
     def __init__(self, store: Any, place: str) -> None:

@@ -67,8 +67,8 @@ class Store(PartStore, Protocol):
         """Write a record, whole and lasting.
 
         Args:
-            name: Of the record.
-            data: What it says.
+            name: The name of the record.
+            data: The content of the record.
             replace: Whether one that is there is replaced.
 
         Raises:
