@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, RateLimitError, RetryPolicy
+from alli_async import AlliClient, RateLimitError, RetryPolicy, ServerError
 from alli_async._transport.limiter import RateLimiter
 from tests.conftest import ClientFactory
 from tests.support import Exchange, ScriptedServer, answer, conversation
@@ -186,6 +186,29 @@ async def test_the_limits_of_a_client_say_what_is_in_flight_and_for_how_long_it_
             await refused
             await waiting
         assert client.limits.paused_for == 0.0
+
+
+@pytest.mark.parametrize(
+    ("after", "paused"), [([], False), ([("Retry-After", "0.1")], True)], ids=["no pause", "pause"]
+)
+async def test_an_operation_that_fails_with_503_slows_no_other(
+    make_client: ClientFactory, after: list[tuple[str, str]], paused: bool
+) -> None:
+    fault = answer(503, {"type": "APIError", "code": 7000, "message": "Service unavailable"}, headers=after)
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.send(fault if "/bad" in exchange.request.target else OK)
+
+    async with ScriptedServer(reply) as server:
+        client = make_client(server, retry=RetryPolicy(base=0.001))
+        await call(client, 3)
+        for _ in range(3):
+            with pytest.raises(ServerError):
+                await client.conversations.get("bad")
+            await call(client, 3)
+        assert client.limits.rate == math.inf
+        assert client.limits.max_in_flight >= 8
+        assert bool(client.limits.refused) == paused
 
 
 async def test_refusals_of_a_shared_limit_spend_no_attempts_of_single_calls(make_client: ClientFactory) -> None:

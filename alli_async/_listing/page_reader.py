@@ -209,7 +209,7 @@ class PageReader(Generic[RowT]):
 
         The first row of some orders may be the very row that cannot be had, so all four are tried.
         """
-        if not is_about_the_page(error):
+        if not self._may_be_about_the_page(error):
             raise error
         if not isinstance(error, APIError | AlliTimeoutError):
             return
@@ -217,17 +217,26 @@ class PageReader(Generic[RowT]):
             try:
                 await self._fetch(order, None, self.filters, 1, 2)
             except AlliError as failure:
-                if not is_about_the_page(failure):
+                if not self._may_be_about_the_page(failure):
                     raise
             else:
                 return
         raise error
 
+    def _may_be_about_the_page(self, error: AlliError) -> bool:
+        return is_about_the_page(error, has_served=self.session.has_served)
 
-def is_about_the_page(error: AlliError) -> bool:
-    """Whether an error may be caused by what is on the page, and not by the server, the key or the request."""
+
+def is_about_the_page(error: AlliError, *, has_served: bool = True) -> bool:
+    """Whether an error may be caused by what is on the page, and not by the server, the key or the request.
+
+    Args:
+        error: The error.
+        has_served: Whether the server ever served anything. Before that, one row that is on all pages that were
+            asked for looks like an outage.
+    """
     may_be = isinstance(error, ServerError | DecodeError | ResponseTooLargeError | AlliTimeoutError)
-    return may_be and not error.is_outage
+    return may_be and not (error.is_outage and has_served)
 
 
 # --- rows that cannot be decoded --------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from .decoding import ready
 from .lifetime import Lifetime
 from .limit_model import Ticket
 from .limiter import InterruptedWaitError, RateLimiter
-from .retry import asked, is_refusal, is_transient
+from .retry import asked, is_refusal, is_transient, may_be_limit
 from .tenants import Tenant
 from .wire import Request, Response
 
@@ -60,6 +60,11 @@ class Attempts:
     call_middlewares: tuple[CallMiddleware, ...] = ()
     is_bulk: bool = False
     ends_at: float | None = None
+
+    @property
+    def has_served(self) -> bool:
+        """Whether the server ever served a request."""
+        return self.tenant.outage.has_served
 
     def attempt(self, call: Call, decode: Callable[[bytes], T]) -> Coroutine[Any, Any, T]:
         """Make one attempt, and another one with a new token if the server does not accept this one."""
@@ -117,9 +122,9 @@ class Attempts:
 
     async def _admit(self, call: Call) -> Ticket:
         """Wait until a request may go: for a server that serves, then for the limiter."""
-        outage, limiter = self.tenant.outage, self.limiter
+        limiter = self.limiter
         while True:
-            if outage.cause is not None and not call.is_canary:
+            if self._is_held(call):
                 await self.pass_outage(call)
             try:
                 if call.ends_at == math.inf:
@@ -128,9 +133,15 @@ class Attempts:
                     ticket = await self._admit_before_deadline(call)
             except InterruptedWaitError:  # an outage began while the call waited for the limiter
                 continue
-            if outage.cause is None or call.is_canary:
+            if not self._is_held(call):
                 return ticket
             limiter.release()
+
+    def _is_held(self, call: Call) -> bool:
+        outage = self.tenant.outage
+        return outage.cause is not None and outage.holds(
+            call, asyncio.get_running_loop().time(), is_bulk=self.is_bulk
+        )
 
     async def _admit_before_deadline(self, call: Call) -> Ticket:
         if asyncio.get_running_loop().time() + self.limiter.paused_for >= call.ends_at:
@@ -170,8 +181,7 @@ class Attempts:
         """Tell the limiter of a refusal; a pause longer than a single call waits is kept like an outage."""
         policy, seconds = self.config.retry, asked(error)
         is_short = seconds <= policy.retry_after_cap
-        # An answer 503 in an outage says nothing about limits, unless it asks for a pause.
-        if self.tenant.outage.cause is None or is_refusal(error) or seconds:
+        if seconds or may_be_limit(error, in_outage=self.tenant.outage.cause is not None):
             call.is_spent = self.limiter.pushed_back(
                 ticket, seconds if is_short else None, error.headers, may_be_down=error.status != 429
             )

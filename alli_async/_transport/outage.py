@@ -206,6 +206,15 @@ class Outage:
             return self.due
         return max(min(self.due, self._failed_at + longest_backoff(policy) / 3), self.asked_until)
 
+    def holds(self, call: Call, now: float, *, is_bulk: bool) -> bool:
+        """Whether a call has to wait in an outage.
+
+        Before anything was served, each request of a bulk read makes one attempt: a list whose first pages hold a
+        row that cannot be read has other pages, or smaller ones.
+        """
+        is_first = is_bulk and not self.has_served and not call.made and now >= self.asked_until
+        return not call.is_canary and not is_first
+
     def may_ask(self, now: float, due: float, give_up_at: float, failed_before: int) -> bool:
         """Whether a waiting call may be, or send, the canary.
 

@@ -47,6 +47,15 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, APIError) and error.status == 429
 
 
+def may_be_limit(error: APIError, *, in_outage: bool) -> bool:
+    """Whether an answer 429 or 503 may mean that requests come too fast.
+
+    A 503 with a code of the API comes from behind its limits: it is an error like a 500. Any other is that of a
+    gateway, which may refuse for load, or have no server in an outage.
+    """
+    return is_refusal(error) or (error.code is None and not in_outage)
+
+
 def is_retryable(error: BaseException, method: str, policy: RetryPolicy) -> bool:
     """Whether another attempt can help, and cannot do a thing twice that must not be done twice."""
     if not is_transient(error):

@@ -10,7 +10,7 @@ from .._listing.page_reader import BadRow, PageFaultError, PageReader
 from .._transcripts.codecs import RAW_CODEC, RawItem
 from .._transport.session import Session
 from ..conversations import ConversationsAPI
-from ..errors import BadRequestError, ExportError, NotFoundError, PermissionDeniedError
+from ..errors import BadRequestError, ConfigurationError, ExportError, NotFoundError, PermissionDeniedError
 from ..models import Order
 from .commit_log import RunLog
 from .holdings import Holdings
@@ -51,8 +51,8 @@ async def check_project(
     for each in ids:
         try:
             await ConversationsAPI(session).get(each)
-        except (NotFoundError, BadRequestError, PermissionDeniedError):
-            continue
+        except (NotFoundError, BadRequestError, PermissionDeniedError, ConfigurationError):
+            continue  # the last one for an id that cannot stand in a path, as "" or ".."
         return
     conversations = await held() if held is not None else Holdings()
     if not ids and not conversations.conversations:

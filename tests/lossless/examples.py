@@ -73,6 +73,15 @@ EXAMPLES = {
         Reader("skip"),
         marks=(Mark("poison", 0, 500), Mark("poison", 1000, 500)),
     ),
+    "every page that is read first holds a row that fails": Case(
+        {"conversations": 2, "seed": 0}, Reader("export"), marks=(Mark("poison", 0, 500),)
+    ),
+    "a row fails pages with 503": Case(
+        {"conversations": 85, "seed": 29, "compress": True}, marks=(Mark("poison", 0, 503),)
+    ),
+    "the only id cannot be part of a path": Case(
+        {"conversations": 1, "seed": 0}, Reader("incremental"), marks=(Mark("id", 0, ""),)
+    ),
     "an id cannot be part of a path": Case(
         {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
     ),
