@@ -73,10 +73,14 @@ class Data:
         seed: Seed of all random bits.
         unit: Unit of times on the wire.
         crowd: Number of conversations, from the ninth group on, that begin at one instant; in whole groups.
+
+    Attributes:
+        source: What the conversations are generated from, next to their index.
     """
 
     def __init__(self, seed: int, unit: Unit, crowd: int = 0) -> None:
         self._seed = seed
+        self.source = seed, unit, crowd
         self._crowd = range(_CROWD_FROM, _CROWD_FROM - -crowd // _GROUP)
         self._divisor = 1.0 if unit == "ms" else 1000.0
         self._blocks: dict[int, memoryview[int]] = {}

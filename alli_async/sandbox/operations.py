@@ -155,7 +155,12 @@ class Operations:
         return encode({"result": {"dailyTotalCount": counts, "state": "done", "campaignCount": 0}, "errors": None})
 
     def _conversation(self, index: int, variables: frozenset[str] | None = None) -> bytes:
-        return self._marks.apply(index, self._renderer.conversation(self._store.row(index), variables))
+        store, renderer = self._store, self._renderer
+        if variables is None and store.is_as_generated(index):
+            made = renderer.generated_conversation(index, store.row)
+        else:
+            made = renderer.conversation(store.row(index), variables)
+        return self._marks.apply(index, made)
 
     def _find(self, call: Call) -> int:
         index = self._store.find(call.ids[0])

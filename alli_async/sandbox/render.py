@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from . import texts
 from .data import Data
+from .kept import Kept
 from .options import Options
 from .timeline import Timeline
 
@@ -126,9 +127,17 @@ class Renderer:
         if self._abridged is not None:
             asked, answered = texts.bodies()
             self._embedded_bodies = (_abridged(asked, self._abridged), _abridged(answered, self._abridged))
+        habits = (options.embed, options.embed_order, options.chat_count, options.embed_abridged)
+        self._kept = Kept((data.source, *habits, options.null_last_chat))
 
-    def chats(self, row: Row, sequences: Sequence[int], *, embedded: bool = False) -> bytes:
+    def chats(self, row: Row, sequences: Sequence[int]) -> bytes:
         """Chats of a conversation, in the order given, joined by commas."""
+        # The sequences are a range as long as no chat was added or deleted.
+        if isinstance(sequences, range) and not (row.ratings or row.own_chats):
+            return self._kept.get((row.number, sequences), lambda: self._chats(row, sequences))
+        return self._chats(row, sequences)
+
+    def _chats(self, row: Row, sequences: Sequence[int], *, embedded: bool = False) -> bytes:
         index, own, ratings = row.number, row.own_chats, row.ratings
         word = self._data.word(index)
         chat_id, time = self._data.chat_id, row.timeline.time
@@ -166,7 +175,7 @@ class Renderer:
                 b"null" if timeline.last is None else repr(timeline.last).encode(),
                 b',"isEnd":true' if shown.is_end else b',"isEnd":false',
                 b',"categories":%b,"memo":%b,"chats":[' % (encode(shown.categories), encode(shown.memo)),
-                self.chats(row, embedded, embedded=True),
+                self._chats(row, embedded, embedded=True),
                 b'],"chatCount":%d,"llmApp":' % count,
                 shown.app.json if shown.app else b"null",
                 b',"variables":',
@@ -176,6 +185,10 @@ class Renderer:
                 b"}",
             )
         )
+
+    def generated_conversation(self, index: int, row: Callable[[int], Row]) -> bytes:
+        """A conversation that nothing was written to, with all its variables."""
+        return self._kept.get(index, lambda: self.conversation(row(index), None))
 
     def _embedded(self, sequences: Sequence[int]) -> Sequence[int]:
         if self._embed != "all":

@@ -102,6 +102,11 @@ class Store:
         own, edits = self._own.get(index), self.edits(index)
         return profile(index, self.data.word(index), edits) if own is None else edited(own.profile, edits)
 
+    def is_as_generated(self, index: int) -> bool:
+        """Whether nothing that a conversation shows was changed, and it was not put into the sandbox."""
+        changed: tuple[Mapping[int, object], ...] = (self._timelines, self._own, self._edits, self._ratings)
+        return not any(index in each for each in changed)
+
     def conversation_id(self, index: int) -> str:
         """The id of a conversation."""
         own = self._own.get(index)
