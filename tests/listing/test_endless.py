@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from alli_async import PaginationError
-from tests.conformance.servers import fact
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer
 from tests.support.endless import ENDING, ENDLESS, Place
 from tests.support.replies import replying
+from tests.support.servers import fact
 
 STREAMS = [
     fact("in any order", {}),

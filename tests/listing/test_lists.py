@@ -18,11 +18,11 @@ from alli_async import (
     ServerError,
 )
 from alli_async.sandbox import Sandbox
-from tests.conformance.servers import fact
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer
 from tests.support.endless import ENDING, ENDLESS, Place, page, serving, up_to
 from tests.support.replies import replying
+from tests.support.servers import fact
 
 
 def three_pages(path: str, query: dict[str, str]) -> bytes:

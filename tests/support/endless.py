@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.conformance.servers import fact
 from tests.support.replies import answer, conversation, list_page, replying
+from tests.support.servers import fact
 
 
 def page(numbers: Any, cursor: object) -> bytes:

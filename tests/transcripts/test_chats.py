@@ -11,11 +11,11 @@ import pytest
 
 from alli_async import AlliError, IncompleteError, PaginationError, ServerError
 from alli_async.sandbox import Sandbox
-from tests.conformance.servers import fact
 from tests.conftest import ClientFactory
 from tests.support import Exchange, ScriptedServer, answer, chat, conversation
 from tests.support.chats import chat_pages
 from tests.support.replies import replying, split
+from tests.support.servers import fact
 from tests.support.streams import chats_in, read_chats
 
 

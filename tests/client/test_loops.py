@@ -1,0 +1,250 @@
+"""Event loops, processes and threads: where a client may be used, and what it keeps when its loop is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import aiohttp
+import pytest
+import trio
+from asgiref.sync import async_to_sync
+
+from alli_async import AlliClient, ClientStateError, ConfigurationError, RateLimitError, RetryPolicy
+from alli_async.sandbox import Sandbox
+from tests.support.servers import python
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+async def first_page(client: AlliClient) -> int:
+    return len((await client.conversations.list()).conversations)
+
+
+def in_uvloop(work: Coroutine[Any, Any, Any]) -> Any:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, in_uvloop])
+def test_a_client_is_used_in_one_loop_after_another_and_leaves_no_socket_behind(run: Callable[..., Any]) -> None:
+    with Sandbox(conversations=60) as sandbox, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url)
+        assert [run(first_page(client)) for _ in range(3)] == [50] * 3
+        gc.collect()
+
+        async def all_ids() -> set[str]:
+            async with client:
+                return {each.id async for each in client.conversations.transcripts()}
+
+        assert run(all_ids()) == set(sandbox.conversation_ids())
+        with pytest.raises(ClientStateError, match="closed"):
+            run(first_page(client))
+
+
+def test_a_client_works_in_synchronous_code_of_django() -> None:
+    with Sandbox(conversations=60) as sandbox:
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url)
+        derived = client.with_options(timeout=5)
+        for _ in range(3):
+            assert async_to_sync(first_page)(client) == 50
+            assert async_to_sync(first_page)(derived) == 50
+        async_to_sync(client.aclose)()
+        async_to_sync(client.aclose)()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport")
+def test_a_loop_that_ends_with_calls_in_flight_takes_no_place_from_the_next_one() -> None:
+    with Sandbox(conversations=60, latency=0.2) as sandbox:
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url, max_concurrency=2)
+        derived = client.with_options(max_concurrency=1)
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # asyncio complains of tasks that were never finished
+        calls = [loop.create_task(first_page(each)) for each in [client, derived] * 5]
+        stream = aiter(client.conversations.transcripts())
+        loop.run_until_complete(anext(stream))
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+
+        async def work() -> list[int]:
+            async with asyncio.timeout(20):
+                return await asyncio.gather(*(first_page(each) for each in [client, derived] * 3))
+
+        assert asyncio.run(work()) == [50] * 6
+        del calls, stream
+        gc.collect()
+        assert asyncio.run(work()) == [50] * 6
+        assert (client._tenant.limiter.in_flight, derived._limiter.in_flight) == (0, 0)
+        asyncio.run(client.aclose())
+
+
+def test_the_old_loop_is_not_touched_once_it_is_closed() -> None:
+    with Sandbox(conversations=60) as sandbox:
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(first_page(client))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        touched: list[str] = []
+        for name in ("call_soon", "call_soon_threadsafe", "call_later", "call_at", "call_exception_handler"):
+            setattr(loop, name, lambda *_, name=name, **__: touched.append(name))
+        assert asyncio.run(first_page(client)) == 50
+        asyncio.run(client.aclose())
+        gc.collect()
+        assert touched == []
+
+
+def test_what_was_learnt_in_one_loop_holds_in_the_next_one() -> None:
+    with Sandbox(conversations=60) as sandbox:
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url, retry=ONCE)
+        sandbox.script("listConversations", ["429"])
+
+        async def refused() -> None:
+            with pytest.raises(RateLimitError):
+                await first_page(client)
+
+        asyncio.run(refused())
+        retry_after = 1.0  # of the sandbox
+        loop = asyncio.new_event_loop()
+        began = loop.time()
+        assert loop.run_until_complete(first_page(client)) == 50
+        assert loop.time() - began > retry_after / 2
+        loop.run_until_complete(client.aclose())
+        loop.close()
+
+
+def test_a_client_of_a_living_loop_is_refused_in_another_one_and_may_not_be_closed_there() -> None:
+    with Sandbox(conversations=60) as sandbox, asyncio.Runner() as runner:
+        client = AlliClient(sandbox.api_key, base_url=sandbox.url)
+        runner.run(first_page(client))
+        found: list[BaseException] = []
+
+        def elsewhere() -> None:
+            for work in (first_page, AlliClient.aclose, AlliClient.__aenter__, stream):
+                try:
+                    asyncio.run(work(client))
+                except ClientStateError as error:
+                    found.append(error)
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join(30)
+        assert len(found) == 4
+        assert all("another event loop; make one for each" in str(each) for each in found)
+        assert runner.run(first_page(client)) == 50
+        runner.run(client.aclose())
+
+
+def test_a_callers_session_is_not_replaced_when_its_loop_is_closed() -> None:
+    with Sandbox(conversations=60) as sandbox:
+
+        async def use() -> AlliClient:
+            async with aiohttp.ClientSession() as http:
+                client = AlliClient(sandbox.api_key, base_url=sandbox.url, session=http)
+                assert await first_page(client) == 50
+                return client
+
+        client = asyncio.run(use())
+        with pytest.raises(ClientStateError, match="session"):
+            asyncio.run(first_page(client))
+
+
+async def enter(client: AlliClient) -> None:
+    async with client:
+        pass
+
+
+async def stream(client: AlliClient) -> None:
+    async for _ in client.conversations.transcripts():
+        pass
+
+
+async def chats(client: AlliClient) -> None:
+    async for _ in client.conversations.list_chats("a"):
+        pass
+
+
+async def transcript(client: AlliClient) -> None:
+    await client.conversations.transcript("a")
+
+
+async def wait(client: AlliClient) -> None:
+    await client.conversations.wait_until_idle("a", timeout=5)
+
+
+async def watch(client: AlliClient) -> None:
+    async for _ in client.conversations.watch("a", timeout=5):
+        pass
+
+
+async def request(client: AlliClient) -> None:
+    await client.request("GET", "/a")
+
+
+@pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait, watch, request])
+def test_under_trio_a_client_says_that_it_needs_asyncio(work: Callable[[AlliClient], Awaitable[Any]]) -> None:
+    client = AlliClient("k")
+    with pytest.raises(ConfigurationError, match="asyncio only"):
+        trio.run(work, client)
+    trio.run(client.aclose)
+
+
+GLOBAL = """
+import asyncio, sys
+from alli_async import AlliClient
+
+client = AlliClient()
+
+async def use():
+    return len((await client.conversations.list()).conversations)
+
+print(asyncio.run(use()), asyncio.run(use()))
+"""
+
+
+async def test_a_global_client_that_is_never_closed_prints_no_error_when_the_program_ends() -> None:
+    async with Sandbox(conversations=60) as sandbox:
+        environ = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url, "PYTHONWARNINGS": "ignore"}
+        status, out, err = await python("import warnings\nwarnings.simplefilter('ignore')" + GLOBAL, **environ)
+        assert (status, out, err) == (0, "50 50\n", "")
+
+
+FORKED = """
+import os, sys, asyncio
+from alli_async import AlliClient, ClientStateError
+
+client = AlliClient()
+
+async def use():
+    return len((await client.conversations.list()).conversations)
+
+if USED:
+    asyncio.run(use())
+if (child := os.fork()) == 0:
+    try:
+        print(asyncio.run(use()), flush=True)
+    except ClientStateError as error:
+        print("refused:", error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(asyncio.run(use()))
+asyncio.run(client.aclose())
+"""
+
+
+@pytest.mark.parametrize(
+    ("used", "child"), [(True, "refused: the client belongs to another process"), (False, "50")]
+)
+async def test_a_client_may_be_used_after_a_fork_unless_it_was_used_before(used: bool, child: str) -> None:
+    async with Sandbox(conversations=60) as sandbox:
+        environ = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
+        status, out, err = await python(FORKED.replace("USED", str(used)), **environ)
+        first, second = out.splitlines()
+        assert first.startswith(child)
+        assert (second, status, err) == ("50", 0, "")
