@@ -38,7 +38,7 @@ def run(options: Options) -> Result:
                 for way in _WAYS:
                     measured = backend.child("lag", backend.url, way, timeout=600)
                     found.setdefault((latency, way), []).append(measured)
-    values = [
+    values: list[dict[str, Any]] = [
         {"latency": latency, "way": way, **{name: median(each[name] for each in runs) for name in runs[0]}}
         for (latency, way), runs in found.items()
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_attempt, wait_random_exponential
 
@@ -13,7 +14,7 @@ from alli_async import Request
 from .virtualclock import MemoryServer
 
 Send = Callable[[], Awaitable[bool]]
-Peer = Callable[[MemoryServer, int, float], Awaitable[tuple[float, int]]]
+Peer = Callable[[MemoryServer, int, float], Coroutine[Any, Any, tuple[float, int]]]
 
 
 async def _work(send: Send, requests: int, workers: int) -> tuple[float, int]:

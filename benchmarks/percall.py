@@ -205,7 +205,10 @@ async def _middlewares(alli: AlliClient, conversation: str, blocks: int, calls: 
     tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
     tracers.add_span_processor(SimpleSpanProcessor(_NoExporter()))
     telemetry = OpenTelemetryMiddleware(tracers, meters)
-    added = {"a call middleware that does nothing": nothing, "OpenTelemetry": telemetry}
+    added: dict[str, alli_async.CallMiddleware] = {
+        "a call middleware that does nothing": nothing,
+        "OpenTelemetry": telemetry,
+    }
     clients = {name: alli.with_options(call_middlewares=[each]) for name, each in added.items()}
     over: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(blocks):

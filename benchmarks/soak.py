@@ -172,7 +172,7 @@ async def _soak(url: str, seconds: float) -> Soak:
         whole.api_key, base_url=url, timeout=5, retry=retry, max_concurrency=_CONCURRENCY
     ) as client:
         while (now := time.monotonic() - began) < seconds or len(soak.samples) < _LEAST_SAMPLES:
-            stream = client.conversations.transcripts(raw=bool(soak.rounds % 2))  # type: ignore[call-overload]
+            stream = client.conversations.transcripts(raw=bool(soak.rounds % 2))
             found = [(each.id, _chats(each)) async for each in stream]
             soak.rounds += 1
             soak.conversations += len(found)

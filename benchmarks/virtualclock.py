@@ -28,7 +28,7 @@ BODY = (
 _REFUSAL = b'{"type":"APIError","code":7000,"message":"too many requests"}'
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Moves the clock instead of waiting."""
 
     now = 0.0
