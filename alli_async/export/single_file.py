@@ -39,7 +39,7 @@ class _Head(msgspec.Struct):
 _head_of = msgspec.json.Decoder(_Head).decode
 
 # Lines that are written at a time when a file is written once more.
-_BATCH = 256
+_BATCH = 64
 
 
 class _File:

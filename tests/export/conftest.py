@@ -12,7 +12,7 @@ import pytest
 from alli_async.export import planning, running
 from alli_async.export.dask import cluster, workers
 from alli_async.sandbox import Sandbox
-from tests.export.bucket import ENVIRONMENT, Front, make_bucket, s3
+from tests.support.buckets import ENVIRONMENT, Front, make_bucket, s3
 
 NUMBERS = count(1)
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from alli_async.export.records import Shard
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, crossing, manifest, planned, read_shards, truth
+from tests.support.destinations import when_committed
+
+# The numbers of the pairs of `MOMENTS` that are tried each time: each way and each number of shards at least once.
+_PAIRS = {0, 6, 12, 18, 24, 25, 31, 2, 9}
 
 WAYS: list[dict[str, Any]] = [
     {},
@@ -28,24 +33,15 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
+# Every way of a server with every number of shards that are committed before rows move. Few of these pairs differ.
+MOMENTS = [
+    pytest.param(way, committed, marks=[] if number in _PAIRS else pytest.mark.slow)
+    for number, (way, committed) in enumerate(product(WAYS, range(5)))
+]
+
+
 def name_of(way: dict[str, Any]) -> str:
     return "-".join(map(str, way.values())) or "plain"
-
-
-def when_committed(dest: Path, count: int, action: Callable[[], object]) -> Any:
-    """A middleware that does something once, before the first request after so many shards were committed."""
-    done = False
-
-    async def look(request: Any, call_next: Any) -> Any:
-        nonlocal done
-        journal = dest / "_journal"
-        is_planned = (journal / "run-00001-plan.json").exists()
-        if not done and is_planned and len(list(journal.glob("run-00001-shard-*"))) >= count:
-            done = True
-            action()
-        return await call_next(request)
-
-    return look
 
 
 # --- what goes --------------------------------------------------------------------------------------------
@@ -79,7 +75,7 @@ async def test_deletions_while_an_export_runs_lose_and_repeat_nothing(
 async def test_a_conversation_that_loses_its_only_chat_is_there_without_or_with_it(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
 ) -> None:
-    async with Sandbox(conversations=900, **way) as sandbox:
+    async with Sandbox(conversations=400, **way) as sandbox:
         before = truth(sandbox)
         single = [each for each, chats in before.items() if len(chats) == 1]
         assert len(single) > 30
@@ -91,7 +87,8 @@ async def test_a_conversation_that_loses_its_only_chat_is_there_without_or_with_
         # During the survey, the shards, and the last one.
         for number in range(20):
             sandbox.after_pages(2 * number + 1, lambda some=single[number::20]: delete(some))  # type: ignore[misc]
-        report = await export(make_client(sandbox), tmp_path)
+        report = await export(make_client(sandbox), tmp_path, page_size=20)
+        assert all(not sandbox.chat_ids(each) for each in single[:-20])
         found = chats_by_id(tmp_path)
         assert found.keys() == before.keys()
         assert all(found[each] == chats for each, chats in before.items() if len(chats) != 1)
@@ -111,9 +108,9 @@ async def test_chats_that_come_and_go_while_an_export_runs_lose_and_repeat_no_co
 
 
 async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shard_is_not_there(
-    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None
+    make_client: ClientFactory, tmp_path: Path, many_shards: None, one_at_a_time: None
 ) -> None:
-    async with Sandbox(conversations=1500) as sandbox:
+    async with Sandbox(conversations=400) as sandbox:
         alli = make_client(sandbox)
         plan = await planned(alli)
         # In the second shard before they are deleted, in a later one without their first chat.
@@ -138,8 +135,7 @@ async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shar
 # --- rows that move from one shard to another -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS, ids=name_of)
-@pytest.mark.parametrize("committed", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize(("way", "committed"), MOMENTS, ids=str)
 async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shards_were_committed(
     make_client: ClientFactory,
     tmp_path: Path,
@@ -148,7 +144,7 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
     way: dict[str, Any],
     committed: int,
 ) -> None:
-    async with Sandbox(conversations=500, **way) as sandbox:
+    async with Sandbox(conversations=300, **way) as sandbox:
         alli = make_client(sandbox)
         moving = await crossing(alli, await planned(alli))
         assert set(moving.values()) >= {0, 1, 2}
@@ -172,7 +168,7 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
 async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not_is_given_once(
     make_client: ClientFactory, many_shards: None, way: dict[str, Any]
 ) -> None:
-    async with Sandbox(conversations=500, **way) as sandbox:
+    async with Sandbox(conversations=300, **way) as sandbox:
         alli = make_client(sandbox)
         plan = await planned(alli)
         moving = await crossing(alli, plan)
@@ -211,7 +207,7 @@ async def test_as_many_rows_may_leave_shards_that_were_read_as_move_into_them(
         assert sorted(found) == sorted(sandbox.conversation_ids())
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(7), *(pytest.param(n, marks=pytest.mark.slow) for n in range(7, 12))])
 async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_shards_are_read(
     make_client: ClientFactory, many_shards: None, seed: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from obstore.store import from_url
 
 from alli_async import ExportError, LockedError
 from alli_async.export import compact, export
-from alli_async.export.storage import lease
+from alli_async.export.storage.lease import LeaseTimes
+from alli_async.export.storage.object_store import ObjectStore, ObjectTuning
 from alli_async.export.storage.opening import open_store
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.clouds import Cloud, azure, google
-from tests.export.support import COMMAND, chats_by_id, environment, manifest, run, serving, truth, wait_for
+from tests.export.support import COMMAND, chats_by_id, environment, manifest, truth, wait_for
+from tests.support.clouds import Cloud, azure, google
 
 NUMBERS = count()
 
@@ -82,35 +84,34 @@ async def test_one_export_at_a_time_holds_the_place(make_client: ClientFactory, 
         await export(make_client(sandbox), place)
 
 
-def test_a_holder_whose_lock_was_taken_over_writes_no_more(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(place)
+def test_a_holder_whose_lock_was_taken_over_writes_no_more(place: str) -> None:
+    store = ObjectStore(place, tuning=ObjectTuning(lease=LeaseTimes(fresh=-1.0)))
+    other = ObjectStore(place, tuning=ObjectTuning(lease=LeaseTimes(abandoned=0.0)))
     with store.lock():
-        monkeypatch.setattr(lease, "is_dead", lambda _: True)
-        with open_store(place).lock():
-            monkeypatch.setattr(lease, "_FRESH", -1.0)
+        with other.lock():
             with pytest.raises(ExportError, match="another export"):
                 store.put_record("one.json", b"1")
     assert "one.json" not in objects(place)
 
 
-def test_a_killed_export_is_gone_on_with(cloud: Cloud, place: str, tmp_path: Path) -> None:
-    with serving("--conversations", "2200", "--latency", "0.01") as exports:
-        exports = exports | cloud.environment
-        process = subprocess.Popen(
-            [*COMMAND, "export", place, "--max-concurrency", "8"],
-            env=environment(exports),
+async def test_a_killed_export_is_gone_on_with(make_client: ClientFactory, place: str, tmp_path: Path) -> None:
+    async with Sandbox(conversations=700, latency=0.03) as sandbox:
+        settings = {"ALLI_BASE_URL": sandbox.url, "ALLI_API_KEY": sandbox.api_key}
+        process = subprocess.Popen(  # noqa: ASYNC220 - it only starts it
+            [*COMMAND, "export", place, "--max-concurrency", "4"],
+            env=environment(settings),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_for(lambda: any("/run-00001-shard-" in f"/{name}" for name in objects(place)))
+        is_written = "/run-00001-shard-"
+        await asyncio.to_thread(wait_for, lambda: any(is_written in f"/{name}" for name in objects(place)))
         process.kill()
-        process.wait(30)
+        await asyncio.to_thread(process.wait, 30)
         committed = [name for name in objects(place) if name.startswith("_journal/run-00001-shard-")]
         assert "manifest.json" not in objects(place)
-        done = run(exports, "export", place, "--json")
-        assert done.returncode == 0, done.stderr
-        report = json.loads(done.stdout)
-        assert report["conversations"] == 2200
-        assert (report["resumed"] > 0) == bool(committed)
-    found = fetched(place, tmp_path)
-    assert len(chats_by_id(found)) == manifest(found)["conversations"] == 2200
+        report = await export(make_client(sandbox), place)
+        assert report.conversations == 700
+        assert (report.resumed > 0) == bool(committed)
+        found = fetched(place, tmp_path)
+        assert chats_by_id(found) == truth(sandbox)
+        assert manifest(found)["conversations"] == 700

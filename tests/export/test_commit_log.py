@@ -21,27 +21,36 @@ class Killed(Exception):  # noqa: N818 - no error: somebody pulled the plug
     pass
 
 
+class CrashingSink(FileSink):
+    """A part whose process is killed before or after it becomes visible."""
+
+    def __init__(self, path: Path, root: Path, step: int | None) -> None:
+        super().__init__(path, root)
+        self._step = step
+
+    def commit(self, name: str) -> str:
+        if self._step == 1:
+            raise Killed
+        super().commit(name)
+        if self._step == 2:
+            raise Killed
+        return name
+
+    def discard(self) -> None:
+        """A killed process tidies nothing."""
+        self._file.close()
+
+
 class Crashing(DirectoryStore):
     """A directory whose process is killed at a chosen step of the next write."""
 
     step: int | None = None
 
     def sink(self, name: str) -> FileSink:
-        sink = super().sink(name)
+        sink = CrashingSink(self._root / name, self._root, self.step)
         if self.step == 0:
-            sink._file.close()
+            sink.discard()
             raise Killed
-        commit = sink.commit
-
-        def stopped(name: str) -> None:
-            if self.step == 1:
-                raise Killed
-            commit(name)
-            if self.step == 2:
-                raise Killed
-
-        sink.commit = stopped  # type: ignore[method-assign]
-        sink.discard = sink._file.close  # type: ignore[method-assign]  # a killed process tidies nothing
         return sink
 
 

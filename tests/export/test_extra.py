@@ -18,13 +18,15 @@ VALUES = st.one_of(
 UNKNOWN = st.dictionaries(NAMES, VALUES, max_size=2)
 
 
-def record(own: Any, user: Any, in_chat: Any, in_citation: Any) -> dict[str, Any]:
+def record(
+    own: dict[str, Any], user: dict[str, Any], in_chat: dict[str, Any], in_citation: dict[str, Any]
+) -> dict[str, Any]:
     citations = [{"clueId": "c", **in_citation}, None]
     first = chat(1, citations=citations, source={"sharedFolders": [{"id": "f", **in_citation}], **user})
     return conversation(chats=[first | in_chat, chat(2), None], user={"userId": "u", **user}, llmApp=None) | own
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN), min_size=1, max_size=6))
 def test_whatever_was_met_before_the_extra_fields_of_a_record_are_the_same(draws: list[Any]) -> None:
     reader = ExtraReader()
@@ -33,9 +35,6 @@ def test_whatever_was_met_before_the_extra_fields_of_a_record_are_the_same(draws
         text = json.dumps(made, ensure_ascii=False).encode()
         own, (first, second, third) = reader.read(text)
         assert (own, [first, second, third]) == extra_fields(text)
-        assert [json.loads(each or "{}") for each in (own, first, second, third)] == [
-            json.loads(each or "{}") for each in (lambda own, chats: (own, *chats))(*extra_fields(text))
-        ]
         unknown, user, in_chat, in_citation = draw
         assert json.loads(own or "{}") == unknown | ({"user": user} if user else {})
         assert (second, third) == (None, None)

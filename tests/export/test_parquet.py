@@ -16,7 +16,9 @@ import pytest
 
 from alli_async import ConfigurationError, RawTranscript
 from alli_async.export import compact, export
-from alli_async.export.formats import arrow, parquet
+from alli_async.export.formats import arrow
+from alli_async.export.formats.fields import camel_case
+from alli_async.export.formats.parquet import DEFAULT_SIZES, ParquetShardWriter, ParquetSizes
 from alli_async.export.storage.directory import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -29,16 +31,22 @@ def rows(dest: Path, folder: str) -> list[dict[str, Any]]:
     return found
 
 
+def rows_of(query: str) -> list[tuple[str, int]]:
+    """The rows of an SQL query."""
+    with duckdb.connect() as connection:
+        return connection.execute(query).fetchall()
+
+
 @pytest.mark.parametrize("unit", ["ms", "s"])
 async def test_every_conversation_and_every_chat_is_a_row(
     make_client: ClientFactory, tmp_path: Path, unit: Any
 ) -> None:
-    async with Sandbox(conversations=700, unit=unit) as sandbox:
+    async with Sandbox(conversations=200, unit=unit) as sandbox:
         client = make_client(sandbox)
         report = await export(client, tmp_path, format="parquet")
         conversations = {each["id"]: each for each in rows(tmp_path, "conversations")}
         chats = rows(tmp_path, "chats")
-        assert len(conversations) == report.conversations == 700
+        assert len(conversations) == report.conversations == 200
         assert len(chats) == report.chats
         found: dict[str, list[tuple[int, str]]] = {}
         for each in chats:
@@ -46,20 +54,19 @@ async def test_every_conversation_and_every_chat_is_a_row(
         assert {one: [chat for _, chat in sorted(each)] for one, each in found.items()} == {
             each: sandbox.chat_ids(each) for each in sandbox.conversation_ids() if sandbox.chat_ids(each)
         }
-        async for each in client.conversations.list(page_size=20):
-            row = conversations[each.id]
-            assert (row["title"], row["is_end"], row["run"]) == (each.title, each.is_end, 1)
-            assert abs(row["created_at"] - each.created).total_seconds() < 2e-6
+        async for listed in client.conversations.list(page_size=20):
+            row = conversations[listed.id]
+            assert (row["title"], row["is_end"], row["run"]) == (listed.title, listed.is_end, 1)
+            assert abs(row["created_at"] - listed.created).total_seconds() < 2e-6
             assert row["created_at"].tzinfo is not None
             assert row["created_at"].utcoffset() == UTC.utcoffset(None)
-            assert (row["last_chat_time"] is None) == (each.last_chat is None)
-            assert (row["user"] or {}).get("user_id") == (each.user.user_id if each.user else None)
-            assert (json.loads(row["variables"]) if row["variables"] else None) == each.variables
-            break
+            assert (row["last_chat_time"] is None) == (listed.last_chat is None)
+            assert (row["user"] or {}).get("user_id") == (listed.user.user_id if listed.user else None)
+            assert (json.loads(row["variables"]) if row["variables"] else None) == listed.variables
         assert any(each["source"] for each in chats)
         assert any(each["citations"] and each["citations"][0]["clue_id"] for each in chats)
         found_parts = manifest(tmp_path)["parts"]
-        assert sum(part["rows"] for part in found_parts) == 700 + len(chats)
+        assert sum(part["rows"] for part in found_parts) == 200 + len(chats)
         assert (
             pq.ParquetFile(tmp_path / found_parts[0]["name"]).metadata.row_group(0).column(0).compression == "ZSTD"
         )
@@ -68,7 +75,7 @@ async def test_every_conversation_and_every_chat_is_a_row(
 async def test_the_latest_version_is_the_one_of_the_highest_run_and_compaction_keeps_only_that(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    async with Sandbox(conversations=700) as sandbox:
+    async with Sandbox(conversations=200) as sandbox:
         client = make_client(sandbox)
         await export(client, tmp_path, format="parquet")
         changed = sandbox.conversation_ids()[10]
@@ -78,15 +85,15 @@ async def test_the_latest_version_is_the_one_of_the_highest_run_and_compaction_k
             f"SELECT id, run FROM '{tmp_path}/conversations/*.parquet' "
             "QUALIFY row_number() OVER (PARTITION BY id ORDER BY run DESC) = 1"
         )
-        latest = dict(duckdb.sql(query).fetchall())
-        assert (len(latest), latest[changed]) == (700, 2)
+        latest = dict(rows_of(query))
+        assert (len(latest), latest[changed]) == (200, 2)
         report = await compact(tmp_path)
-        assert report.conversations == 700
+        assert report.conversations == 200
         assert report.chats == len(rows(tmp_path, "chats"))
-        assert dict(duckdb.sql(query).fetchall()) == dict.fromkeys(latest, 3)
+        assert dict(rows_of(query)) == dict.fromkeys(latest, 3)
         there = [each for each in rows(tmp_path, "chats") if each["conversation_id"] == changed]
         assert [each["id"] for each in sorted(there, key=lambda each: each["position"])][-2:] == added
-        assert manifest(tmp_path)["conversations"] == 700
+        assert manifest(tmp_path)["conversations"] == 200
 
 
 def raw(record: dict[str, Any]) -> RawTranscript:
@@ -95,7 +102,7 @@ def raw(record: dict[str, Any]) -> RawTranscript:
 
 def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    writer = parquet.ParquetShardWriter(store, 1, "00000", "zstd")
+    writer = ParquetShardWriter(store, 1, "00000", "zstd")
     assert not writer.write(
         [
             raw(conversation(id="a", chats=[chat(1), chat(2, message="half a pair: \ud800")])),
@@ -122,20 +129,19 @@ def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tm
 
 def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_columns(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
-    writer = parquet.ParquetShardWriter(store, 1, "00000", "none")
+    writer = ParquetShardWriter(store, 1, "00000", "none")
     writer.write([raw(conversation(id="a"))])
     writer.discard()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    writer = parquet.ParquetShardWriter(store, 1, "00000", "none")
+    writer = ParquetShardWriter(store, 1, "00000", "none")
     conversations, chats = writer.commit("00000")
     assert (conversations.rows, chats.rows) == (0, 0)
     assert pa.parquet.read_schema(tmp_path / chats.name).equals(arrow.schemas()[1])
 
 
-def test_large_shards_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1000)
-    monkeypatch.setattr(parquet, "_TABLE_BYTES", 500)
-    writer = parquet.ParquetShardWriter(DirectoryStore(tmp_path), 1, "00000", "gzip")
+def test_large_shards_are_written_in_groups(tmp_path: Path) -> None:
+    sizes = ParquetSizes(group=1000, table=500)
+    writer = ParquetShardWriter(DirectoryStore(tmp_path), 1, "00000", "gzip", sizes=sizes)
     for number in range(10):
         writer.write([raw(conversation(id=str(number), chats=[chat(1), chat(2)]))])
     writer.finish()
@@ -161,10 +167,10 @@ async def test_without_its_package_a_format_is_refused_before_anything_is_asked(
 
 
 def written(
-    dest: Path, records: list[bytes]
+    dest: Path, records: list[bytes], sizes: ParquetSizes = DEFAULT_SIZES
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str | None]]:
     """The rows that records become, and the ids of those that are put aside."""
-    writer = parquet.ParquetShardWriter(DirectoryStore(dest), 3, "00000", "zstd")
+    writer = ParquetShardWriter(DirectoryStore(dest), 3, "00000", "zstd", sizes=sizes)
     found = [RawTranscript(json.loads(each.replace(b"\xff", b""))["id"], each, 0) for each in records]
     bad = writer.write(found) + writer.finish()
     writer.commit("00000")
@@ -176,10 +182,7 @@ PLAIN = {"source": None, "citations": None, "rating": None, "agent_rating": None
 
 
 @pytest.mark.parametrize("at_a_time", [1, 1 << 20])
-def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int
-) -> None:
-    monkeypatch.setattr(parquet, "_TABLE_BYTES", at_a_time)
+def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(tmp_path: Path, at_a_time: int) -> None:
     moment = "2024-02-29T12:34:56"
     chats = [
         {"id": "1", "sender": "A_NEW_ONE", "message": '🦊\n"q" \\ \u0000 한국어', "timestamp": 1709210096000.25},
@@ -197,7 +200,11 @@ def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(
     most |= {"llmApp": {"id": "L", "name": "앱", "other": 1}, "memo": "note"}
     inside = {**least, "id": "inside", "chats": [chats[0] | {"variables": {"not": "these"}}]}
     texts = [least, least | nulls | {"id": "nulls"}, most, inside, least | {"id": "last", "variables": {}}]
-    found, each_chat, bad = written(tmp_path, [json.dumps(each, ensure_ascii=False).encode() for each in texts])
+    found, each_chat, bad = written(
+        tmp_path,
+        [json.dumps(each, ensure_ascii=False).encode() for each in texts],
+        ParquetSizes(table=at_a_time),
+    )
     assert bad == []
     when = datetime.fromisoformat(moment + "+00:00")
     base = dict.fromkeys(arrow.schemas()[0].names) | {"title": "t", "created_at": when, "is_end": False, "run": 3}
@@ -238,9 +245,7 @@ def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_null_in_any_field_is_a_null_in_its_column(tmp_path: Path, is_known: bool) -> None:
-    nulls = dict.fromkeys(
-        arrow.camel_case(name) for name in arrow.schemas()[0].names if name not in ("run", "extra")
-    )
+    nulls = dict.fromkeys(camel_case(name) for name in arrow.schemas()[0].names if name not in ("run", "extra"))
     no_chat = dict.fromkeys(
         ("id", "sender", "message", "timestamp", "rating", "agentRating", "source", "citations")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from alli_async import AlliClient, ConfigurationError, ExportError
-from alli_async.export import ExportPreview, ExportProgress, compact, export, plan_export
-from alli_async.export.commit_log import RunLog
+from alli_async.export import ExportPreview, compact, export, plan_export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import lying, read_record, run, serving
+from tests.export.support import lying, read_record
+from tests.support.commands import run
+from tests.support.destinations import unfinishable, when_committed
 
 
 def everything(dest: Path) -> dict[str, tuple[int, int]]:
@@ -30,19 +32,15 @@ async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, 
     return found
 
 
-async def stopped(client: AlliClient, dest: Path) -> None:
-    def stop(progress: ExportProgress) -> None:
-        if progress.shards_done >= 3:
-            raise RuntimeError("enough")
-
-    with pytest.raises(RuntimeError, match="enough"):
-        await export(client, dest, on_progress=stop)
-
-
-async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFactory, tmp_path: Path) -> None:
-    async with Sandbox(conversations=2500) as sandbox:
+async def test_of_a_half_done_export_it_tells_what_is_left(
+    make_client: ClientFactory, tmp_path: Path, many_shards: None, one_at_a_time: None
+) -> None:
+    async with Sandbox(conversations=400) as sandbox:
+        stop = when_committed(tmp_path, 3, lambda: running.cancel())
+        running = asyncio.create_task(export(make_client(sandbox, middlewares=[stop]), tmp_path))
+        with pytest.raises(asyncio.CancelledError):
+            await running
         client = make_client(sandbox)
-        await stopped(client, tmp_path)
         # What a killed process left half written stays as well.
         (tmp_path / "conversations" / ".run-00001-shard-99999.jsonl.gz.partial").write_bytes(b"x")
         found = await look(client, sandbox, tmp_path, 1)
@@ -50,13 +48,13 @@ async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFa
         written = {path.name.split("-")[3].split(".")[0] for path in (tmp_path / "_journal").glob("*-shard-*")}
         assert {each.name for each in found.shards} == {each.name for each in found.plan.shards} - written
         assert found.requests is not None
-        assert found.requests > 50
+        assert found.requests > 8
         report = await export(client, tmp_path)
         assert report.resumed == found.written > 0
 
 
 async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_ones_are_asked_for(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path
 ) -> None:
     about: list[str] = []
     async with Sandbox(conversations=300, embed=0) as sandbox:
@@ -65,10 +63,8 @@ async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_o
         await export(client, tmp_path)
         found = await look(client, sandbox, tmp_path, 1)
         assert (found.state, found.shards, found.requests, found.written) == ("complete", [], 0, 299)
-        with monkeypatch.context() as patch:
-            patch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
-            with pytest.raises(OSError, match="killed"):
-                await export(client, tmp_path, incremental=True)
+        with unfinishable(tmp_path, 2), pytest.raises(ExportError):
+            await export(client, tmp_path, incremental=True)
         found = await look(client, sandbox, tmp_path, 1, incremental=True)
         assert (found.state, found.plan.run, found.shards) == ("unfinished", 2, [])
         assert (await export(client, tmp_path)).run == 2
@@ -81,14 +77,13 @@ async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_o
 
 
 async def test_a_compaction_that_was_stopped_is_not_gone_on_with(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=100) as sandbox:
         client = make_client(sandbox)
         await export(client, tmp_path)
         await export(client, tmp_path, incremental=True)
-        monkeypatch.setattr(RunLog, "finish", lambda *_: (_ for _ in ()).throw(OSError("killed")))
-        with pytest.raises(OSError, match="killed"):
+        with unfinishable(tmp_path, 3), pytest.raises(ExportError):
             await compact(tmp_path)
         assert (await look(client, sandbox, tmp_path, 1)).state == "complete"
 
@@ -111,28 +106,29 @@ async def test_what_the_export_would_refuse_is_refused(make_client: ClientFactor
         assert [each.name for each in tmp_path.iterdir()] == ["all"]
 
 
-def test_the_command_says_it(tmp_path: Path) -> None:
+async def test_the_command_says_it(make_client: ClientFactory, tmp_path: Path) -> None:
     dest = tmp_path / "all"
-    with serving("--conversations", "250") as sandbox:
-        assert run(sandbox, "export", str(dest)).returncode == 0
-        done = run(sandbox, "export", str(dest), "--dry-run")
-        assert done.stdout.startswith("Complete already: 250 conversations are there; nothing to do."), done.stderr
-        done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
-        assert done.stdout.startswith("250 conversations are there. Run 2 asks for those with a chat since 2"), (
-            done
-        )
-        told = json.loads(run(sandbox, "export", str(dest), "--dry-run", "--json").stdout)
-        assert (told["state"], told["written"], told["shards"]) == ("complete", 250, [])
+    async with Sandbox(conversations=60) as sandbox:
+        await export(make_client(sandbox), dest)
+
+        async def said(*more: str) -> str:
+            done = await asyncio.to_thread(run, "export", str(dest), "--dry-run", *more, sandbox=sandbox)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        assert (await said()).startswith("Complete already: 60 conversations are there; nothing to do.")
+        told = json.loads(await said("--json"))
+        assert (told["state"], told["written"], told["shards"]) == ("complete", 60, [])
         last = max((dest / "_journal").glob("run-00001-shard-*"))
         record = read_record(last)
         record["commit"]["incomplete"] = [{"id": "one", "why": "its chats did not add up"}]
         last.write_text(json.dumps(record), "utf-8")
-        done = run(sandbox, "export", str(dest), "--dry-run", "--incremental")
-        assert done.stdout.splitlines()[1] == "  and again for 1 that could not be made whole"
+        first, second = (await said("--incremental")).splitlines()[:2]
+        assert first.startswith("60 conversations are there. Run 2 asks for those with a chat since 2")
+        assert second == "  and again for 1 that could not be made whole"
         (dest / "_journal" / "run-00001-complete.json").unlink()
         last.unlink()
-        done = run(sandbox, "export", str(dest), "--dry-run")
-        first, *shards = done.stdout.splitlines()
+        first, *shards = (await said()).splitlines()
         assert first.startswith("Run 1 (full) goes on: ")
         assert " shards are left; about " in first
         assert len(shards) == 1

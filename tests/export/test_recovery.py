@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alli_async import ExportError
 from alli_async.export import compact, export, verify
+from alli_async.export.formats.compression import Compression
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, manifest, records
 from tests.support.backend import Backend
@@ -23,13 +25,19 @@ def content(dest: Path) -> dict[str, bytes]:
     return {str(path.relative_to(dest)): path.read_bytes() for path in files}
 
 
-async def two_runs(backend: Backend, make_client: ClientFactory, dest: Path, compression: str = "gzip") -> None:
+# Every way to go on with a destination.
+WAYS: list[dict[str, Any]] = [{}, {"incremental": True}, {"refresh": True}]
+
+
+async def two_runs(
+    backend: Backend, make_client: ClientFactory, dest: Path, compression: Compression = "gzip"
+) -> None:
     """A full run in several shards, and an incremental one."""
     backend.add(700, at=time.time() - DAY, step=60)
     client = make_client(backend)
-    await export(client, dest, compression=compression)  # type: ignore[arg-type]
+    await export(client, dest, compression=compression)
     backend.add(3)
-    await export(client, dest, incremental=True, compression=compression)  # type: ignore[arg-type]
+    await export(client, dest, incremental=True, compression=compression)
 
 
 async def test_every_single_file_that_is_lost_is_named_and_nothing_is_removed(
@@ -55,7 +63,7 @@ async def test_every_single_file_that_is_lost_is_named_and_nothing_is_removed(
             else:
                 assert not report.ok, name
                 assert name in report.missing or name == "_journal/run-00002-plan.json", (name, report)
-                for more in ({}, {"incremental": True}, {"refresh": True}):
+                for more in WAYS:
                     with pytest.raises(ExportError, match=r"nothing was changed|not this export's"):
                         await export(client, dest, **more)
                 with pytest.raises(ExportError):
@@ -84,7 +92,7 @@ async def test_every_single_file_with_one_flipped_bit_is_found(make_client: Clie
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 async def test_a_flipped_bit_in_a_part_is_not_written_on_and_the_original_stays(
-    make_client: ClientFactory, tmp_path: Path, compression: str
+    make_client: ClientFactory, tmp_path: Path, compression: Compression
 ) -> None:
     async with Backend() as backend:
         await two_runs(backend, make_client, tmp_path, compression)
@@ -98,7 +106,7 @@ async def test_a_flipped_bit_in_a_part_is_not_written_on_and_the_original_stays(
         assert {name: each for name, each in content(tmp_path).items() if "run-00003" not in name} == before
         # A run that has nothing to do reads what it calls complete.
         with pytest.raises(ExportError, match=rf"{path.name} is damaged"):
-            await export(make_client(backend), tmp_path, compression=compression)  # type: ignore[arg-type]
+            await export(make_client(backend), tmp_path, compression=compression)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ async def test_a_finished_name_that_no_record_explains_is_told_and_never_removed
         (tmp_path / name).write_bytes(b"the only copy")
         report = await verify(tmp_path)
         assert (report.ok, report.unexplained, report.missing, report.damaged) == (False, [name], [], [])
-        for more in ({}, {"incremental": True}, {"refresh": True}):
+        for more in WAYS:
             with pytest.raises(ExportError, match=f"{Path(name).name} is explained by no record"):
                 await export(make_client(backend), tmp_path, **more)
         with pytest.raises(ExportError, match="is explained by no record"):

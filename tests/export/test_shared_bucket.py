@@ -19,9 +19,9 @@ from alli_async.export.dask import workers
 from alli_async.export.dask.sharing import SESSION
 from alli_async.export.storage.lease import Holder
 from tests.conftest import ClientFactory
-from tests.export.bucket import ENVIRONMENT, Front, fetched, objects, put
 from tests.export.clusters import distributed, local, once, seated, served
 from tests.export.support import chats_by_id, manifest, truth
+from tests.support.buckets import ENVIRONMENT, Front, fetched, objects, put
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("small_and_quick")]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,18 @@ import pytest
 
 from alli_async import ConfigurationError, ExportError, LockedError
 from alli_async.export import compact, export
-from alli_async.export.storage import files, lease, lease_files, locking
+from alli_async.export.storage import files, locking
 from alli_async.export.storage.directory import DirectoryStore
-from alli_async.export.storage.lease import Holder
+from alli_async.export.storage.lease import Holder, Lease, LeaseTimes, life
+from alli_async.export.storage.lease_files import DirectoryLeaseFile
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.bucket import fetched
 from tests.export.support import chats_by_id, manifest, run, serving, truth, wait_for
+from tests.support.buckets import fetched
 
 
 def refusing_directories(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Make fsync of a directory fail, as CIFS and some FUSE file systems do."""
+    """Make fsync of a directory fail, as CIFS and some FUSE file systems do, which a test cannot mount."""
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -38,11 +40,11 @@ def refusing_directories(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise OSError(number, os.strerror(number))
         real(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
 def without_file_locks(monkeypatch: pytest.MonkeyPatch, number: int = errno.ENOLCK) -> None:
-    """Make flock fail, as NFS without a lock service does."""
+    """Make flock fail, as NFS without a lock service does, which a test cannot mount."""
 
     def flock(descriptor: int, how: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -55,6 +57,15 @@ def held_by(path: Path, **changes: Any) -> None:
     holder = Holder(**{"token": "other", "host": "elsewhere", "process": 7, "life": None, **changes})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(holder))
+
+
+def is_refused(change: Callable[[], object]) -> bool:
+    """Whether a change is refused because another export has taken over."""
+    try:
+        change()
+    except LockedError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
@@ -133,7 +144,7 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_free_at_once(
     without_file_locks(monkeypatch)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert child.stdin is not None
-    its = lease.life(child.pid)
+    its = life(child.pid)
     if its is None:
         pytest.skip("the system does not tell")
     held_by(tmp_path / "_journal" / "lease-00001", process=child.pid, life=its, host="here")
@@ -164,15 +175,15 @@ def test_a_holder_whose_lease_was_taken_over_writes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_file_locks(monkeypatch)
-    monkeypatch.setattr(lease, "_RENEW", 0.05)
-    store = DirectoryStore(tmp_path)
+    store = DirectoryStore(tmp_path, lease_times=LeaseTimes(renew=0.05))
     with store.lock():
         mine = tmp_path / "_journal" / "lease-00001"
         first = mine.read_bytes()
         wait_for(lambda: mine.read_bytes() != first)
         sink = store.sink("conversations/part.jsonl")
         held_by(tmp_path / "_journal" / "lease-00002")
-        monkeypatch.setattr(lease, "_FRESH", -1.0)
+        # The thread that renews the lease sees it.
+        wait_for(lambda: is_refused(lambda: store.remove("one.json")))
         for change in (
             lambda: store.put_record("one.json", b"1"),
             lambda: store.remove("one.json"),
@@ -184,21 +195,34 @@ def test_a_holder_whose_lease_was_taken_over_writes_no_more(
     assert not list(tmp_path.glob("*/*.jsonl"))
 
 
-def test_of_two_who_take_an_abandoned_lease_one_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_pause_the_lease_is_looked_at_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_file_locks(monkeypatch)
+    store = DirectoryStore(tmp_path, lease_times=LeaseTimes(fresh=-1.0))
+    with store.lock():
+        store.put_record("one.json", b"1")
+        held_by(tmp_path / "_journal" / "lease-00002")
+        with pytest.raises(LockedError, match="another export"):
+            store.put_record("two.json", b"2")
+    assert not (tmp_path / "two.json").exists()
+
+
+def test_of_two_who_take_an_abandoned_lease_one_has_it(tmp_path: Path) -> None:
     folder = tmp_path / "_journal"
     held_by(folder / "lease-00001")
     os.utime(folder / "lease-00001", (1.0, 1.0))
-    real = lease_files.DirectoryLeaseFile.age
 
-    def age(self: Any, version: int) -> float:
-        found = real(self, version)
-        held_by(folder / "lease-00002", process=8)
-        return found
+    class OvertakenLeaseFile(DirectoryLeaseFile):
+        """Another process takes the lease after this one has seen that it was abandoned."""
 
-    monkeypatch.setattr(lease_files.DirectoryLeaseFile, "age", age)
+        def age(self, version: int) -> float:
+            found = super().age(version)
+            held_by(folder / "lease-00002", process=8)
+            return found
+
     with pytest.raises(LockedError, match="process 8 on elsewhere"):
-        DirectoryStore(tmp_path).lock().__enter__()
+        Lease(OvertakenLeaseFile(tmp_path, 0o600), str(tmp_path)).acquire()
 
 
 def test_on_windows_a_directory_is_locked_by_msvcrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +235,7 @@ def test_on_windows_a_directory_is_locked_by_msvcrt(tmp_path: Path, monkeypatch:
             raise PermissionError(13, "Permission denied")
         locked.add(place)
 
+    # What Windows has and lacks; no test runs there.
     msvcrt = types.SimpleNamespace(locking=lock_bytes, LK_NBLCK=2)
     monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
     monkeypatch.setattr(locking, "sys", types.SimpleNamespace(platform="win32"))
@@ -269,6 +294,7 @@ async def test_without_a_temporary_directory_an_object_store_is_written_from_mem
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # A machine on which no directory can be written, which a test that runs as root cannot have.
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
     monkeypatch.setattr(tempfile, "tempdir", None)
     async with Sandbox(conversations=60) as sandbox:
@@ -281,14 +307,14 @@ async def test_without_a_temporary_directory_an_object_store_is_written_from_mem
 @pytest.mark.parametrize(
     ("limit", "why"),
     [
-        ("ulimit -n 24", "(too many open files|Too many open files)"),
+        ("ulimit -n 20", "(too many open files|Too many open files)"),
         (f"ulimit -v {90 << 10}", "(out of memory|no more threads)"),
     ],
 )
 def test_a_machine_that_gives_no_more_ends_the_command_in_one_line_and_it_can_go_on(
     tmp_path: Path, limit: str, why: str
 ) -> None:
-    with serving("--conversations", "300") as exports:
+    with serving("--conversations", "120") as exports:
         ended = run(
             exports,
             "export",
@@ -304,4 +330,4 @@ def test_a_machine_that_gives_no_more_ends_the_command_in_one_line_and_it_can_go
         assert ended.returncode == 1
         assert re.search(why, ended.stderr.splitlines()[-1])
         assert run(exports, "export", str(tmp_path / "all")).returncode == 0
-    assert len(chats_by_id(tmp_path / "all")) == 300
+    assert len(chats_by_id(tmp_path / "all")) == 120

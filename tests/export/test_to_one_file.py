@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from alli_async import ConfigurationError, ExportError, IncompleteError, ServerError, StreamStats
-from alli_async.export import ExportReport, export, single_file
+from alli_async.export import ExportReport, export
 from alli_async.export.formats.jsonl import Lines, read_lines
 from alli_async.export.records import Part
-from alli_async.export.storage import directory
 from alli_async.export.storage.directory import DirectoryStore, FileSink
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
@@ -45,7 +44,7 @@ async def test_every_conversation_is_a_line_with_all_its_chats_and_unknown_field
 ) -> None:
     if not isal:
         monkeypatch.setitem(sys.modules, "isal", None)
-    async with Sandbox(conversations=400) as sandbox:
+    async with Sandbox(conversations=250) as sandbox:
         seen: list[int] = []
 
         def progress(stats: StreamStats) -> None:
@@ -67,12 +66,12 @@ async def test_every_conversation_is_a_line_with_all_its_chats_and_unknown_field
         }
         known = set(found[sandbox.conversation_ids()[0]])
         assert any(set(record) != known for record in found.values())
-        assert (report.conversations, report.chats) == (400, sum(len(each["chats"]) for each in found.values()))
+        assert (report.conversations, report.chats) == (250, sum(len(each["chats"]) for each in found.values()))
         assert report.bytes == sum(part.stat().st_size for part in parts)
         assert report.parts == len(parts)
         assert report.requests == sandbox.count()
         assert report.uncompressed_bytes > 1_000_000
-        assert seen[-1] == 400
+        assert seen[-1] == 250
         for path in (tmp_path / "backup", *(tmp_path / "backup").rglob("*")):
             assert mode_of(path) == (0o700 if path.is_dir() else 0o600), path
 
@@ -99,7 +98,7 @@ async def test_an_export_of_nothing_is_an_empty_file(make_client: ClientFactory,
 async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    async with Sandbox(conversations=300) as sandbox:
+    async with Sandbox(conversations=150) as sandbox:
         client = make_client(sandbox)
         report = await export(client, tmp_path / "all.jsonl.gz")
         before = Path(report.path).read_bytes()
@@ -110,8 +109,8 @@ async def test_an_export_that_fails_leaves_the_earlier_one_as_it_was(
         assert len(list(Path(report.path).parent.iterdir())) == 1
         sandbox.script("listConversations", [])
         sandbox.add_conversations(5)
-        assert (await export(client, tmp_path / "all.jsonl.gz")).conversations == 305
-        assert len(lines(report.path)) == 305
+        assert (await export(client, tmp_path / "all.jsonl.gz")).conversations == 155
+        assert len(lines(report.path)) == 155
 
 
 LATE_LIE = {f"c{n}": 5 for n in range(150)} | {"c3": 9, "c149": 8}
@@ -125,9 +124,8 @@ def lying_late() -> Any:
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz", "all.jsonl.zst"])
 async def test_a_file_holds_each_conversation_once_and_whole_whenever_its_count_proves_wrong(
-    make_client: ClientFactory, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path, name: str
 ) -> None:
-    monkeypatch.setattr(single_file, "_BATCH", 7)
     async with ScriptedServer(lying_late()) as served:
         report = await export(make_client(served), tmp_path / name)
     store = DirectoryStore(tmp_path)
@@ -154,7 +152,8 @@ async def test_a_disk_that_fails_while_a_file_is_written_once_more_leaves_nothin
         left.pop()
         fsync(descriptor)
 
-    monkeypatch.setattr(directory.os, "fsync", failing)
+    # What a disk answers that fails; nothing else is made up.
+    monkeypatch.setattr(os, "fsync", failing)
     async with ScriptedServer(lying_late()) as served:
         with pytest.raises(ExportError, match="Input/output error"):
             await export(make_client(served), tmp_path / "all.jsonl")
@@ -195,7 +194,7 @@ async def test_a_full_disk_is_one_clear_error_and_nothing_half_is_left(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(directory.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     async with Sandbox(conversations=10) as sandbox:
         with pytest.raises(ExportError, match="No space left on device"):
             await export(make_client(sandbox), tmp_path / "all.jsonl")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...models import RawTranscript
@@ -17,10 +18,22 @@ from .projection import EVERYTHING, Projection
 from .shard_writer import HashingSink, part_name
 
 FOLDERS = ("conversations", "chats")
-# Bytes of JSON in a row group, about: a shard of common size is one.
-_GROUP_BYTES = 8 << 20
-# And in what is made columns at a time: each time costs 2 ms in itself, and the JSON is held until then.
-_TABLE_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetSizes:
+    """How much JSON a writer holds, in bytes.
+
+    Attributes:
+        group: JSON that becomes one row group, about; a shard of common size is one.
+        table: JSON that becomes columns at a time. Each time costs 2 ms, and the JSON is held until then.
+    """
+
+    group: int = 8 << 20
+    table: int = 2 << 20
+
+
+DEFAULT_SIZES = ParquetSizes()
 
 
 class ParquetShardWriter:
@@ -33,6 +46,7 @@ class ParquetShardWriter:
         compression: The compression of the columns.
         mark: The end of the parts' names.
         projection: The columns. None for the columns of the first tables that are added.
+        sizes: How much JSON is held.
     """
 
     is_projected = False
@@ -45,11 +59,14 @@ class ParquetShardWriter:
         compression: str,
         mark: str = "",
         projection: Projection | None = None,
+        *,
+        sizes: ParquetSizes = DEFAULT_SIZES,
     ) -> None:
         self.bytes_in = 0
+        self._sizes = sizes
         self._run = run
         self._suffix = f"{mark}.parquet"
-        self._sizes = [0, 0]
+        self._rows = [0, 0]
         self._records: list[RawTranscript] = []
         self._size = 0
         self._tables: list[tuple[Any, Any]] = []
@@ -77,8 +94,8 @@ class ParquetShardWriter:
         """Add conversations and their chats; gives those that are not what the contract says."""
         self._records.extend(records)
         self._size += sum(len(record.json) for record in records)
-        bad = self._convert() if self._size >= _TABLE_BYTES else []
-        if self._group >= _GROUP_BYTES:
+        bad = self._convert() if self._size >= self._sizes.table else []
+        if self._group >= self._sizes.group:
             self._write_group()
         return bad
 
@@ -109,13 +126,13 @@ class ParquetShardWriter:
         """Add rows that are Arrow tables already: conversations, and chats."""
         writers = self._open(tables)
         for place, table in enumerate(tables):
-            self._sizes[place] += table.num_rows
+            self._rows[place] += table.num_rows
             writers[place].write_table(_fitted(table, self._schemas[place]))
 
     def commit(self, shard: str) -> list[Part]:
         """Make them the parts of a shard."""
         parts = []
-        for folder, writer, file, rows in zip(FOLDERS, self._open(), self._files, self._sizes, strict=True):
+        for folder, writer, file, rows in zip(FOLDERS, self._open(), self._files, self._rows, strict=True):
             writer.close()
             parts.append(file.out.commit(self._name(folder, shard), rows))
         return parts

@@ -21,7 +21,7 @@ from .files import (
     sync_file,
     warn_once,
 )
-from .lease import Lease
+from .lease import DEFAULT_LEASE_TIMES, Lease, LeaseTimes
 from .lease_files import LOCK, DirectoryLeaseFile
 from .locking import LocksUnsupportedError, try_lock
 from .store import JOURNAL, PARTIAL, TakenError, file_errors
@@ -93,10 +93,14 @@ class DirectoryStore:
         root: The path of the directory.
         mode: The permission bits of the files that are written. Whoever may read these files may also enter the
             directories that are made. None keeps what the latest export into this directory had, at first 0600.
+        lease_times: How long a lease holds, where the file system has no file locks.
     """
 
-    def __init__(self, root: Path, mode: int | None = None) -> None:
+    def __init__(
+        self, root: Path, mode: int | None = None, *, lease_times: LeaseTimes = DEFAULT_LEASE_TIMES
+    ) -> None:
         self._root = root
+        self._lease_times = lease_times
         self._asked_mode = mode
         self._lease: Lease | None = None
 
@@ -153,7 +157,7 @@ class DirectoryStore:
             "the file system has no file locks; the export holds the directory by a file that it renews, so after "
             "a kill on another machine the next run may have to wait for two minutes",
         )
-        lease = Lease(DirectoryLeaseFile(self._root, self._mode), str(self._root))
+        lease = Lease(DirectoryLeaseFile(self._root, self._mode), str(self._root), self._lease_times)
         lease.acquire()
         self._lease = lease
 

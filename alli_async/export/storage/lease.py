@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,25 @@ from ...errors import ExportError, LockedError
 from .lease_files import LOCK, LeaseFile
 from .store import TakenError
 
-# A lock that was not renewed for so many seconds, by the store's clock, is nobody's. It is longer than the time
-# since it was renewed at which a request is still begun and the time such a request is tried for, together.
-ABANDONED = 120.0
-_RENEW, _FRESH = 15.0, 25.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTimes:
+    """How long a lease holds.
+
+    Attributes:
+        renew: Seconds between two renewals.
+        fresh: Seconds after a renewal in which the holder writes without a look at the lease.
+        abandoned: Seconds without a renewal, by the clock of the storage, after which another process may take the
+            lease. A write that begins just before `fresh` has passed, and is tried for as long as a request is,
+            must end sooner.
+    """
+
+    renew: float = 15.0
+    fresh: float = 25.0
+    abandoned: float = 120.0
+
+
+DEFAULT_LEASE_TIMES = LeaseTimes()
 
 
 class Holder(Struct, kw_only=True):
@@ -55,11 +71,13 @@ class Lease:
     Args:
         file: The file that holds the lease.
         place: The destination, for errors.
+        times: How long the lease holds.
     """
 
-    def __init__(self, file: LeaseFile, place: str) -> None:
+    def __init__(self, file: LeaseFile, place: str, times: LeaseTimes = DEFAULT_LEASE_TIMES) -> None:
         self._file = file
         self._place = place
+        self._times = times
         self._holder = Holder(
             token=secrets.token_hex(8), host=socket.gethostname(), process=os.getpid(), life=life(os.getpid())
         )
@@ -98,7 +116,7 @@ class Lease:
         with self._guard:
             # The clock that stands still while the machine sleeps, and the clock that may be set.
             passed = max(now - then for now, then in zip(_now(), self._renewed, strict=True))
-            if self._lost is None and passed > _FRESH:
+            if self._lost is None and passed > self._times.fresh:
                 self._renew()
         if self._lost is not None:
             raise self._busy(self._lost)
@@ -115,7 +133,7 @@ class Lease:
                 self._put(self._replace)
 
     def _keep(self) -> None:
-        while not self._ended.wait(_RENEW):
+        while not self._ended.wait(self._times.renew):
             with self._guard, contextlib.suppress(ExportError):
                 self._renew()
 
@@ -161,9 +179,9 @@ class Lease:
         # Our own is there when an answer was lost, and the request sent again.
         if not found.held or found.token == self._holder.token or is_dead(found):
             return
-        age = self._file.age(self._version)
-        if age < ABANDONED:
-            raise self._busy(found, f"; without a sign of life it counts as dead in {ABANDONED - age:.0f} s")
+        left = self._times.abandoned - self._file.age(self._version)
+        if left > 0:
+            raise self._busy(found, f"; without a sign of life it counts as dead in {left:.0f} s")
 
     def _busy(self, found: Holder, more: str = "") -> LockedError:
         who = f"process {found.process} on {found.host}"

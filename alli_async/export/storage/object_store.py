@@ -16,27 +16,62 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ...errors import ConfigurationError
 from .addresses import ADDRESSES, is_file
 from .files import warn_once
-from .lease import Lease
+from .lease import DEFAULT_LEASE_TIMES, Lease, LeaseTimes
 from .lease_files import ObjectLeaseFile
 from .object_errors import load_obstore, store_refusals
 from .store import TakenError, file_errors
 
 # What remains of a part's name after its shard's, which ends in a number.
 _SUFFIX = re.compile(r"(?:\.[a-z][a-z0-9]*)*$")
-# An upload in many pieces holds two of them at a time; 10,000 are the most a store takes.
-_PIECE, _PIECES_AT_ONCE = 8 << 20, 2
+# An upload in pieces holds so many of them in memory at a time.
+_PIECES_AT_ONCE = 2
+# Bytes that are taken from an answer at a time.
 _READ = 1 << 20
+# Records that are read at a time.
 _READ_AT_ONCE = 16
-# Seconds that a request is tried for, and how often it is sent again; a lock is not held without being renewed for
-# much longer. Whether a store can be reached at all is to be known sooner.
-_PATIENT, _HASTY = (60, 12), (10, 3)
+
+
+class Patience(NamedTuple):
+    """How long a request to a store is tried for.
+
+    Attributes:
+        seconds: Seconds after the first try in which it is sent again.
+        retries: How often it is sent again at most.
+    """
+
+    seconds: float
+    retries: int
+
+
+_PATIENT, _HASTY = Patience(seconds=60, retries=12), Patience(seconds=10, retries=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectTuning:
+    """Bounds of the requests to an object store.
+
+    Attributes:
+        piece: Bytes of a piece of a large upload. A store takes 10,000 pieces at most.
+        patient: For the requests of an export. A lease that is not renewed holds longer than they are tried for.
+        hasty: For a lease, and for who only looks whether a store can be reached.
+        lease: How long a lease holds.
+    """
+
+    piece: int = 8 << 20
+    patient: Patience = _PATIENT
+    hasty: Patience = _HASTY
+    lease: LeaseTimes = DEFAULT_LEASE_TIMES
+
+
+DEFAULT_TUNING = ObjectTuning()
 
 
 def _spooling(place: str) -> AbstractContextManager[None]:
@@ -106,6 +141,7 @@ class ObjectStore:
     Args:
         url: Like `s3://bucket/prefix`.
         patient: Whether a request is tried for a minute, not for ten seconds.
+        tuning: The bounds of its requests.
 
     Attributes:
         url: The address, without a slash at its end.
@@ -114,23 +150,28 @@ class ObjectStore:
         ConfigurationError: It is not one that can be used, or obstore is not installed.
     """
 
-    def __init__(self, url: str, *, patient: bool = True) -> None:
+    def __init__(self, url: str, *, patient: bool = True, tuning: ObjectTuning = DEFAULT_TUNING) -> None:
         self.url = url.rstrip("/")
+        self._tuning = tuning
         self._api, _ = load_obstore()
         if is_file(Path(self.url)):
             raise ConfigurationError(f"dest: {url} is named like a file; in an object store it is a prefix")
-        self._objects = self._connect(*(_PATIENT if patient else _HASTY))
+        self._objects = self._connect(tuning.patient if patient else tuning.hasty)
         self._lease: Lease | None = None
 
     def __str__(self) -> str:
         return self.url
 
-    def _connect(self, seconds: float, retries: int) -> Any:
+    def _connect(self, patience: Patience) -> Any:
         from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
         _, errors = load_obstore()
         backoff = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=10), "base": 2}
-        retry: Any = {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
+        retry: Any = {
+            "max_retries": patience.retries,
+            "retry_timeout": timedelta(seconds=patience.seconds),
+            "backoff": backoff,
+        }
         try:
             made = from_url(self.url, retry_config=retry)
         except (errors.BaseError, ValueError) as error:
@@ -147,7 +188,8 @@ class ObjectStore:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the prefix alone, by an object that is renewed; see `Lease`."""
-        lease = Lease(ObjectLeaseFile(self._connect(*_HASTY), self.url), self.url)
+        tuning = self._tuning
+        lease = Lease(ObjectLeaseFile(self._connect(tuning.hasty), self.url), self.url, tuning.lease)
         lease.acquire()
         self._lease = lease
         try:
@@ -168,7 +210,9 @@ class ObjectStore:
         """Make a file a part: in one request, or when it is large in pieces of which nothing is seen before."""
         self._hold()
         with store_refusals("write", self._at(name)):
-            self._api.put(self._objects, name, file, chunk_size=_PIECE, max_concurrency=_PIECES_AT_ONCE)
+            self._api.put(
+                self._objects, name, file, chunk_size=self._tuning.piece, max_concurrency=_PIECES_AT_ONCE
+            )
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record; the store itself sees to it that one that is there stays."""
