@@ -8,7 +8,7 @@ import click
 import cloup
 
 from .groups import EXIT_CODES
-from .output import has_reports, write_json, write_text
+from .output import write_report
 from .runtime import asynchronous
 
 
@@ -50,12 +50,7 @@ async def compact_command(dest: str, drop_deleted: bool, as_json: bool) -> None:
     from .reports import report_json, summary
 
     report = await compact(dest, drop_deleted=drop_deleted)
-    if not has_reports():
-        return
-    if as_json:
-        await write_json(report_json(report))
-    else:
-        await write_text(summary(report))
+    await write_report(report_json(report) if as_json else summary(report))
 
 
 @cloup.command(
@@ -82,8 +77,5 @@ async def verify_command(dest: str, as_json: bool) -> int:
     from .reports import verify_json, verify_text
 
     report = await verify(dest)
-    if as_json:
-        await write_json(verify_json(report))
-    else:
-        await write_text(verify_text(report, dest))
+    await write_report(verify_json(report) if as_json else verify_text(report, dest))
     return 0 if report.ok else 1

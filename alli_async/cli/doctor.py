@@ -9,7 +9,7 @@ import cloup
 
 from .connecting import open_client
 from .options import connection_options
-from .output import show, write_json
+from .output import has_reports, show, write_report
 from .runtime import asynchronous
 from .terminal import holds_blocks, visible
 
@@ -53,8 +53,8 @@ async def doctor_command(*, as_json: bool, **connection: Any) -> int:
     if as_json:
         import msgspec
 
-        await write_json(msgspec.json.encode(_json(checkup)))
-    else:
+        await write_report(msgspec.json.encode(_json(checkup)))
+    elif has_reports():
         await show(_table(checkup))
     return int(any(each.must_mend for each in checkup.findings))
 

@@ -23,6 +23,19 @@ def has_reports() -> bool:
     return sys.stdout is not None
 
 
+async def write_report(report: bytes | str) -> None:
+    """Print the report of a command whose exit code is an answer by itself: JSON as bytes, or text.
+
+    Where the caller has closed standard output, nothing is printed.
+    """
+    if not has_reports():
+        return
+    if isinstance(report, bytes):
+        await write_json(report)
+    else:
+        await write_text(report)
+
+
 async def write(data: bytes) -> None:
     """Write to standard output.
 
