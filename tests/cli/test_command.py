@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from alli_async import IncompleteError, Region, Skipped, __version__
@@ -20,7 +21,7 @@ from alli_async.cli import durations, exporting, reports
 from alli_async.config import MAX_RESPONSE_BYTES
 from alli_async.sandbox import Sandbox
 from tests.export.support import wait_for
-from tests.support.commands import COMMAND, begun, environment, run, terminal
+from tests.support.commands import COMMAND, begun, environment, run, run_process, terminal
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_key_comes_from_a_file(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_a_key_comes_from_a_prompt_on_a_terminal_and_is_not_echoed(sandbox: Sandbox) -> None:
     output = terminal(
-        [*COMMAND, "conversations", "--limit", "1", "--base-url", sandbox.url],
+        ["conversations", "--limit", "1", "--base-url", sandbox.url],
         environment(),
         send={b"API key": sandbox.api_key.encode() + b"\n"},
     )
@@ -88,16 +89,14 @@ def test_a_key_comes_from_a_prompt_on_a_terminal_and_is_not_echoed(sandbox: Sand
 
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
 def test_a_prompt_that_is_left_ends_the_command(sandbox: Sandbox, key: bytes) -> None:
-    shown = terminal(
-        [*COMMAND, "conversations", "--base-url", sandbox.url], environment(), send={b"API key": key}, code=130
-    )
+    shown = terminal(["conversations", "--base-url", sandbox.url], environment(), send={b"API key": key}, code=130)
     assert b"interrupted" in shown
     assert sandbox.count() == 0
 
 
 def test_the_command_runs_without_the_speed_extra(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "uvloop.py").write_text("raise ImportError")
-    done = run("conversations", "--limit", "2", env=environment(sandbox, PYTHONPATH=str(tmp_path)))
+    done = run_process("conversations", "--limit", "2", env=environment(sandbox, PYTHONPATH=str(tmp_path)))
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
 
 
@@ -364,8 +363,12 @@ def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
 
 def test_the_options_offer_the_regions_and_the_limit_of_the_library() -> None:
     options = {option.name: option for option in exporting.export_command.params}
-    assert [*options["region"].type.choices] == [region.value for region in Region]
-    assert options["max_response_mb"].default * 2**20 == MAX_RESPONSE_BYTES
+    regions = options["region"].type
+    assert isinstance(regions, click.Choice)
+    assert [*regions.choices] == [region.value for region in Region]
+    megabytes = options["max_response_mb"].default
+    assert isinstance(megabytes, float)
+    assert megabytes * 2**20 == MAX_RESPONSE_BYTES
 
 
 def test_other_commands_do_not_load_the_sandbox() -> None:
@@ -392,7 +395,7 @@ def test_the_sandbox_command_serves_what_it_says_until_it_is_interrupted() -> No
 
 def test_on_a_terminal_there_is_a_bar_and_elsewhere_lines(tmp_path: Path) -> None:
     with Sandbox(conversations=1500, latency=0.02) as sandbox:
-        shown = terminal([*COMMAND, "export", str(tmp_path / "a")], environment(sandbox, TERM="xterm"))
+        shown = terminal(["export", str(tmp_path / "a")], environment(sandbox, TERM="xterm"))
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
     assert "exporting" in text
     assert re.search(r"[\d,]+ of about 1,\d\d\d conversations, [\d,]+ chats\s+[\d,]+/s, [\d,]+ requests", text)
@@ -409,6 +412,6 @@ def test_the_version_and_the_help_are_there() -> None:
 
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ImportError('no', name='click')")
-    done = run("--version", env=environment(None, PYTHONPATH=str(tmp_path)))
+    done = run_process("--version", env=environment(None, PYTHONPATH=str(tmp_path)))
     assert done.returncode == 1
     assert done.stderr == "alli-async: the command needs click: pip install 'alli-async[cli]'\n"

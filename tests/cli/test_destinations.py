@@ -12,7 +12,7 @@ import pytest
 from alli_async.export.storage.opening import open_store
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer, answer
-from tests.support.commands import COMMAND, environment, run, run_beside, terminal
+from tests.support.commands import environment, run, run_beside, terminal
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def test_a_file_that_exists_is_asked_about_or_needs_force(sandbox: Sandbox, tmp_
     done = run("export", str(dest), sandbox=sandbox)
     assert (done.returncode, done.stderr.count("\n"), dest.read_bytes()) == (2, 1, b"mine")
     assert "--force replaces it" in done.stderr
-    shown = terminal([*COMMAND, "export", str(dest)], environment(sandbox), send={b"[y/N]": b"n\n"}, code=1)
+    shown = terminal(["export", str(dest)], environment(sandbox), send={b"[y/N]": b"n\n"}, code=1)
     assert b"Nothing was changed" in shown
     assert dest.read_bytes() == b"mine"
-    terminal([*COMMAND, "export", str(dest)], environment(sandbox), send={b"[y/N]": b"y\n"})
+    terminal(["export", str(dest)], environment(sandbox), send={b"[y/N]": b"y\n"})
     assert len(gzip.decompress(dest.read_bytes()).splitlines()) == 60
     dest.write_bytes(b"mine")
     assert run("export", str(dest), "--force", sandbox=sandbox).returncode == 0

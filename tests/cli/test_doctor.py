@@ -16,7 +16,7 @@ import trustme
 
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer, answer, conversation
-from tests.support.commands import COMMAND, environment, run, run_beside, terminal
+from tests.support.commands import environment, run, run_beside, terminal
 
 
 def examined(sandbox: Sandbox, code: int = 0) -> dict[str, Any]:
@@ -108,7 +108,7 @@ async def test_the_certificate_is_looked_at(tmp_path: Path) -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
-    body = {"conversations": [], "cursor": None}
+    body: dict[str, object] = {"conversations": [], "cursor": None}
     async with ScriptedServer(default=answer(200, body), tls=context) as server:
         code, out, _ = await run_beside("doctor", "--json", "--ca-file", str(path), url=server.url)
         assert code == 0
@@ -121,7 +121,7 @@ async def test_the_certificate_is_looked_at(tmp_path: Path) -> None:
 
 def test_on_a_terminal_every_finding_is_marked() -> None:
     with Sandbox(conversations=60) as sandbox:
-        shown = terminal([*COMMAND, "doctor"], environment(sandbox, NO_COLOR="1")).decode()
+        shown = terminal(["doctor"], environment(sandbox, NO_COLOR="1")).decode()
     shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert re.search(r"✓  key +valid", shown)
     assert "All is well." in shown

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from alli_async.sandbox import Sandbox
-from tests.support.commands import COMMAND, environment, run, terminal
+from tests.support.commands import environment, run, run_process, terminal
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def sandbox() -> Iterator[Sandbox]:
         yield served
 
 
-def on_terminal(sandbox: Sandbox, *arguments: str, columns: int = 80, code: int = 0, **send: str) -> str:
-    """What a command shows on a terminal, without colours."""
-    answers = {question.encode(): reply.encode() for question, reply in send.items()}
-    shown = terminal([*COMMAND, *arguments], environment(sandbox), send=answers, code=code, columns=columns)
+def on_terminal(sandbox: Sandbox, *arguments: str, columns: int = 80, code: int = 0, reply: str = "") -> str:
+    """What a command shows on a terminal, without colours; a reply is typed where it asks yes or no."""
+    send = {b"[y/N]": reply.encode()} if reply else {}
+    shown = terminal(arguments, environment(sandbox), send=send, code=code, columns=columns)
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
 
 
@@ -144,13 +144,13 @@ def test_an_update_says_what_it_changed_and_clears_with_null(sandbox: Sandbox) -
 
 def test_a_bulk_update_shows_what_it_would_touch_and_asks(sandbox: Sandbox) -> None:
     ids = sandbox.conversation_ids()[:7]
-    shown = on_terminal(sandbox, "conversations", "bulk-update", *ids, "--state", "eo", code=1, **{"[y/N]": "n\n"})
+    shown = on_terminal(sandbox, "conversations", "bulk-update", *ids, "--state", "eo", code=1, reply="n\n")
     assert 'This changes 7 conversations: state set to "eo".' in shown
     assert ids[0] in shown
     assert "Nothing was changed." in shown
     assert not [each for each in sandbox.received if each.method == "POST"]
     shown = on_terminal(
-        sandbox, "conversations", "bulk-update", "--user-id", "user-0396", "--state", "eo", **{"[y/N]": "y\n"}
+        sandbox, "conversations", "bulk-update", "--user-id", "user-0396", "--state", "eo", reply="y\n"
     )
     assert "the conversations of user user-0396" in shown
     assert json.loads(sandbox.received[-1].body) == {"conversationInfo": {"state": "eo"}, "userIds": ["user-0396"]}
@@ -170,11 +170,11 @@ def test_ids_come_from_standard_input(sandbox: Sandbox) -> None:
 def test_a_deletion_shows_the_chat_and_asks(sandbox: Sandbox) -> None:
     one = next(each for each in sandbox.conversation_ids() if len(sandbox.chat_ids(each)) > 2)
     chat = sandbox.chat_ids(one)[1]
-    shown = on_terminal(sandbox, "chats", "delete", one, chat, code=1, **{"[y/N]": "\n"})
+    shown = on_terminal(sandbox, "chats", "delete", one, chat, code=1, reply="\n")
     assert "This deletes the chat of 2024-" in shown
     assert chat in sandbox.chat_ids(one)
     assert run("chats", "delete", one, chat, sandbox=sandbox).returncode == 2
-    on_terminal(sandbox, "chats", "delete", one, chat, **{"[y/N]": "y\n"})
+    on_terminal(sandbox, "chats", "delete", one, chat, reply="y\n")
     assert chat not in sandbox.chat_ids(one)
 
 
@@ -265,7 +265,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(sandbox: Sandbo
         (("daily", "2024-01-01", "2024-01-02", "--png", str(tmp_path / "d.png")), "plot"),
         (("conversations", "show", one, "--html", str(tmp_path / "t.html")), "cli"),
     ):
-        done = run(*arguments, env=env)
+        done = run_process(*arguments, env=env)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert f"alli-async[{extra}]" in done.stderr
     shutil.rmtree(tmp_path)

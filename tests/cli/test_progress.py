@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from alli_async import StreamStats
 from alli_async.cli.progress import Progress
 from alli_async.export import ExportProgress
 from alli_async.sandbox import Sandbox
-from tests.support.commands import COMMAND, environment, run, terminal
+from tests.support.commands import environment, run, terminal
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_an_outage_is_told_of_with_its_cause_when_it_begins(tmp_path: Path) -> N
 
 def test_a_terminal_without_cursor_movement_gets_plain_lines(tmp_path: Path) -> None:
     with Sandbox(conversations=120) as sandbox:
-        shown = terminal([*COMMAND, "export", str(tmp_path / "a")], environment(sandbox, TERM="dumb"))
+        shown = terminal(["export", str(tmp_path / "a")], environment(sandbox, TERM="dumb"))
     assert b"\x1b" not in shown
     assert b"Exported 120 conversations" in shown
 
@@ -102,13 +101,7 @@ def test_the_log_goes_to_standard_error_and_to_a_file(tmp_path: Path) -> None:
 
 
 def test_a_log_file_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*COMMAND, "conversations", "--log-file", str(tmp_path / "no" / "log")],
-        env=environment(None, ALLI_API_KEY="k"),
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
+    log = tmp_path / "no" / "log"
+    done = run("conversations", "--log-file", str(log), env=environment(None, ALLI_API_KEY="k"))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--log-file" in done.stderr

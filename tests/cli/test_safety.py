@@ -19,7 +19,7 @@ from alli_async.cli.terminal import visible, visible_json
 from alli_async.cli.webpage import webpage
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer, answer, chat, conversation
-from tests.support.commands import COMMAND, environment, run, run_beside, terminal
+from tests.support.commands import COMMAND, environment, run, run_beside, run_process, terminal
 
 # A title that clears the screen, rings, sets the window's title, turns the text around and begins another line.
 EVIL = "a\x1b[2J\x07\x1b]0;owned\x07\u202eb\x9b31m\u2028\r\nc\x7f\ufeff"
@@ -41,7 +41,7 @@ async def test_control_characters_are_shown_escaped_on_a_terminal(arguments: tup
     reply = answer(200, conversation(title=EVIL)) if arguments[0] == "get" else page(title=EVIL)
     async with ScriptedServer(reply) as server:
         env = environment(None, ALLI_BASE_URL=server.url, ALLI_API_KEY="k")
-        command = [*COMMAND, "conversations", *arguments]
+        command = ["conversations", *arguments]
         shown = (await asyncio.to_thread(terminal, command, env, columns=220)).decode()
     assert is_harmless(shown), repr(shown)
     if "--json" in arguments:
@@ -62,7 +62,7 @@ async def test_a_transcript_shows_control_characters_escaped_and_the_address_of_
 
     async with ScriptedServer(default=reply) as server:
         env = environment(None, ALLI_BASE_URL=server.url, ALLI_API_KEY="k")
-        command = [*COMMAND, "conversations", "show", "x"]
+        command = ["conversations", "show", "x"]
         shown = (await asyncio.to_thread(terminal, command, env, columns=140)).decode()
     assert is_harmless(shown), repr(shown)
     assert "https://evil.example" in shown
@@ -117,7 +117,7 @@ def test_text_that_is_harmless_is_shown_as_it_is() -> None:
 def test_a_terminal_that_wants_no_colour_gets_none(name: str) -> None:
     with Sandbox(conversations=3) as sandbox:
         env = environment(sandbox, **{name: {"NO_COLOR": "1", "TERM": "dumb"}[name]})
-        shown = terminal([*COMMAND, "conversations"], env, columns=140)
+        shown = terminal(["conversations"], env, columns=140)
     assert not re.search(rb"\x1b\[[0-9;]*3[0-7]", shown)
 
 
@@ -126,10 +126,10 @@ def test_without_a_home_and_with_the_c_locale_it_works(tmp_path: Path) -> None:
         env = {
             name: value for name, value in environment(sandbox, LC_ALL="C").items() if name not in ("HOME", "LANG")
         }
-        done = run("conversations", "--limit", "2", env=env)
+        done = run_process("conversations", "--limit", "2", env=env)
         assert (done.returncode, done.stderr) == (0, "")
         one = json.loads(done.stdout.splitlines()[0])["id"]
-        assert run("conversations", "show", one, env=env).returncode == 0
+        assert run_process("conversations", "show", one, env=env).returncode == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

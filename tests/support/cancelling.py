@@ -6,6 +6,7 @@ import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 _watch: ContextVar[Suspensions | None] = ContextVar("watch", default=None)
@@ -57,8 +58,12 @@ class Suspensions:
             self.is_cancelled = self._task.cancel()
 
     def _make_task(
-        self, loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, Any], **options: Any
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        **options: Any,
     ) -> asyncio.Task[Any]:
+        assert not isinstance(call, Generator)
         watched = _watch.get() is self  # else a task of the server, which lives in this loop too
         task = asyncio.Task(_counting(call, self) if watched else call, loop=loop, **options)
         if watched:
@@ -72,7 +77,7 @@ async def _counting(call: Coroutine[Any, Any, Any], watch: Suspensions) -> Any:
 
 @types.coroutine
 def _steps(call: Coroutine[Any, Any, Any], watch: Suspensions) -> Generator[Any, Any, Any]:
-    step: Callable[[], Any] = lambda: call.send(None)  # noqa: E731
+    step: Callable[[], Any] = partial(call.send, None)
     while True:
         try:
             waited_for = step()
@@ -81,12 +86,12 @@ def _steps(call: Coroutine[Any, Any, Any], watch: Suspensions) -> Generator[Any,
         watch.suspended()
         try:
             value = yield waited_for
-            step = lambda value=value: call.send(value)  # noqa: E731
+            step = partial(call.send, value)
         except GeneratorExit:
             call.close()
             raise
         except BaseException as error:  # noqa: BLE001 - a cancellation is thrown in here
-            step = lambda error=error: call.throw(error)  # noqa: E731
+            step = partial(call.throw, error)
 
 
 async def count_suspensions(call: Callable[[], Coroutine[Any, Any, Any]]) -> int:

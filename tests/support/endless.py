@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.replies import answer, conversation, list_page, replying
+from tests.support import answer, conversation
+from tests.support.replies import list_page, replying
 from tests.support.servers import fact
 
 
