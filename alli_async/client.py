@@ -137,13 +137,13 @@ class AlliClient:
             "max_response_bytes": max_response_bytes,
             "allow_http": allow_http,
         }
-        refused = self._begin(options, proxy, trust_env, ssl, session)
+        refused = self._init_owner(options, proxy, trust_env, ssl, session)
         if refused is not None:
             # A crash report shows the locals of each frame: none that holds a key is left.
             del options, api_key, token, base_url, headers, proxy
             raise refused
 
-    def _begin(
+    def _init_owner(
         self,
         options: dict[str, Any],
         proxy: str | None,
@@ -173,17 +173,17 @@ class AlliClient:
         options: dict[str, Any],
         connection: Connection,
         tenants: Tenants,
-        like: AlliClient | None = None,
+        parent: AlliClient | None = None,
     ) -> None:
-        functions = {name: _functions(name, options[name]) for name in _ADDED}
+        functions = {name: _checked_callables(name, options[name]) for name in _APPENDED}
         options = options | functions | {"headers": merge_headers(options["headers"])}
-        config = resolve(**{name: value for name, value in options.items() if name not in _ADDED})
+        config = resolve(**{name: value for name, value in options.items() if name not in _APPENDED})
         proxy = connection.route.proxy_for(config.base_url, allow_http=options["allow_http"])
         self._is_owner = False
         self._connection, self._tenants, self._tenant = connection, tenants, tenants.of(config)
         self._limits = limits = config.max_concurrency, config.rate_limit
-        is_alike = like is not None and like._tenant is self._tenant and like._limits == limits
-        self._limiter: RateLimiter = like._limiter if like and is_alike else self._tenant.limiter_for(*limits)
+        is_alike = parent is not None and parent._tenant is self._tenant and parent._limits == limits
+        self._limiter: RateLimiter = parent._limiter if parent and is_alike else self._tenant.limiter_for(*limits)
         connection.shared.update((self._limiter, self._tenant.limiter, self._tenant))
         self._lifetime = Lifetime(connection)
         # What the environment said is settled from here on, also for clients derived from this one.
@@ -235,8 +235,8 @@ class AlliClient:
             if (one in options) != (other in options):
                 merged[other if one in options else one] = None
         try:
-            for name in _ADDED & options.keys():
-                merged[name] = (*parent._options[name], *_functions(name, options[name]))
+            for name in _APPENDED & options.keys():
+                merged[name] = (*parent._options[name], *_checked_callables(name, options[name]))
             if "headers" in options:
                 merged["headers"] = merge_headers(parent._options["headers"], options["headers"])
             self._set_up(merged, parent._connection, parent._tenants, parent)
@@ -304,12 +304,12 @@ class AlliClient:
 
 
 # Options that `with_options` adds to those of the client it is called on.
-_ADDED = frozenset({"middlewares", "call_middlewares"})
+_APPENDED = frozenset({"middlewares", "call_middlewares"})
 # Options of `AlliClient` that all clients on the same connections have in common.
 _OF_CONNECTIONS = frozenset({"session", "proxy", "trust_env", "ssl"})
 
 
-def _functions(name: str, given: Iterable[Any]) -> tuple[Any, ...]:
+def _checked_callables(name: str, given: Iterable[Any]) -> tuple[Any, ...]:
     """Check that an option is a sequence of functions.
 
     Raises:

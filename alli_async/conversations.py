@@ -24,7 +24,7 @@ from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversa
 from ._transcripts.stream import TranscriptStream
 from ._transcripts.watching import is_running, wait_idle, watch_chats
 from ._transport import bodies, wire
-from ._transport.checks import names, seconds, text, texts
+from ._transport.checks import checked_names, checked_seconds, checked_text, checked_texts
 from ._transport.session import Session
 from ._transport.wire import Request
 from .errors import ConfigurationError
@@ -94,7 +94,7 @@ class ConversationsAPI:
         checked = Filters.checked(filters)
         check_page_size(page_size)
         if cursor is not None:
-            text("cursor", cursor)
+            checked_text("cursor", cursor)
         in_order = None if order is None else bodies.member("order", Order, order)
 
         async def fetch(at: str | None) -> ConversationPage:
@@ -111,7 +111,7 @@ class ConversationsAPI:
             conversation_id: Its id.
             variables: The names of the variables that are wanted with it; None for the server's choice.
         """
-        query = "" if variables is None else wire.query([("variables", names("variables", variables)[0])])
+        query = "" if variables is None else wire.query([("variables", checked_names("variables", variables)[0])])
         return await _get(self._session, conversation_id, query)
 
     def list_chats(self, conversation_id: str) -> ChatPages:
@@ -301,7 +301,7 @@ class ConversationsAPI:
             "llm_app_ids": llm_app_ids,
             "category_ids": category_ids,
         }
-        given = {name: texts(name, ids) for name, ids in chosen.items() if ids is not None}
+        given = {name: checked_texts(name, ids) for name, ids in chosen.items() if ids is not None}
         if bool(given) is all_conversations:
             raise ConfigurationError(
                 "all_conversations: does not go with a filter"
@@ -413,8 +413,8 @@ class ConversationsAPI:
         Raises:
             AlliTimeoutError: The conversation is still running.
         """
-        seconds("poll_interval", poll_interval)
-        session = self._session.bounded(None if timeout is None else seconds("timeout", timeout))
+        checked_seconds("poll_interval", poll_interval)
+        session = self._session.bounded(None if timeout is None else checked_seconds("timeout", timeout))
         await wait_idle(session, conversation_id, poll_interval)
 
     def watch(
@@ -443,8 +443,8 @@ class ConversationsAPI:
             AlliTimeoutError: The conversation is still running.
         """
         wire.segment("conversation id", conversation_id)
-        checked_interval = seconds("poll_interval", poll_interval)
-        within = None if timeout is None else seconds("timeout", timeout)
+        checked_interval = checked_seconds("poll_interval", poll_interval)
+        within = None if timeout is None else checked_seconds("timeout", timeout)
         return watch_chats(
             lambda: self._session.bounded(within), conversation_id, checked_interval, history=history
         )

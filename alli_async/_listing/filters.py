@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from .._transport import wire
-from .._transport.checks import names, text, texts
+from .._transport.checks import checked_names, checked_text, checked_texts
 from ..errors import ConfigurationError
 
 __all__ = ["ConversationFilters", "Filters"]
@@ -179,15 +179,15 @@ def _check_span(filters: ConversationFilters, start: str, end: str) -> None:
 
 
 _CHECKS: dict[str, tuple[str, Any]] = {
-    "user_ids": ("userIds", texts),
-    "llm_app_id": ("llmAppId", text),
-    "category_id": ("categoryId", text),
+    "user_ids": ("userIds", checked_texts),
+    "llm_app_id": ("llmAppId", checked_text),
+    "category_id": ("categoryId", checked_text),
     "started_at": ("startedAt", _time),
     "end_at": ("endAt", _time),
     "first_chat_started_at": ("firstChatStartedAt", _time),
     "first_chat_end_at": ("firstChatEndAt", _time),
-    "search_term": ("searchTerm", text),
-    "variables": ("variables", names),
+    "search_term": ("searchTerm", checked_text),
+    "variables": ("variables", checked_names),
     "active_only": ("activeOnly", _flag),
     "background_running": ("backgroundRunning", _flag),
 }

@@ -271,7 +271,7 @@ def _row_by_row(decode: Callable[[bytes], ListPage]) -> Callable[[bytes], Page[A
         return Page(rows, decode(page_of([], bytes(raw_page.cursor))).cursor or None)
 
     if isinstance(decode, RowDecoder):
-        return decode.then(decode_page, lambda page: Page(page.conversations, page.cursor or None))
+        return decode.map(lambda page: Page(page.conversations, page.cursor or None), decode_page)
     return decode_page
 
 

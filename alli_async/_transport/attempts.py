@@ -25,11 +25,11 @@ from ..errors import (
 from ..models import StreamStats
 from . import wire
 from .call import Attempt, Call, CallMiddleware, response_info
-from .decoding import ready
+from .decoding import decoder_for
 from .lifetime import Lifetime
 from .limit_model import Ticket
 from .limiter import InterruptedWaitError, RateLimiter
-from .retry import asked, is_refusal, is_transient, may_be_limit
+from .retry import is_refusal, is_transient, may_be_limit, retry_after_of
 from .tenants import Tenant
 from .wire import Request, Response
 
@@ -82,11 +82,11 @@ class Attempts:
 
     async def _attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
         stats, loop, binding = self.stats, asyncio.get_running_loop(), self.lifetime.connection.binding
-        asked_at = loop.time()
+        queued_at = loop.time()
         try:
             ticket = await self._admit(call)
             began = loop.time()
-            stats.seconds_waited += began - asked_at
+            stats.seconds_waited += began - queued_at
             stats.requests += 1
             stats.in_flight += 1
             call.begin_attempt(self.tenant.outage.answers)
@@ -94,12 +94,13 @@ class Attempts:
             try:
                 # The limiter is told the result before the place is given to the next.
                 response = await self.handle(call.request)
-                result = self._result(call, response, ticket, await ready(decode, response.body))
+                decode_body = await decoder_for(decode, response.body)
+                result = self._result(call, response, ticket, decode_body)
             except AlliError as error:
                 result = error
             except BaseException as error:
                 call.end_attempt("unknown")
-                self._record(call, response, error, began - asked_at, loop.time() - began)
+                self._record(call, response, error, began - queued_at, loop.time() - began)
                 response = None  # as below
                 raise
             finally:
@@ -110,7 +111,7 @@ class Attempts:
             now = loop.time()
             self._learn(call, response, result, decode, now)
             if self.call_middlewares or logger.isEnabledFor(logging.DEBUG):
-                self._record(call, response, result, began - asked_at, now - began)
+                self._record(call, response, result, began - queued_at, now - began)
             # A crash report shows the locals of the frame that raises: the answer may echo the key.
             response = None
         finally:
@@ -179,17 +180,18 @@ class Attempts:
 
     def _pause(self, call: Call, error: APIError, ticket: Ticket) -> None:
         """Tell the limiter of a refusal; a pause longer than a single call waits is kept like an outage."""
-        policy, seconds = self.config.retry, asked(error)
+        policy, seconds = self.config.retry, retry_after_of(error)
         is_short = seconds <= policy.retry_after_cap
         if seconds or may_be_limit(error, in_outage=self.tenant.outage.cause is not None):
-            call.is_spent = self.limiter.pushed_back(
+            call.last_counts = self.limiter.pushed_back(
                 ticket, seconds if is_short else None, error.headers, may_be_down=error.status != 429
             )
         if not is_short and seconds <= policy.patience:
             self.tenant.outage.pause(error, asyncio.get_running_loop().time())
         if pause := self.limiter.paused_for:
             self.note(error, call)
-            logger.info("%s: all requests pause for %.2f s, after: %s", told(call, error), pause, error.message)
+            what = log_prefix(call, error)
+            logger.info("%s: all requests pause for %.2f s, after: %s", what, pause, error.message)
         now = asyncio.get_running_loop().time()
         for queued in self.tenant.queued:
             if now + pause >= queued.ends_at and queued.scope is not None:
@@ -271,7 +273,7 @@ class Attempts:
                 elif now >= until or outage.asked_until > until:
                     raise outage.error_for(now)
                 else:
-                    await outage.change(now, due, until)
+                    await outage.wait_for_change(now, due, until)
         finally:
             call.waited += loop.time() - began
 
@@ -283,7 +285,7 @@ class Attempts:
             await self.attempt(canary, decode)
         except AlliError as error:
             self.note(error, canary)
-            logger.info("%s: the server still serves nothing: %s", told(canary, error), error.message)
+            logger.info("%s: the server still serves nothing: %s", log_prefix(canary, error), error.message)
 
     # --- errors -------------------------------------------------------------------------------------------
 
@@ -323,6 +325,6 @@ class Attempts:
             error.body = config.redact_body(error.body)
 
 
-def told(call: Call, error: AlliError) -> str:
+def log_prefix(call: Call, error: AlliError) -> str:
     """Name an attempt in a line of the log."""
     return f"{call.operation} attempt {call.made}, request id {error.request_id or '-'}"

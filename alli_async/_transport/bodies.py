@@ -20,7 +20,7 @@ from ..models import (
     UnsetType,
 )
 from . import wire
-from .checks import texts
+from .checks import checked_texts
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
@@ -113,7 +113,7 @@ def checked_update(update: ConversationUpdate) -> ConversationUpdate:
         state = member("state", ConversationState, state)
     if not isinstance(category_ids, (UnsetType, type(None))):
         # An empty list is meant here: it takes the conversation out of every category.
-        category_ids = texts("category_ids", category_ids, may_be_empty=True)
+        category_ids = checked_texts("category_ids", category_ids, may_be_empty=True)
     return ConversationUpdate(state=state, assignee=assignee, category_ids=category_ids, title=title)
 
 
@@ -149,5 +149,5 @@ def checked_feedback(
         raise ConfigurationError(f"suggested_answer: expected a text or None, got {suggested_answer!a}")
     if isinstance(selection, (UnsetType, type(None))):
         return FeedbackRequest(rating, selection, suggested_answer)
-    reasons = [member("selection", FeedbackReason, each) for each in texts("selection", selection)]
+    reasons = [member("selection", FeedbackReason, each) for each in checked_texts("selection", selection)]
     return FeedbackRequest(rating, reasons, suggested_answer)

@@ -56,11 +56,12 @@ class Call(Struct, eq=False):
     ends_at: float = math.inf
     #: The scope that the deadline ends; it can be ended early when the deadline cannot be kept.
     scope: anyio.CancelScope | None = None
-    #: Requests handed on, and how many of them count against `max_attempts`.
+    #: Number of attempts made.
     made: int = 0
-    spent: int = 0
-    #: Whether the last attempt counts. The rate limiter says so of a refusal.
-    is_spent: bool = True
+    #: Number of attempts that count against `max_attempts`, and whether the last one does. Of a refusal the rate
+    #: limiter decides that.
+    counted: int = 0
+    last_counts: bool = True
     #: Seconds slept between attempts, or waited for a server that served nothing.
     waited: float = 0.0
     #: Whether this is the one request that is sent while the server serves nothing.
@@ -112,7 +113,7 @@ class Call(Struct, eq=False):
         """Note that a request is handed on, and how many answers the server had served before."""
         self.made += 1
         self.request.attempt = self.made
-        self.request.sent = self.is_spent = True
+        self.request.sent = self.last_counts = True
         self.served_before = served_before
 
     def end_attempt(self, outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 from . import wire
 
 
-def text(name: str, value: Any) -> list[str]:
+def checked_text(name: str, value: Any) -> list[str]:
     """Check a text that must not be empty."""
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{name}: expected a text that is not empty, got {value!a}")
@@ -18,25 +18,25 @@ def text(name: str, value: Any) -> list[str]:
     return [value]
 
 
-def texts(name: str, value: Any, *, may_be_empty: bool = False) -> list[str]:
+def checked_texts(name: str, value: Any, *, may_be_empty: bool = False) -> list[str]:
     """Check a list of texts. As a filter an empty list would select everything, which nobody means by it."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ConfigurationError(f"{name}: expected a list of texts, got {value!a}")
-    found = [item for each in value for item in text(name, each)]
+    found = [item for each in value for item in checked_text(name, each)]
     if not found and not may_be_empty:
         raise ConfigurationError(f"{name}: an empty list; leave it out to select everything")
     return found
 
 
-def names(name: str, value: Any) -> list[str]:
+def checked_names(name: str, value: Any) -> list[str]:
     """Check one or more names and join them into one comma-separated value."""
-    found = texts(name, value)
+    found = checked_texts(name, value)
     if bad := next((each for each in found if "," in each), None):
         raise ConfigurationError(f"{name}: a name cannot hold a comma, got {bad!a}")
     return [",".join(found)]
 
 
-def seconds(name: str, value: Any) -> float:
+def checked_seconds(name: str, value: Any) -> float:
     """Check a number of seconds."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < 0:

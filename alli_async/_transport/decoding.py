@@ -55,15 +55,15 @@ class RowDecoder(Generic[T]):
         except (*wire.UNDECODABLE, AlliError):
             return None
 
-    def then(self, whole: Callable[[bytes], OtherT], change: Callable[[T], OtherT]) -> RowDecoder[OtherT]:
-        """A decoder of the same rows, whose answers are changed.
+    def map(self, convert: Callable[[T], OtherT], whole: Callable[[bytes], OtherT]) -> RowDecoder[OtherT]:
+        """A decoder of the same rows, whose answers are converted.
 
         Args:
-            whole: Decodes a body at once to a changed answer.
-            change: Changes an answer.
+            convert: Converts an answer.
+            whole: Decodes a body at once to a converted answer.
         """
         join = self.join
-        return RowDecoder(whole, self.split, self.row, lambda rows, rest: change(join(rows, rest)))
+        return RowDecoder(whole, self.split, self.row, lambda rows, rest: convert(join(rows, rest)))
 
 
 def row_decoder(
@@ -97,11 +97,11 @@ def row_decoder(
     return RowDecoder(whole or wire.decoder(kind), split, row, join)
 
 
-async def ready(decode: Decode[T], body: bytes) -> Decode[T]:
-    """Wait for a turn of the event loop to decode a body in; a large list is decoded on the way.
+async def decoder_for(decode: Decode[T], body: bytes) -> Decode[T]:
+    """Wait for a turn of the event loop in which to decode a body.
 
     Returns:
-        A function that decodes this body.
+        A function that gives the decoded body. A large list is decoded here already, row by row.
     """
     size = len(body)
     if size <= _SMALL:

@@ -9,7 +9,7 @@ State
     The number of requests allowed in flight (`_window`), and the largest one that is not refused (`_settled`).
     `PaceEstimator`: what was sent and served when, and the fitted bucket or window.
     `BackgroundErrorFilter`: the share that is refused whatever the load.
-    `ToldQuota`: what the server's headers say is left.
+    `AdvertisedQuota`: what the server's headers say is left.
     The overrun that is going on, and the canary that follows it.
 
 Estimates
@@ -52,26 +52,48 @@ from dataclasses import dataclass
 
 from .background_errors import BackgroundErrorFilter
 from .pace import PaceEstimator
-from .rate_headers import RateHeaderReader, ToldQuota
+from .rate_headers import AdvertisedQuota, RateHeaderReader
 
 # Requests in flight at the start: low enough to be no burst, high enough for the chats of one page.
 _START = 8.0
-# Places that an answer to a full window adds: below this many in flight, above it, and while the rate is learnt.
-_CAREFUL, _CAREFUL_STEP, _STEP, _RAMP_STEP = 20.0, 1 / 3, 1.0, 1 / 32
-# Seconds before the first canary where the server asked for no pause, and between two canaries at most; and where
+# Places that an answer to a full window adds: below 20 in flight, above that, and while the rate is learnt.
+_CAREFUL = 20.0
+_CAREFUL_STEP = 1 / 3
+_STEP = 1.0
+_RAMP_STEP = 1 / 32
+# Seconds before the first canary where the server asked for no pause; before any canary at most; and at most where
 # the server may be down.
-_FIRST_WAIT, _LONGEST_WAIT, _SHORT_WAIT = 0.1, 15.0, 0.2
-# Seconds without growth after a refusal, and per second of pause that a refusal costs.
-_HOLD, _SHORT_HOLD, _HOLD_PER_PAUSE, _MOST_CONFIRMED = 3.0, 1.0, 12.0, 4
-# Refusals within so many seconds after which growth waits; servers that ban do so at 20 or more.
-_MOST_REFUSED, _BANNED, _BAN_SECONDS = 17, 20, 60.0
-# Share of what followed a refusal that has to be served for a limit in flight, and for a refusal by chance; and
-# requests that show too little of it.
-_CROWD_SERVED, _CHANCE_SERVED, _FEW = 0.4, 0.7, 4
-# A refusal at so much of the load that was refused before is one of fewer in flight.
-_FEWER, _AS_MANY = 0.6, 0.85
-# Growth of the rate after so many seconds, and the growth at which the limit is taken to be gone.
-_LINEAR, _QUADRATIC, _MOST, _GONE, _FASTER, _GENTLY = 0.02, 0.1, 2.5, 2.0, 1.4, 0.25
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 15.0
+_SHORT_WAIT = 0.2
+# Seconds without growth after a refusal: where the estimate is sharp, where it is not, and for each second of
+# pause that a refusal costs. They double with each probe that confirms the estimate, four times at most.
+_HOLD = 3.0
+_SHORT_HOLD = 1.0
+_HOLD_PER_PAUSE = 12.0
+_MAX_CONFIRMED = 4
+# Servers that ban do so at 20 refusals in a minute or more: growth waits after 17.
+_MAX_REFUSED = 17
+_BANNED = 20
+_BAN_SECONDS = 60.0
+# Share of what followed a refusal that was served, at least: where a limit of requests in flight refused, and
+# where chance did. Four requests or fewer show no share.
+_CROWD_SERVED = 0.4
+_CHANCE_SERVED = 0.7
+_FEW = 4
+# Requests in flight at a refusal, as a share of those that were refused before: below the first a rate has
+# refused, above the second a limit of requests in flight.
+_FEWER = 0.6
+_AS_MANY = 0.85
+# Growth of the rate after t seconds is 1 + linear · t + quadratic · t², and this much at most.
+_LINEAR = 0.02
+_QUADRATIC = 0.1
+_MAX_GROWTH = 2.5
+# The growth at which the limit is taken to be gone; how much faster the next growth is then; and how fast the
+# first one is where the estimate is not sharp.
+_GONE = 2.0
+_FASTER = 1.4
+_GENTLY = 0.25
 # Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
 _UNSPENT = 65.0
 
@@ -123,7 +145,7 @@ class LimitModel:
         self._ceiling = ceiling
         self._pace = PaceEstimator()
         self._background = BackgroundErrorFilter()
-        self._quota = ToldQuota()
+        self._quota = AdvertisedQuota()
         self._headers = RateHeaderReader()
         self._window, self._settled = min(_START, ceiling), math.inf
         self._latency = 0.05
@@ -251,7 +273,7 @@ class LimitModel:
     def _read(self, ticket: Ticket, now: float, headers: Mapping[str, str], *, served: bool) -> None:
         told = self._headers.read(headers, refused=not served)
         if told is not None:
-            self._quota.told(told, now, number=ticket.number, sent_at=ticket.sent_at, served=served)
+            self._quota.update(told, now, number=ticket.number, sent_at=ticket.sent_at, served=served)
             if self._quota.rate:
                 self._pace.tell(self._quota.rate, told.limit or 1.0)
 
@@ -355,7 +377,11 @@ class LimitModel:
     @property
     def _growth(self) -> float:
         free = self._grown_for * self._speed
-        return 1.0 if free <= 0 or self._quota.is_known else min(1 + _LINEAR * free + _QUADRATIC * free**2, _MOST)
+        return (
+            1.0
+            if free <= 0 or self._quota.is_known
+            else min(1 + _LINEAR * free + _QUADRATIC * free**2, _MAX_GROWTH)
+        )
 
     def _leave_limit_behind(self) -> None:
         growth = self._growth
@@ -368,12 +394,12 @@ class LimitModel:
     def _hold(self, now: float, pause: float, *, is_confirmed: bool) -> None:
         """Let nothing grow for a while after a refusal."""
         has_fallen = now < self._fell_until
-        self._confirmed = min(self._confirmed + 1, _MOST_CONFIRMED) if is_confirmed and not has_fallen else 0
+        self._confirmed = min(self._confirmed + 1, _MAX_CONFIRMED) if is_confirmed and not has_fallen else 0
         is_sharp = self._pace.is_sharp or self._settled < math.inf
         cost = max(0.0, pause - self._pace.refill) * min(1.0, self._pace.rate / self._peak) if is_sharp else 0.0
         hold = max(_HOLD if is_sharp else _SHORT_HOLD, _HOLD_PER_PAUSE * cost) * 2**self._confirmed
         recent = [moment for moment in self._refused_at if moment > now - _BAN_SECONDS]
-        if _MOST_REFUSED <= len(recent) < _BANNED and not has_fallen:
-            hold = max(hold, recent[-_MOST_REFUSED] + _BAN_SECONDS - now)
+        if _MAX_REFUSED <= len(recent) < _BANNED and not has_fallen:
+            hold = max(hold, recent[-_MAX_REFUSED] + _BAN_SECONDS - now)
         self._held_until = now + pause + hold
         self._grown_for, self._speed = 0.0, 1.0 if is_sharp else _GENTLY

@@ -13,7 +13,7 @@ from typing import Any
 from ..config import RetryPolicy
 from ..errors import AlliError
 from .call import Call
-from .retry import asked, ceiling, longest_backoff
+from .retry import longest_backoff, longest_delay, retry_after_of
 from .wire import Request
 
 # Failures in a row, of more than one call, after which the server may serve nothing. Fewer are common where a
@@ -23,14 +23,15 @@ _FAILURES = 5
 _LEAST_PAUSE = 0.05
 # Reads that worked and are kept as canaries, of each operation.
 _PROBES = 2
-# First attempts after which one counts half as much as the latest, in the share of them that fail: 35.
+# By how much a first attempt counts less with each that follows, in the share of them that fails; after 35 it
+# counts half.
 _DECAY = 0.98
-# First attempts that are taken to have been served before the first one, so that a few failures are no share.
+# The share begins as if this many first attempts had been served, so that a few failures make no large one.
 _PRIOR = 8
-# The chance, for one request, that a crowd of errors alone makes all of its attempts fail.
+# The probability, for one request, that errors at random alone make all of its attempts fail.
 _BAD_LUCK = 1e-5
-# The most attempts that a crowd of errors earns a request, as a multiple of `max_attempts`.
-_MOST_LUCK = 4
+# The most attempts of a request where many fail at random, as a multiple of `max_attempts`.
+_MAX_LUCK = 4
 
 
 class Outage:
@@ -122,7 +123,7 @@ class Outage:
         if share <= 0.0 or policy.max_attempts == 1:
             return policy.max_attempts
         explained = math.ceil(math.log(_BAD_LUCK) / math.log(share))
-        return max(policy.max_attempts, min(explained, _MOST_LUCK * policy.max_attempts))
+        return max(policy.max_attempts, min(explained, _MAX_LUCK * policy.max_attempts))
 
     def served(self, now: float) -> None:
         """Note that the server gave an answer of its own: a success, or an error that is about the request."""
@@ -144,7 +145,7 @@ class Outage:
             self.cause = error
             self.failed_canaries += 1
             self._pauses += 1
-            pause = ceiling(self._pauses, policy)
+            pause = longest_delay(self._pauses, policy)
             jittered = random.uniform(pause / 2, pause)  # noqa: S311 - jitter, not a secret
             self._wait(error, now, max(jittered, _LEAST_PAUSE))
         elif self._is_likely(now, policy):
@@ -175,7 +176,7 @@ class Outage:
     def _wait(self, error: AlliError, now: float, pause: float) -> None:
         """Let the next canary wait for a pause of ours, and for what the server asked for."""
         self._failed_at = now
-        if seconds := asked(error):
+        if seconds := retry_after_of(error):
             self.asked_until = max(self.asked_until, now + seconds)
         self.due = max(now + pause, self.asked_until)
 
@@ -249,7 +250,7 @@ class Outage:
         self._canary = self._first = None
         self._waiters.clear()
 
-    async def change(self, now: float, due: float, give_up_at: float) -> None:
+    async def wait_for_change(self, now: float, due: float, give_up_at: float) -> None:
         """Wait until a canary has ended, the next one is due, or a call gives up."""
         until = give_up_at if self._canary is not None else min(due, give_up_at)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

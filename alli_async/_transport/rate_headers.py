@@ -125,7 +125,7 @@ def _reset(text: str, date: str) -> float | None:
         return None
 
 
-class ToldQuota:
+class AdvertisedQuota:
     """What the server says is left, less what is in flight.
 
     Nothing more goes once the rest is in flight, until the reset. Where a request is served although nothing
@@ -160,7 +160,7 @@ class ToldQuota:
         """What is left was told too late, again and again: it is learnt from refusals instead."""
         self._refills, self.rate = True, 0.0
 
-    def told(self, told: RateHeaders, now: float, *, number: int, sent_at: float, served: bool) -> None:
+    def update(self, told: RateHeaders, now: float, *, number: int, sent_at: float, served: bool) -> None:
         """Note what the answer to a request says.
 
         Args:

@@ -85,10 +85,10 @@ def delay(error: BaseException | None, retries: int, policy: RetryPolicy) -> flo
         retries: The number of retries before.
         policy: The bounds.
     """
-    return max(random.uniform(0, ceiling(retries, policy)), asked(error))  # noqa: S311 - jitter, not a secret
+    return max(random.uniform(0, longest_delay(retries, policy)), retry_after_of(error))  # noqa: S311 - jitter, not a secret
 
 
-def ceiling(retries: int, policy: RetryPolicy) -> float:
+def longest_delay(retries: int, policy: RetryPolicy) -> float:
     """The most seconds of backoff before the next attempt, after so many retries."""
     # 2**1000 is no float; long before that the cap is what counts.
     return min(policy.cap, policy.base * 2.0 ** min(retries, 60))
@@ -98,10 +98,10 @@ def longest_backoff(policy: RetryPolicy) -> float:
     """The most seconds that one call can spend in backoffs."""
     if policy.max_attempts > 60:  # every further backoff is the cap's
         return policy.cap * policy.max_attempts if policy.base else 0.0
-    return sum(ceiling(retries, policy) for retries in range(policy.max_attempts - 1))
+    return sum(longest_delay(retries, policy) for retries in range(policy.max_attempts - 1))
 
 
-def asked(error: BaseException | None) -> float:
+def retry_after_of(error: BaseException | None) -> float:
     """Seconds for which the server asked to wait; 0 if it did not ask."""
     return (error.retry_after or 0.0) if isinstance(error, AlliError) else 0.0
 

@@ -8,7 +8,7 @@ from ..config import RetryPolicy
 from ..errors import AlliError
 from .call import Call
 from .outage import Outage
-from .retry import RetryQuota, asked, delay, is_refusal, is_retryable, is_transient, why_not_retryable
+from .retry import RetryQuota, delay, is_refusal, is_retryable, is_transient, retry_after_of, why_not_retryable
 
 
 class RetryRules:
@@ -47,10 +47,10 @@ class RetryRules:
     def wait(self, error: AlliError) -> float:
         """Seconds to wait after an error; the pauses of an outage come on top."""
         if self._outage.cause is not None and is_transient(error) and not is_refusal(error):
-            return asked(error)
-        if not self._call.is_spent:
+            return retry_after_of(error)
+        if not self._call.last_counts:
             # The limiter holds the call back, together with all others.
-            return asked(error)
+            return retry_after_of(error)
         return delay(error, self._retries, self._policy)
 
     def why_final(self, error: AlliError, seconds: float) -> str | None:
@@ -63,24 +63,25 @@ class RetryRules:
         if not is_retryable(error, self._call.method, policy):
             return why_not_retryable(error, self._call.method) or "it is no failure of a request"
         longest = max(policy.retry_after_cap, policy.patience) if self._is_patient else policy.retry_after_cap
-        if asked(error) > longest:
-            return f"a Retry-After of {asked(error):g} s is longer than it may wait ({longest:g} s)"
+        if retry_after_of(error) > longest:
+            return f"a Retry-After of {retry_after_of(error):g} s is longer than it may wait ({longest:g} s)"
         if now + seconds >= self._call.ends_at:
             return "its deadline comes before the next attempt"
-        return self._why_impatient(error, now)
+        return self._count_attempt(error, now)
 
-    def _why_impatient(self, error: AlliError, now: float) -> str | None:
+    def _count_attempt(self, error: AlliError, now: float) -> str | None:
+        """Count a failed attempt. Returns why the call must end; None if it may go on."""
         policy, call, outage = self._policy, self._call, self._outage
-        if not call.is_spent:
+        if not call.last_counts:
             return None
         if self._is_patient and is_refusal(error):
             is_served = now - max(outage.served_at, call.started) < policy.patience
             return None if is_served else f"nothing but refusals for {policy.patience:g} s (patience)"
         if self._is_patient and outage.cause is not None:
             return None
-        call.spent += 1
+        call.counted += 1
         most = outage.attempts_for(policy) if self._is_patient else policy.max_attempts
-        if call.spent >= most:
+        if call.counted >= most:
             if self._is_patient and outage.answers == call.served_before:
                 self._suspicion, self._canaries_before = error, outage.failed_canaries
                 outage.suspect(error, now)
@@ -104,4 +105,4 @@ class RetryRules:
         if self._outage.failed_canaries == self._canaries_before:
             self._outage.found_fault()
             raise suspicion
-        self._suspicion, self._call.spent = None, 0
+        self._suspicion, self._call.counted = None, 0

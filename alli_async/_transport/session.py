@@ -15,7 +15,7 @@ import anyio
 from ..config import ClientConfig
 from ..errors import AlliError, ClientStateError, NotFoundError
 from ..models import StreamStats
-from .attempts import Attempts, Handler, told
+from .attempts import Attempts, Handler, log_prefix
 from .call import Call, CallHandler, CallMiddleware
 from .lifetime import CLOSED_IN_CALL, Lifetime
 from .limiter import RateLimiter
@@ -121,7 +121,7 @@ class Session(Attempts):
 
     async def _within_deadline(self, call: Call, decode: Callable[[bytes], T]) -> T:
         call.started = asyncio.get_running_loop().time()
-        call.spent, call.waited = 0, 0.0
+        call.counted, call.waited = 0, 0.0
         if self.ends_at is not None:
             call.ends_at = self.ends_at
         elif self.config.deadline is not None:
@@ -189,7 +189,7 @@ class Session(Attempts):
     def _on_wait(self, call: Call, error: AlliError, seconds: float) -> None:
         self.stats.seconds_waited += seconds
         call.waited += seconds
-        logger.info("%s: retry in %.2f s, after: %s", told(call, error), seconds, error.message)
+        logger.info("%s: retry in %.2f s, after: %s", log_prefix(call, error), seconds, error.message)
 
 
 def _wrap(middleware: Middleware, inner: Handler) -> Handler:
@@ -214,4 +214,4 @@ def _is_deleted(error: AlliError, call: Call) -> bool:
 def _warn(error: AlliError, call: Call) -> None:
     """Log that a call gave up, if its last error is one that another attempt might have mended."""
     if is_transient(error) or error.is_outage:
-        logger.warning("%s: gave up: %s", told(call, error), error)
+        logger.warning("%s: gave up: %s", log_prefix(call, error), error)

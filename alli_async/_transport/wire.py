@@ -333,7 +333,7 @@ def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
             return decode(body)
         except UNDECODABLE as error:
             failure = error
-        # Outside of any `except`, here and below: what is raised drags nothing behind it.
+        # Outside of any `except`, here and below: what is raised has no `__context__`.
         return _second_try(decode, body, failure)
 
     return decode_body

@@ -13,7 +13,7 @@ from alli_async._aio.turns import Turns
 from alli_async._listing.pages import decode_conversations
 from alli_async._transcripts.chats import decode_chats
 from alli_async._transcripts.codecs import RAW_CODEC
-from alli_async._transport.decoding import RowDecoder, ready
+from alli_async._transport.decoding import RowDecoder, decoder_for
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
 
@@ -50,7 +50,7 @@ async def test_other_tasks_get_turns_while_a_large_body_is_decoded(name: str) ->
     task = asyncio.create_task(other())
     await asyncio.sleep(0)
     before = turn
-    found = (await ready(decode, body))(body)
+    found = (await decoder_for(decode, body))(body)
     assert turn - before >= len(body) // 200_000
     assert found == decode(body)
     task.cancel()

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from multidict import CIMultiDict
 
-from alli_async._transport.rate_headers import RateHeaderReader, RateHeaders, ToldQuota
+from alli_async._transport.rate_headers import AdvertisedQuota, RateHeaderReader, RateHeaders
 
 NOW = 1_800_000_000
 DATE = formatdate(NOW, usegmt=True)
@@ -93,10 +93,10 @@ def test_headers_that_begin_late_are_found() -> None:
 
 
 def test_no_more_is_sent_than_remains_until_the_reset() -> None:
-    quota, numbers = ToldQuota(), count(1)
+    quota, numbers = AdvertisedQuota(), count(1)
 
     def tell(remaining: float, now: float, *, served: bool = True) -> None:
-        quota.told(RateHeaders(remaining, 10, 30 - now), now, number=next(numbers), sent_at=now, served=served)
+        quota.update(RateHeaders(remaining, 10, 30 - now), now, number=next(numbers), sent_at=now, served=served)
 
     tell(2, 0.0)
     assert quota.ready_at(0.0, in_flight=1) == 0.0
@@ -110,15 +110,15 @@ def test_no_more_is_sent_than_remains_until_the_reset() -> None:
 
 
 def test_a_bucket_that_refills_before_its_reset_is_not_waited_for() -> None:
-    quota = ToldQuota()
-    quota.told(RateHeaders(0, 20, 30.0), 0.0, number=1, sent_at=0.0, served=True)
-    quota.told(RateHeaders(3, 20, 30.0), 0.3, number=2, sent_at=0.2, served=True)
+    quota = AdvertisedQuota()
+    quota.update(RateHeaders(0, 20, 30.0), 0.0, number=1, sent_at=0.0, served=True)
+    quota.update(RateHeaders(3, 20, 30.0), 0.3, number=2, sent_at=0.2, served=True)
     assert not quota.is_known
     assert quota.ready_at(0.4, in_flight=50) == 0.4
 
 
 def test_a_limit_and_a_remainder_of_zero_mean_too_many_in_flight() -> None:
-    quota = ToldQuota()
-    quota.told(RateHeaders(0, 0, 30.0), 0.0, number=1, sent_at=0.0, served=False)
+    quota = AdvertisedQuota()
+    quota.update(RateHeaders(0, 0, 30.0), 0.0, number=1, sent_at=0.0, served=False)
     assert not quota.is_known
     assert quota.ready_at(0.1, in_flight=3) == 0.1
