@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from .._aio.threads import in_thread
+from .._aio.threads import in_stoppable_thread
 from .._version import __version__
 from ..errors import ExportError
 from ..models import RawTranscript
@@ -51,7 +53,8 @@ async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -
 
     Every part is proved to be what was written before it is read, and what takes its place is proved before it is
     removed. The compaction can be killed at any byte: until its last record is written the old parts count, and
-    from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the runs.
+    from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the runs. One that
+    is cancelled, or fails, removes what it has written.
 
     Args:
         dest: The directory, or the address in an object store.
@@ -60,10 +63,14 @@ async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -
     Raises:
         ExportError: There is no complete export, a part is damaged, or the file system or the store refuses.
     """
-    return await in_thread(_compact, dest, drop_deleted)
+    return await in_stoppable_thread(_compact, dest, drop_deleted)
 
 
-def _compact(dest: str | os.PathLike[str], drop_deleted: bool) -> ExportReport:
+class _StoppedError(Exception):
+    """The caller of a compaction was cancelled."""
+
+
+def _compact(dest: str | os.PathLike[str], drop_deleted: bool, stop: threading.Event) -> ExportReport:
     began = time.monotonic()
     store = open_store(dest)
     destination = Destination(store)
@@ -74,7 +81,7 @@ def _compact(dest: str | os.PathLike[str], drop_deleted: bool) -> ExportReport:
         destination.drop_compaction()
         if destination.spec is None or not destination.runs or destination.unfinished is not None:
             raise ExportError(f"{store} holds no complete export; finish it first")
-        compaction = _Compaction(destination, destination.spec, drop_deleted)
+        compaction = _Compaction(destination, destination.spec, drop_deleted, stop)
         is_done = not compaction.is_needed
         if is_done:
             destination.write_manifest()
@@ -82,7 +89,6 @@ def _compact(dest: str | os.PathLike[str], drop_deleted: bool) -> ExportReport:
             run = _refusing(compaction)
             finished = datetime.now(UTC).isoformat(timespec="seconds")
             end = RunEnd(run=run.plan.run, seconds=round(time.monotonic() - began, 3), finished=finished)
-            destination.runs.append(run)
             destination.finish(run, end)
         latest = destination.runs[-1]
         commits = latest.state.commits.values()
@@ -134,12 +140,16 @@ class _Compaction:
         destination: The destination, which is held.
         spec: The spec of the destination.
         drop_deleted: Whether what is deleted is left out.
+        stop: Set when the compaction is to stop.
     """
 
-    def __init__(self, destination: Destination, spec: ExportSpec, drop_deleted: bool) -> None:
+    def __init__(
+        self, destination: Destination, spec: ExportSpec, drop_deleted: bool, stop: threading.Event
+    ) -> None:
         self.destination = destination
         self._spec = spec
-        self._runs = runs = destination.runs
+        self._stop = stop
+        self._runs = runs = list(destination.runs)
         # The newest run is looked at first, so the first version of a conversation that is met is the latest.
         self._sources = [
             _Source(run, shard)
@@ -159,12 +169,23 @@ class _Compaction:
         return len(self._runs) > 1 or len(self._groups) < len(self._sources) or bool(self._dropped)
 
     def write(self) -> RunLog:
-        """Write the run that takes the place of all others, and prove it.
+        """Write the run that takes the place of all others, and prove it; or leave nothing of it.
 
         Raises:
             DamagedError: A part is not what was written.
         """
         run = RunLog.begin(self.destination.store, self._plan())
+        self.destination.runs.append(run)
+        try:
+            self._write_shards(run)
+        except BaseException:
+            # Where this is refused as well, the next run does it.
+            with contextlib.suppress(ExportError):
+                self.destination.drop_compaction()
+            raise
+        return run
+
+    def _write_shards(self, run: RunLog) -> None:
         kept = list(outstanding_in(self._runs).values())
         for number, (shard, group) in enumerate(zip(run.plan.shards, self._groups or [[]], strict=True)):
             commit = self._write_group(shard, group)
@@ -172,10 +193,14 @@ class _Compaction:
                 # What is told of conversations that are not in any part stands in the first record.
                 commit = structs.replace(commit, **_told(kept, self._deleted, self._dropped))
             for part in commit.parts:
+                self._check_stop()
                 if (rows := rows_in(self.destination.store, part)) != part.rows:
                     raise DamagedError(part.name, f"has {rows:,} rows, not {part.rows:,}")
             run.record(ShardRecord(shard=shard.name, commit=commit))
-        return run
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
 
     def _plan(self) -> RunPlan:
         latest, count = self._runs[-1].plan, max(len(self._groups), 1)
@@ -208,10 +233,12 @@ class _Compaction:
         writer = writer_of(self._spec, store, self._number, shard)
         try:
             for batch in self._batches(group, versions):
+                self._check_stop()
                 if isinstance(writer, CsvWriter):
                     writer.copy([each for each in batch if isinstance(each, CsvConversation)])
                 else:
                     writer.write([each for each in batch if isinstance(each, RawTranscript)])
+            self._check_stop()
             parts = writer.commit(shard) if versions else []
         finally:
             writer.discard()
@@ -242,6 +269,7 @@ class _Compaction:
         size = 0.0
         try:
             for source in group:
+                self._check_stop()
                 commit = source.commit
                 parts = VerifiedParts(store, commit.parts)
                 ids = set(ids_of(parts, commit.parts[0]))
@@ -254,6 +282,7 @@ class _Compaction:
                 versions.update((each, known.get(each) or Version(0, count)) for each, count in counts.items())
                 size += commit.uncompressed_bytes * len(counts) / max(len(ids), 1)
                 self._seen |= ids
+            self._check_stop()
             made = writer.commit(shard) if versions else []
         finally:
             writer.discard()
