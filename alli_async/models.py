@@ -54,8 +54,8 @@ def in_milliseconds(value: float) -> bool:
     return abs(value) >= _SECONDS_END
 
 
-def second_of(value: float) -> float:
-    """A second in the unit of an epoch number of the wire: 1000 or 1."""
+def units_per_second_of(value: float) -> float:
+    """Units in one second of an epoch number of the wire: 1 (seconds) or 1000 (milliseconds)."""
     return 1000.0 if in_milliseconds(value) else 1.0
 
 

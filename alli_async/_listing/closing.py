@@ -142,7 +142,7 @@ class Closing(Generic[RowT]):
             await self.take(entries)
 
     def _is_old(self, entry: Entry[RowT]) -> bool:
-        time = None if isinstance(entry, BadRow) else moment(entry, self.span.second)
+        time = None if isinstance(entry, BadRow) else moment(entry, self.span.units_per_second)
         return time is None or time <= self.span.high
 
     # --- where cursors are offsets ------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class Closing(Generic[RowT]):
 
     async def _cursor_near_end(self) -> str | None:
         """A cursor near the end of the list, where one made within a window serves without the window as well."""
-        low = LONG_AGO * self.span.second
+        low = LONG_AGO * self.span.units_per_second
         for widening in _WIDENINGS:
             start = max(self.span.high - self.span.resolution * widening, low)
             window = self.pages.filters.within(start, None)

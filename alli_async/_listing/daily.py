@@ -17,14 +17,16 @@ _DEADLINE = 5.0
 _MOST_DAYS = 10_000
 
 
-async def daily_activity(session: Session, low: float, high: float, second: float) -> list[tuple[float, float]]:
+async def daily_activity(
+    session: Session, low: float, high: float, units_per_second: float
+) -> list[tuple[float, float]]:
     """Ask for the server's daily counts of a span of time.
 
     Args:
         session: Where the request goes.
-        low: Begin of the span, in the server's unit.
+        low: Start of the span, in the server's unit.
         high: End of the span.
-        second: The server's second, 1 or 1000.
+        units_per_second: Units of the server's timestamps in one second.
 
     Returns:
         Pairs of a day's begin (UTC, in the server's unit) and the conversations active on it, which is about how
@@ -36,7 +38,7 @@ async def daily_activity(session: Session, low: float, high: float, second: floa
     once = replace(session.config, retry=RetryPolicy(max_attempts=1), deadline=_DEADLINE)
     try:
         counts = await replace(session, config=once).request(daily_request(first, last), decode_daily)
-        return [(_midnight(day.date) * second, float(day.active_count)) for day in counts.days]
+        return [(_midnight(day.date) * units_per_second, float(day.active_count)) for day in counts.days]
     except (AlliError, ValueError):
         return []
 

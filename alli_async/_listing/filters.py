@@ -103,14 +103,16 @@ class Filters:
     def _has(self, *names: str) -> bool:
         return any(name in names for name, _ in self.pairs)
 
-    def first_chat_bounds(self, second: float) -> tuple[float, float]:
+    def first_chat_bounds(self, units_per_second: float) -> tuple[float, float]:
         """The bounds on first chat times that the user asked for, in the server's unit; infinite where none is.
 
         Args:
-            second: The server's second, 1 or 1000.
+            units_per_second: Units of the server's timestamps in one second.
         """
         numbers = {
-            name: float(wire.epoch_text(value, milliseconds=second > 1) if isinstance(value, datetime) else value)
+            name: float(
+                wire.epoch_text(value, milliseconds=units_per_second > 1) if isinstance(value, datetime) else value
+            )
             for name, value in self.pairs
             if name in _FIRST_CHAT
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ..errors import IncompleteError
-from ..models import Order, second_of
+from ..models import Order, units_per_second_of
 from .page_reader import BadRow, Entry, PageReader
 from .pages import Row, epoch_number
 from .walks import StuckError, Walk
@@ -87,7 +87,7 @@ class LastChatReader(Generic[RowT]):
                 return
             top = done.top or []
             # A little earlier: the clocks of those who write chats need not be one.
-            self._began = max(top) - second_of(max(top)) if top else None
+            self._began = max(top) - units_per_second_of(max(top)) if top else None
             if not is_sweep:
                 self._first_began = self._began
             is_sweep = True

@@ -134,8 +134,8 @@ async def fetch_conversations(
         AlliError: With `.cursor`, from which another walk goes on.
     """
     session = session.bounded()
-    second = await server_second(session) if filters.needs_unit else None
-    pairs = filters.query(milliseconds=second != 1)
+    units_per_second = await server_units_per_second(session) if filters.needs_unit else None
+    pairs = filters.query(milliseconds=units_per_second != 1)
     pairs.append(("pageSize", str(page_size)))
     if order is not None:
         pairs.append(("order", order.value))
@@ -150,22 +150,23 @@ async def fetch_conversations(
         raise
 
 
-async def server_second(session: Session) -> float | None:
-    """The server's second, 1 or 1000, learnt from its own values once per base URL and key.
+async def server_units_per_second(session: Session) -> float | None:
+    """Units of the server's timestamps in one second: 1 (seconds) or 1000 (milliseconds).
 
-    None where there are no conversations, or none with a date; then no unit could select anything wrongly.
+    They are learnt from the server's own values, once per base URL and key. None where there are no conversations,
+    or none with a date; then no unit could select anything wrongly.
     """
     tenant = session.tenant
-    if tenant.second is None:
+    if tenant.units_per_second is None:
         page = await fetch_conversations(
             session, Filters(), decode_conversations, cursor=None, page_size=_UNIT_ROWS, order=None
         )
-        tenant.second = second_in(page.conversations)
-    return tenant.second
+        tenant.units_per_second = units_per_second_in(page.conversations)
+    return tenant.units_per_second
 
 
-def second_in(rows: Iterable[Row]) -> float | None:
-    """The unit of most times in some rows: 1 for seconds, 1000 for milliseconds; None when there is no date.
+def units_per_second_in(rows: Iterable[Row]) -> float | None:
+    """Units in one second of most times in rows: 1 (seconds) or 1000 (milliseconds); None when there is no date.
 
     Seconds lie between 1e8 and 1e11 (1973 to 5138), milliseconds between 1e11 and 1e14. Other numbers are no
     dates.
@@ -179,7 +180,7 @@ async def epoch_number(session: Session, value: str | datetime) -> float:
     """A time filter's value as a number in the server's unit."""
     if isinstance(value, str):
         return float(value)
-    return float(wire.epoch_text(value, milliseconds=await server_second(session) != 1))
+    return float(wire.epoch_text(value, milliseconds=await server_units_per_second(session) != 1))
 
 
 async def walk_list(

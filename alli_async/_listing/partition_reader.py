@@ -163,7 +163,7 @@ class PartitionReader(Generic[RowT]):
     def _moments(self, entries: Sequence[Entry[RowT]]) -> list[float]:
         """When rows began, as far as they say so within the partition."""
         limit = self._span.high if self.end is None else self.end
-        return [time for time in moments(entries[-_LATEST:], self._span.second) if time <= limit]
+        return [time for time in moments(entries[-_LATEST:], self._span.units_per_second) if time <= limit]
 
     async def _take(self, entries: Sequence[Entry[RowT]], where: tuple[float, float]) -> None:
         """Give the rows that belong to this partition, and report those that cannot be had."""
@@ -171,7 +171,7 @@ class PartitionReader(Generic[RowT]):
         own: list[str] = []
         boundary, before, moved = self._boundary, self._others.before, self._others.moved
         earliest = -math.inf if self._start is None else self._start - self._span.resolution
-        for entry in with_spans(entries, self._span.second, where):
+        for entry in with_spans(entries, self._span.units_per_second, where):
             name = entry.id
             if name in boundary:
                 continue
@@ -199,7 +199,7 @@ class PartitionReader(Generic[RowT]):
         resolution = self._span.resolution
         if start is None:
             # Without any bound at the start a server may give rows without chats as well.
-            low = None if self._span.bounded else LONG_AGO * self._span.second
+            low = None if self._span.bounded else LONG_AGO * self._span.units_per_second
         else:
             low = start - resolution
         return self._pages.filters.within(low, None if end is None else end + resolution)
@@ -238,20 +238,20 @@ class PartitionReader(Generic[RowT]):
 
     def _is_behind(self, entry: Entry[RowT], at: float) -> bool:
         """Whether a row cannot lie in the overlap at a cut, but only behind it."""
-        time = None if isinstance(entry, BadRow) else moment(entry, self._span.second)
+        time = None if isinstance(entry, BadRow) else moment(entry, self._span.units_per_second)
         return time is not None and time > at + self._span.resolution
 
     # --- rows that cannot be listed, where no cursor leads past them --------------------------------------
 
     async def _step_over(self, error: AlliError) -> None:
         """Go on behind a row that cannot be listed: at the nearest time from which on the list can be had."""
-        second, begin = self._span.second, self._position
+        units_per_second, begin = self._span.units_per_second, self._position
         limit = self._span.high if self.end is None else self.end
-        failing, step = begin, second
+        failing, step = begin, units_per_second
         while failing + step < limit and not await self._can_list(failing + step):
             failing, step = failing + step, step * 2
         good = min(failing + step, limit)
-        while good - failing > second:
+        while good - failing > units_per_second:
             middle = (failing + good) / 2
             if await self._can_list(middle):
                 good = middle
@@ -267,7 +267,7 @@ class PartitionReader(Generic[RowT]):
             await self._take_new(entries, (begin, good))
 
         # What stands behind it at the same instant can be had from the other side.
-        between = self._window(max(begin - second, self._start or 0.0), good)
+        between = self._window(max(begin - units_per_second, self._start or 0.0), good)
         walk: Walk[RowT] = Walk(self._pages, ASC, between, follow=True)
         await walk.from_other_end(take)
         window = self._window(good + self._span.resolution, self.end)
@@ -332,8 +332,9 @@ class PartitionReader(Generic[RowT]):
                 return
             if quiet >= _QUIET_PASSES:
                 break
+        seconds = (where[1] - where[0]) / self._span.units_per_second
         error = IncompleteError(
-            f"{len(seen)} conversations began within {(where[1] - where[0]) / self._span.second:g} s, in an order "
+            f"{len(seen)} conversations began within {seconds:g} s, in an order "
             "that changes from request to request: it could not be proved that these are all of them"
         )
         self._report(BadRow(f"rows between {where[0]} and {where[1]}", error, span=where))

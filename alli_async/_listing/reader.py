@@ -25,7 +25,7 @@ from .closing import Closing, PartitionResult
 from .daily import daily_activity
 from .last_chat import LastChatReader
 from .page_reader import BadRow, Entry, Page, PageReader
-from .pages import Row, second_in
+from .pages import Row, units_per_second_in
 from .partition_reader import ASC, Give, PartitionReader, boundary_ids
 from .planner import Partition, Planner
 from .seen import SeenIds
@@ -103,7 +103,7 @@ class ListReader(Generic[RowT]):
         self._give = give
         self._report = report
         self._given = Given()
-        self._second = 1000.0
+        self._units_per_second = 1000.0
         self._position: float | None = None
 
     async def read(self, *, ordered: bool) -> None:
@@ -130,11 +130,11 @@ class ListReader(Generic[RowT]):
         finished = self._given.finished
         ids = {entry.id for entry in entries if entry.id not in self._given}
         finished.update(ids)
-        second = self._second = second_in(_listed(entries)) or self._second
-        times = moments(_listed(entries), second)
-        where = (self._position or LONG_AGO * second, FAR_AHEAD * second)
+        units_per_second = self._units_per_second = units_per_second_in(_listed(entries)) or self._units_per_second
+        times = moments(_listed(entries), units_per_second)
+        where = (self._position or LONG_AGO * units_per_second, FAR_AHEAD * units_per_second)
         self._position = times[-1] if times else self._position
-        for entry in with_spans(entries, second, where):
+        for entry in with_spans(entries, units_per_second, where):
             if entry.id not in ids:
                 continue
             if isinstance(entry, BadRow):
@@ -148,18 +148,18 @@ class ListReader(Generic[RowT]):
 
     async def _read_plainly(self, survey: Survey[RowT]) -> None:
         """Read with one cursor, from where the survey stands to the end."""
-        walk, second = survey.walk, survey.profile.second or 1000.0
+        walk, units_per_second = survey.walk, survey.profile.units_per_second or 1000.0
         assert walk is not None  # noqa: S101 - the survey has begun it
         one_page = walk.has_ended and walk.first_cursor is None
-        newest = moments(_listed([*survey.entries, *survey.tail]), second)
-        await self._take_all(walk, second, newest)
+        newest = moments(_listed([*survey.entries, *survey.tail]), units_per_second)
+        await self._take_all(walk, units_per_second, newest)
         if one_page or (walk.is_proved and not walk.is_disturbed and not walk.rows_came):
             return
         # The latest date may be nonsense; the one before it hardly is as well.
         newest_known = sorted(newest)[-2:][0] if newest else 0.0
-        await self._read_until_nothing_new(survey, second, newest_known)
+        await self._read_until_nothing_new(survey, units_per_second, newest_known)
 
-    async def _take_all(self, walk: Walk[RowT], second: float, newest: list[float]) -> bool:
+    async def _take_all(self, walk: Walk[RowT], units_per_second: float, newest: list[float]) -> bool:
         """Read a walk to its end; gives whether it brought rows that had been there before it began."""
         known = sorted(newest)[-2:][0] if newest else 0.0
         found = False
@@ -176,12 +176,12 @@ class ListReader(Generic[RowT]):
             if entries is None:
                 return found
             new = [entry for entry in entries if entry.id not in self._given]
-            times = moments(_listed(new), second)
+            times = moments(_listed(new), units_per_second)
             found = found or any(time <= known for time in times)
             newest[:] = sorted([*newest, *times])[-2:]
             await self._take(new)
 
-    async def _read_until_nothing_new(self, survey: Survey[RowT], second: float, newest: float) -> None:
+    async def _read_until_nothing_new(self, survey: Survey[RowT], units_per_second: float, newest: float) -> None:
         """Read the list again and again, until a pass brings nothing that was there before.
 
         What is newer than all that was known at first is no reason to read once more: of that there may be no end.
@@ -189,7 +189,7 @@ class ListReader(Generic[RowT]):
         quiet = 0
         for _ in range(_MOST_PASSES):
             walk: Walk[RowT] = Walk(self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets)
-            found = await self._take_all(walk, second, [newest, newest])
+            found = await self._take_all(walk, units_per_second, [newest, newest])
             quiet = 0 if found else quiet + 1
             is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
             is_counted = walk.is_proved and not walk.rows_left
@@ -206,7 +206,7 @@ class ListReader(Generic[RowT]):
     async def _read_partitions(self, survey: Survey[RowT], span: Span, count: int) -> None:
         profile: list[tuple[float, float]] = []
         if span.density * (span.high - span.low) >= _WORTH_ASKING:
-            profile = await daily_activity(self._pages.session, span.low, span.high, span.second)
+            profile = await daily_activity(self._pages.session, span.low, span.high, span.units_per_second)
         planner = Planner(
             span.low, span.last_cut, count, overlap=span.resolution, density=span.density, profile=profile
         )
@@ -348,7 +348,7 @@ class _Readers(Generic[RowT]):
             or any(map(is_empty, _listed(entries[:1])))
         ):
             return
-        times = moments(_listed(entries), self._span.second)
+        times = moments(_listed(entries), self._span.units_per_second)
         if times and max(times) < partition.end - self._span.resolution:
             reader.seed(walk, [entry.id for entry in entries])
 

@@ -18,7 +18,7 @@ from ..errors import AlliError, BadRequestError
 from ..models import Order
 from .cursors import OffsetCursors
 from .page_reader import BadRow, Entry, PageFaultError, PageReader
-from .pages import MAX_PAGE_SIZE, Row, second_in
+from .pages import MAX_PAGE_SIZE, Row, units_per_second_in
 from .walks import StuckError, Walk
 
 RowT = TypeVar("RowT", bound=Row)
@@ -34,11 +34,16 @@ _TELLING = 10
 CursorKind = Literal["offset", "keyset", "opaque"]
 
 
-class ServerProfile(Struct, frozen=True, kw_only=True):
+# The field's name in the plans of exports, which outlive a release.
+_NAMES_IN_PLANS = {"units_per_second": "second"}
+
+
+class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
     """How a server answers requests for a list.
 
     Attributes:
-        second: The server's second: 1 or 1000; None when no row showed a date.
+        units_per_second: Units of the server's timestamps in one second: 1 (seconds) or 1000 (milliseconds); None
+            when no row showed a date.
         cursor: `"offset"`: the server's own cursors count rows. `"keyset"`: a row that left the list before a
             cursor was seen not to shift the page behind it. `"opaque"`: neither is known.
         offsets: How its offset cursors are made; None where they are not known to be offsets.
@@ -47,7 +52,7 @@ class ServerProfile(Struct, frozen=True, kw_only=True):
         cursor_keeps_bounds: Whether a cursor also serves with a nearer end than it was made with.
     """
 
-    second: float | None = None
+    units_per_second: float | None = None
     cursor: CursorKind = "opaque"
     offsets: OffsetCursors | None = None
     order_kept: bool = False
@@ -55,13 +60,13 @@ class ServerProfile(Struct, frozen=True, kw_only=True):
     cursor_keeps_bounds: bool = False
 
 
-class Span(Struct, frozen=True, kw_only=True):
+class Span(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
     """The first chat times that a list covers, as far as a few requests tell.
 
     Attributes:
         low: About the earliest, in the server's unit.
         high: About the latest.
-        second: The server's second: 1 or 1000.
+        units_per_second: Units of the server's timestamps in one second: 1 (seconds) or 1000 (milliseconds).
         resolution: By how much the partitions beside a cut reach over it: a second, since a server may cut its
             bounds to whole seconds and may leave out what is equal to a bound.
         density: Conversations per unit of time, about.
@@ -70,7 +75,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
     low: float
     high: float
-    second: float
+    units_per_second: float
     resolution: float
     density: float
     bounded: bool
@@ -161,21 +166,21 @@ async def _survey_without_rows(pages: PageReader[RowT], error: AlliError) -> Sur
     recent = pages.filters.within(1e11, None)
     try:
         page = await pages.page(Order.FIRST_CHAT_TIME_ASC, None, recent, size=1)
-        second = 1000.0 if page.entries else 1.0
+        units_per_second = 1000.0 if page.entries else 1.0
     except PageFaultError:
-        second = 1000.0
-    low, high = LONG_AGO * second, (time.time() + _DAY) * second
-    if not await _keeps_windows(pages, second):
+        units_per_second = 1000.0
+    low, high = LONG_AGO * units_per_second, (time.time() + _DAY) * units_per_second
+    if not await _keeps_windows(pages, units_per_second):
         raise error
     span = Span(
         low=low,
         high=high,
-        second=second,
-        resolution=second,
+        units_per_second=units_per_second,
+        resolution=units_per_second,
         density=1 / (high - low),
         bounded=pages.filters.on_first_chat,
     )
-    return Survey(ServerProfile(second=second, order_kept=True, windows_kept=True), span=span)
+    return Survey(ServerProfile(units_per_second=units_per_second, order_kept=True, windows_kept=True), span=span)
 
 
 class _Surveyor(Generic[RowT]):
@@ -198,19 +203,19 @@ class _Surveyor(Generic[RowT]):
     async def run(self) -> Survey[RowT]:
         if self._walk.has_ended:
             return self._plain(order_kept=True)
-        second, tail = await both(self._next(), _other_end(self._pages))
+        second_page, tail = await both(self._next(), _other_end(self._pages))
         if tail is None:
             return self._plain(order_kept=True)
         self._tail = tail
         if not self._is_order_kept():
             return self._plain(order_kept=False, by_last_chat=_is_by_last_chat(self._first))
-        if self._walk.has_ended or not second:
+        if self._walk.has_ended or not second_page:
             return self._plain(order_kept=True)
-        return await self._with_span(second)
+        return await self._with_span()
 
     def _plain(self, *, order_kept: bool, by_last_chat: bool = False) -> Survey[RowT]:
         profile = ServerProfile(
-            second=second_in(_rows(self._entries)),
+            units_per_second=units_per_second_in(_rows(self._entries)),
             cursor=self._kind(),
             offsets=self._walk.cursors,
             order_kept=order_kept,
@@ -243,16 +248,16 @@ class _Surveyor(Generic[RowT]):
 
     # --- the span, and what cursors do with bounds --------------------------------------------------------
 
-    async def _with_span(self, second: list[Entry[RowT]]) -> Survey[RowT]:
+    async def _with_span(self) -> Survey[RowT]:
         span, _ = await both(self._span(), self._next())
         if span is None or self._walk.has_ended:
             return self._plain(order_kept=True)
         kept, keeps_bounds, is_keyset = await concurrently(
-            [_keeps_windows(self._pages, span.second), self._try_bound(end=True), self._is_keyset(span)]
+            [_keeps_windows(self._pages, span.units_per_second), self._try_bound(end=True), self._is_keyset(span)]
         )
         kind: CursorKind = "keyset" if is_keyset and keeps_bounds and self._kind() == "opaque" else self._kind()
         profile = ServerProfile(
-            second=span.second,
+            units_per_second=span.units_per_second,
             cursor=kind,
             offsets=self._walk.cursors,
             order_kept=True,
@@ -267,26 +272,30 @@ class _Surveyor(Generic[RowT]):
             self._with_chats(self._entries, Order.FIRST_CHAT_TIME_ASC),
             self._with_chats(self._tail, Order.FIRST_CHAT_TIME_DESC),
         )
-        second = second_in(early)
-        if second is None or not late or not {row.id for row in early}.isdisjoint(row.id for row in late):
+        units_per_second = units_per_second_in(early)
+        if (
+            units_per_second is None
+            or not late
+            or not {row.id for row in early}.isdisjoint(row.id for row in late)
+        ):
             return None
-        least, most = self._pages.filters.first_chat_bounds(second)
-        early_times, late_times = moments(early, second), moments(late, second)
+        least, most = self._pages.filters.first_chat_bounds(units_per_second)
+        early_times, late_times = moments(early, units_per_second), moments(late, units_per_second)
         if not early_times or not late_times:
             return None
         # A conversation can be older than its first chat, and so than the bound that was set on that.
         low, high = max(min(early_times), least), min(max(late_times), most)
-        density = density_of(early, second)
+        density = density_of(early, units_per_second)
         between = min(late_times) - max(early_times)
         few_left = between * density < (_FEW_PAGES - 1) * MAX_PAGE_SIZE and density > 0
-        if high - low <= 8 * second or few_left:
+        if high - low <= 8 * units_per_second or few_left:
             return None
         return Span(
             low=low,
             high=high,
-            second=second,
-            resolution=second,
-            density=max((density + density_of(late, second)) / 2, 1 / (high - low)),
+            units_per_second=units_per_second,
+            resolution=units_per_second,
+            density=max((density + density_of(late, units_per_second)) / 2, 1 / (high - low)),
             bounded=self._pages.filters.on_first_chat,
         )
 
@@ -294,12 +303,12 @@ class _Surveyor(Generic[RowT]):
         """The rows with chats at one end of the list; where those without hide them, they are asked for."""
         rows = _rows(entries)
         timed = [row for row in rows if not is_empty(row)]
-        second = second_in(rows)
-        if timed or second is None:
+        units_per_second = units_per_second_in(rows)
+        if timed or units_per_second is None:
             return timed
         try:
             # Any bound leaves out the rows without chats.
-            bounded = self._pages.filters.within(LONG_AGO * second, None)
+            bounded = self._pages.filters.within(LONG_AGO * units_per_second, None)
             found = await Walk(self._pages, order, bounded).next() or []
         except (BadRequestError, StuckError):
             return []
@@ -320,7 +329,7 @@ class _Surveyor(Generic[RowT]):
         """
         rows = _rows(self._first)
         behind = self._entries[len(self._first) :][: len(self._first)]
-        times = moments(_rows(behind) if end else rows, second_in(rows) or 1.0)
+        times = moments(_rows(behind) if end else rows, units_per_second_in(rows) or 1.0)
         cursor = self._walk.first_cursor
         distinct = sorted(set(times))
         if len(times) < _TELLING or cursor is None or len(distinct) < 2:
@@ -339,11 +348,11 @@ class _Surveyor(Generic[RowT]):
         return bool(shown) and shown[: len(all_ids)] == all_ids[: len(shown)]
 
 
-async def _keeps_windows(pages: PageReader[Any], second: float) -> bool:
+async def _keeps_windows(pages: PageReader[Any], units_per_second: float) -> bool:
     """Whether nothing is found before the begin of time and behind its end; else the filter is ignored."""
     beyond = [
-        pages.filters.within(FAR_AHEAD * second, None, keep=False),
-        pages.filters.within(None, LONG_AGO * second, keep=False),
+        pages.filters.within(FAR_AHEAD * units_per_second, None, keep=False),
+        pages.filters.within(None, LONG_AGO * units_per_second, keep=False),
     ]
     try:
         found = await concurrently([pages.page(Order.FIRST_CHAT_TIME_ASC, None, each, size=1) for each in beyond])
@@ -376,36 +385,36 @@ def is_empty(row: Row) -> bool:
     return row.last_chat_time is None and not row.chat_count and not row.chats
 
 
-def moment(row: Row, second: float) -> float | None:
+def moment(row: Row, units_per_second: float) -> float | None:
     """About when a conversation's first chat was; None where its times are no dates.
 
     It is the time at which the conversation was opened, which is at or before its first chat, unless that is
     later than its last chat.
     """
-    low, high = LONG_AGO * second, FAR_AHEAD * second
+    low, high = LONG_AGO * units_per_second, FAR_AHEAD * units_per_second
     times = [time for time in (row.created_at, row.last_chat_time) if time is not None and low < time < high]
     return min(times) if times else None
 
 
-def moments(rows: Iterable[Row], second: float) -> list[float]:
+def moments(rows: Iterable[Row], units_per_second: float) -> list[float]:
     """The moments of rows that have one, in the rows' order."""
-    found = (moment(row, second) for row in rows)
+    found = (moment(row, units_per_second) for row in rows)
     return [time for time in found if time is not None]
 
 
 def with_spans(
-    entries: Sequence[Entry[RowT]], second: float, where: tuple[float, float] | None
+    entries: Sequence[Entry[RowT]], units_per_second: float, where: tuple[float, float] | None
 ) -> list[Entry[RowT]]:
     """The same rows, where those that could not be had know between which first chat times they lie.
 
     Args:
         entries: The rows of a page, in order.
-        second: The server's second.
+        units_per_second: Units of the server's timestamps in one second.
         where: About when the first and the last of them began, where that is known.
     """
     if not any(isinstance(entry, BadRow) for entry in entries):
         return list(entries)
-    times = [None if isinstance(entry, BadRow) else moment(entry, second) for entry in entries]
+    times = [None if isinstance(entry, BadRow) else moment(entry, units_per_second) for entry in entries]
     low, high = where or (None, None)
     found: list[Entry[RowT]] = []
     for number, entry in enumerate(entries):
@@ -418,8 +427,8 @@ def with_spans(
     return found
 
 
-def density_of(rows: Iterable[Row], second: float) -> float:
+def density_of(rows: Iterable[Row], units_per_second: float) -> float:
     """Rows per unit of time among these; 0 when they do not tell."""
-    times = moments((row for row in rows if not is_empty(row)), second)
+    times = moments((row for row in rows if not is_empty(row)), units_per_second)
     spread = max(times, default=0.0) - min(times, default=0.0)
     return len(times) / spread if spread > 0 and math.isfinite(spread) else 0.0

@@ -24,10 +24,20 @@ class Tenant:
         quota: The retry quota.
         outage: Whether the server serves anything.
         queued: The calls with a deadline that wait for the limiter: a pause that begins may be too long for them.
-        second: The server's second, 1 or 1000, once that is learnt.
+        units_per_second: Units of the server's timestamps in one second, 1 (seconds) or 1000 (milliseconds); None
+            until they are learnt.
     """
 
-    __slots__ = ("__weakref__", "limiter", "max_concurrency", "outage", "queued", "quota", "rate_limit", "second")
+    __slots__ = (
+        "__weakref__",
+        "limiter",
+        "max_concurrency",
+        "outage",
+        "queued",
+        "quota",
+        "rate_limit",
+        "units_per_second",
+    )
 
     def __init__(self, config: ClientConfig) -> None:
         self.max_concurrency, self.rate_limit = config.max_concurrency, config.rate_limit
@@ -35,7 +45,7 @@ class Tenant:
         self.quota = RetryQuota(config.retry.quota)
         self.outage = Outage(on_begin=self.limiter.interrupt)
         self.queued: set[Call] = set()
-        self.second: float | None = None
+        self.units_per_second: float | None = None
 
     def forget_in_flight(self) -> None:
         """Forget the calls of an event loop that is closed; what is known of the server stays."""

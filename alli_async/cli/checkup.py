@@ -205,7 +205,7 @@ class Checkup:
         await self._check_embedded(client, page)
 
     def _note_profile(self, profile: ServerProfile, page: ConversationPage) -> None:
-        unit = None if profile.second is None else "milliseconds" if profile.second > 1 else "seconds"
+        unit = {None: None, 1.0: "seconds", 1000.0: "milliseconds"}[profile.units_per_second]
         self.found("time_unit", "unit of time", unit, unit or "not known", "times that are typed are sent in it")
         if page.cursor is None:
             self.found("cursor", "cursors", None, "not known: the list is one page")
@@ -229,9 +229,10 @@ class Checkup:
     async def _check_windows(self, client: AlliClient, profile: ServerProfile, page: ConversationPage) -> None:
         """Find out whether filters on first chat times are kept: before and after all times there is nothing."""
         is_kept: bool | None = None
-        if page.conversations and profile.second is not None:
-            before = await client.conversations.list(first_chat_end_at=LONG_AGO * profile.second, page_size=1)
-            after = await client.conversations.list(first_chat_started_at=FAR_AHEAD * profile.second, page_size=1)
+        units = profile.units_per_second
+        if page.conversations and units is not None:
+            before = await client.conversations.list(first_chat_end_at=LONG_AGO * units, page_size=1)
+            after = await client.conversations.list(first_chat_started_at=FAR_AHEAD * units, page_size=1)
             is_kept = not before.conversations and not after.conversations
         notes = {
             True: "long lists are cut into spans, many of which are read at once",

@@ -26,7 +26,7 @@ from ..errors import (
     ResponseTooLargeError,
     ServerError,
 )
-from ..models import Order, RawTranscript, Skipped, second_of
+from ..models import Order, RawTranscript, Skipped, units_per_second_of
 from .commit_log import RunLog
 from .holdings import Holdings
 from .records import Deleted, Incomplete, Quarantined, RunPlan
@@ -123,8 +123,8 @@ async def list_again(session: Session, filters: Filters, plan: RunPlan) -> tuple
     for span in spans:
         window = filters
         if span is not None:
-            second = second_of(span[1])
-            window = filters.within(span[0] - second, span[1] + second)
+            units_per_second = units_per_second_of(span[1])
+            window = filters.within(span[0] - units_per_second, span[1] + units_per_second)
         walk: Walk[RawItem] = Walk(pages, Order.FIRST_CHAT_TIME_ASC, window)
         try:
             while (entries := await walk.next()) is not None:

@@ -16,7 +16,7 @@ from .._aio.tasks import both
 from .._listing.daily import daily_activity
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageFaultError, PageReader
-from .._listing.pages import MAX_PAGE_SIZE, second_in
+from .._listing.pages import MAX_PAGE_SIZE, units_per_second_in
 from .._listing.planner import Weight, cut_span
 from .._listing.survey import LONG_AGO, Span, Survey, is_empty, survey_list
 from .._listing.walks import StuckError, Walk
@@ -26,7 +26,7 @@ from .._transport.session import Session
 from .._transport.wire import Request, Response
 from .._version import __version__
 from ..errors import BadRequestError
-from ..models import Order, second_of
+from ..models import Order, units_per_second_of
 from .project import project_of
 from .records import Kind, RunPlan, Shard
 
@@ -145,7 +145,7 @@ async def plan_run(
         project=project or project_of(ids),
         snapshot=clock.earliest(began).isoformat(timespec="seconds"),
         high_water=_high_water(latest, clock.earliest(began)),
-        since=since(after, second_in(latest)) if is_incremental and after is not None else None,
+        since=since(after, units_per_second_in(latest)) if is_incremental and after is not None else None,
         expected=expected,
         span=span,
         profile=None if found is None or span is None else found.profile,
@@ -180,10 +180,10 @@ async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
     pages: PageReader[_ListedRow] = PageReader(session, filters.without_last_chat_end()[0], _decode_page)
     try:
         rows = await _latest(pages, pages.filters)
-        second = second_in(rows)
-        if rows and is_empty(rows[0]) and second is not None:
+        units_per_second = units_per_second_in(rows)
+        if rows and is_empty(rows[0]) and units_per_second is not None:
             # Those without chats stand first; any bound leaves them out.
-            rows = await _latest(pages, pages.filters.with_last_chat_from(LONG_AGO * second))
+            rows = await _latest(pages, pages.filters.with_last_chat_from(LONG_AGO * units_per_second))
     except (BadRequestError, StuckError):
         return []
     return rows
@@ -197,7 +197,7 @@ async def high_water(session: Session, filters: Filters) -> float | None:
 def _high_water(rows: Sequence[_ListedRow], now: datetime) -> float | None:
     """The latest chat's time that is no later than the clock; None where the server does not tell."""
     times = [row.last_chat_time for row in rows if row.last_chat_time is not None]
-    known = [each for each in times if LONG_AGO < each / second_of(each) <= now.timestamp()]
+    known = [each for each in times if LONG_AGO < each / units_per_second_of(each) <= now.timestamp()]
     return max(known, default=None)
 
 
@@ -226,7 +226,7 @@ def _chat_requests(row: _ListedRow) -> int:
     return -(-row.chat_count // CHATS_PER_PAGE) if row.chat_count > len(row.chats) else 0
 
 
-def since(before: RunPlan, second: float | None) -> float | None:
+def since(before: RunPlan, units_per_second: float | None) -> float | None:
     """The last chat's time from which on an incremental run asks; None for everything.
 
     It is when the run before began, by the clock, less an overlap. A chat's date alone never decides: a chat may
@@ -235,15 +235,15 @@ def since(before: RunPlan, second: float | None) -> float | None:
 
     Args:
         before: The plan of the complete run before.
-        second: The server's second, 1 or 1000, as its values show it now; None where none shows it. Then there
-            is no date to ask for.
+        units_per_second: Units of the server's timestamps in one second, as its values show now; None where none
+            shows them. Then there is no date to ask for.
     """
-    if second is None:
+    if units_per_second is None:
         return None
     moment = datetime.fromisoformat(before.snapshot).timestamp()
     if before.high_water is not None:
-        moment = min(moment, before.high_water / second_of(before.high_water))
-    return max(moment - _OVERLAP, LONG_AGO) * second
+        moment = min(moment, before.high_water / units_per_second_of(before.high_water))
+    return max(moment - _OVERLAP, LONG_AGO) * units_per_second
 
 
 async def _weights(session: Session, filters: Filters, span: Span) -> list[Weight]:
@@ -251,12 +251,12 @@ async def _weights(session: Session, filters: Filters, span: Span) -> list[Weigh
     even = [Weight(span.low, span.high, (span.high - span.low) * span.density)]
     if not filters.selects_all:
         return even  # the counts are of all conversations
-    return _by_day(await daily_activity(session, span.low, span.high, span.second), span) or even
+    return _by_day(await daily_activity(session, span.low, span.high, span.units_per_second), span) or even
 
 
 def _by_day(activity: Iterable[tuple[float, float]], span: Span) -> list[Weight]:
     weights = []
-    day = 86_400 * span.second
+    day = 86_400 * span.units_per_second
     for start, rows in sorted(dict(activity).items()):
         low, high = max(start, span.low), min(start + day, span.high)
         if low < high and rows > 0:

@@ -200,7 +200,7 @@ async def test_a_datetime_filter_in_an_empty_project_finds_nothing(make_client: 
     async with Sandbox(conversations=0) as sandbox:
         alli = make_client(sandbox)
         assert [each async for each in alli.conversations.list(started_at=datetime(2024, 1, 1, tzinfo=UTC))] == []
-        assert not alli._tenant.second
+        assert not alli._tenant.units_per_second
 
 
 async def test_the_unit_is_asked_for_once_and_only_when_a_datetime_needs_it(make_client: ClientFactory) -> None:

@@ -125,7 +125,7 @@ def span_of(low: float, high: float) -> Span:
     return Span(
         low=low,
         high=high,
-        second=1000.0,
+        units_per_second=1000.0,
         resolution=min(1000.0, max(1.0, (high - low) / 1e6)),
         density=0.0,
         bounded=False,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from alli_async import AlliClient
 from alli_async._listing.filters import ConversationFilters, Filters
 from alli_async._listing.page_reader import PageReader
 from alli_async._listing.pages import decode_conversations
-from alli_async._listing.survey import Survey, survey_list
+from alli_async._listing.survey import Span, Survey, survey_list
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 
@@ -35,7 +36,7 @@ async def test_the_kind_of_cursor_is_what_a_bound_shows(
         profile = survey.profile
         assert sandbox.count() <= 9
     assert (profile.order_kept, profile.windows_kept, profile.cursor_keeps_bounds) == (True, True, True)
-    assert profile.second == (1000.0 if unit == "ms" else 1.0)
+    assert profile.units_per_second == (1000.0 if unit == "ms" else 1.0)
     assert profile.cursor == kind
     assert (profile.offsets is not None) == (kind == "offset")
     assert survey.span is not None
@@ -116,7 +117,7 @@ async def test_a_time_that_is_nonsense_does_not_decide_the_span(make_client: Cli
         survey = await survey_of(make_client(sandbox))
         assert plain.span is not None
         assert survey.span is not None
-        assert survey.profile.second == 1000.0
+        assert survey.profile.units_per_second == 1000.0
         assert survey.span.high == plain.span.high
         assert abs(survey.span.low - plain.span.low) < 86_400_000 * 30
 
@@ -139,3 +140,10 @@ async def test_the_span_keeps_to_the_bounds_that_were_asked_for(make_client: Cli
         assert survey.span is not None
         assert survey.span.bounded
         assert times[200] <= survey.span.low < survey.span.high <= times[1800]
+
+
+def test_a_span_of_an_earlier_plan_is_read_on() -> None:
+    written = b'{"low":1.0,"high":9.0,"second":1000.0,"resolution":1000.0,"density":0.5,"bounded":false}'
+    span = msgspec.json.decode(written, type=Span)
+    assert span.units_per_second == 1000.0
+    assert msgspec.json.encode(span) == written
