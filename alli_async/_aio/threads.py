@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -37,7 +38,7 @@ async def in_stoppable_thread(function: Callable[..., T], *arguments: Any) -> T:
         *arguments: Its other positional arguments.
     """
     stop = threading.Event()
-    work = asyncio.ensure_future(anyio.to_thread.run_sync(function, *arguments, stop))
+    work = asyncio.ensure_future(anyio.to_thread.run_sync(partial(function, *arguments, stop)))
     try:
         # Cancels nothing; anyio's own cancellations get through as well.
         await asyncio.wait([work])
