@@ -102,9 +102,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("level", "levels"),
     [
-        ("debug", {"DEBUG", "INFO", "WARNING"}),
         ("INFO", {"INFO", "WARNING"}),
-        ("warning", {"WARNING"}),
         ("", set()),
         ("loud", {"DEBUG", "INFO", "WARNING"}),
     ],

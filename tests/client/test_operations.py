@@ -47,15 +47,13 @@ async def some_id(alli: AlliClient, *, chats: int = 1) -> Conversation:
     raise AssertionError("no such conversation")
 
 
-@pytest.mark.parametrize("order", [None, *Order])
-async def test_list_gives_every_conversation_once_in_each_order(
-    sandbox: Sandbox, alli: AlliClient, order: Order | None
-) -> None:
-    found = [conversation async for conversation in alli.conversations.list(order=order)]
-    assert sorted(each.id for each in found) == sorted(sandbox.conversation_ids())
-    if order in (Order.LAST_CHAT_TIME_ASC, Order.LAST_CHAT_TIME_DESC):
-        times = [each.last_chat_time for each in found if each.last_chat_time is not None]
-        assert times == sorted(times, reverse=order is Order.LAST_CHAT_TIME_DESC)
+async def test_list_gives_every_conversation_once_in_each_order(sandbox: Sandbox, alli: AlliClient) -> None:
+    for order in (None, *Order):
+        found = [conversation async for conversation in alli.conversations.list(order=order)]
+        assert sorted(each.id for each in found) == sorted(sandbox.conversation_ids())
+        if order in (Order.LAST_CHAT_TIME_ASC, Order.LAST_CHAT_TIME_DESC):
+            times = [each.last_chat_time for each in found if each.last_chat_time is not None]
+            assert times == sorted(times, reverse=order is Order.LAST_CHAT_TIME_DESC)
 
 
 async def test_list_filters_and_a_datetime_is_sent_in_the_servers_unit(sandbox: Sandbox, alli: AlliClient) -> None:
@@ -95,7 +93,7 @@ async def test_get_and_its_variables(sandbox: Sandbox, alli: AlliClient) -> None
 
 
 async def test_chats_and_transcripts_are_whole(sandbox: Sandbox, alli: AlliClient) -> None:
-    for conversation_id in sandbox.conversation_ids()[:25]:
+    for conversation_id in sandbox.conversation_ids()[:8]:
         chats = [chat.id async for chat in alli.conversations.list_chats(conversation_id)]
         found = await alli.conversations.transcript(conversation_id)
         assert chats == [chat.id for chat in found.chats] == sandbox.chat_ids(conversation_id)

@@ -41,9 +41,11 @@ FULL = conversation(
     chats=[FULL_CHAT],
     chatCount=1,
 )
+# A row of a list is what a conversation is; two of its depth are enough there.
+ROW = conversation(chats=[chat(1)], chatCount=1)
 ANSWERS: dict[str, tuple[Any, Any]] = {
     "conversation": (STRUCT_CODEC.conversation, FULL),
-    "list": (STRUCT_CODEC.list_page, {"conversations": [FULL], "cursor": "c"}),
+    "list": (STRUCT_CODEC.list_page, {"conversations": [ROW], "cursor": "c"}),
     "chats": (STRUCT_CODEC.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
     "feedback": (bodies.decode_feedback, {"conversationId": "c", "chatId": "x", "rating": True}),
     "running": (bodies.decode_running, {"isRunning": True}),
@@ -59,6 +61,6 @@ ANSWERS: dict[str, tuple[Any, Any]] = {
         },
     ),
     "raw conversation": (RAW_CODEC.conversation, FULL),
-    "raw list": (RAW_CODEC.list_page, {"conversations": [FULL], "cursor": "c"}),
-    "raw chats": (RAW_CODEC.chats, {"chats": [FULL_CHAT], "pageNo": 1, "totalCount": 1}),
+    "raw list": (RAW_CODEC.list_page, {"conversations": [ROW], "cursor": "c"}),
+    "raw chats": (RAW_CODEC.chats, {"chats": [chat(1)], "pageNo": 1, "totalCount": 1}),
 }

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import subprocess
-import sys
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +22,9 @@ from alli_async import (
 )
 from alli_async.config import ClientConfig, Secret
 from tests.support import ScriptedServer, fuzz
-from tests.support.servers import OK, ROOT, closing
+from tests.support.servers import OK, closing
 
-FUZZED = settings(max_examples=300, deadline=None, derandomize=True)
+FUZZED = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 PIECES = [b'"', b"\\", b"\\ud800", b"{", b"]", b"\r\n", b"\0", b"9" * 400]
@@ -108,7 +104,7 @@ def test_a_key_is_taken_out_however_it_is_spelt_and_nothing_of_it_stays(
     assert not any(spell(key)[place : place + 8] in middle for place in range(1, max(1, len(spell(key)) - 8)))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(damaged([OK, OK.replace(b"Content-Length", b"X-Length"), OK.replace(b"200 X", b"500 X\r\nRetry-After: 7")]))
 def test_no_damaged_answer_is_more_than_a_value_or_an_error_of_ours(data: bytes) -> None:
     async def call() -> None:
@@ -123,12 +119,3 @@ def test_no_damaged_answer_is_more_than_a_value_or_an_error_of_ours(data: bytes)
                 assert len(server.requests) == 1
 
     asyncio.run(call())
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
-def test_atheris_finds_nothing_in_five_seconds() -> None:
-    command = [sys.executable, "-m", "tests.support.fuzz", "-max_total_time=5", "-timeout=10", "-seed=1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "DONE" in done.stderr

@@ -26,7 +26,7 @@ NULLS = {
 @pytest.mark.parametrize("field", NULLS)
 async def test_a_null_field_costs_no_page_and_no_conversation(make_client: ClientFactory, field: str) -> None:
     name, stand_in = NULLS[field]
-    with Sandbox(conversations=130) as sandbox:
+    with Sandbox(conversations=70) as sandbox:
         ids = sandbox.conversation_ids()
         sandbox.override(ids[60], {field: None})
         api = make_client(sandbox).conversations

@@ -22,9 +22,19 @@ CANARY = "canary-0123456789"
 # --- redirects --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", [get, put, patch, post, delete])
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("where", ["the same host", "another host", "http, from https", "nowhere", "no URL"])
+# Each status with each place, and each method with either.
+CALLS = [get, put, patch, post, delete]
+STATUSES = [301, 302, 303, 307, 308]
+PLACES = ["the same host", "another host", "http, from https", "nowhere", "no URL"]
+REDIRECTS = [
+    fact(f"{status} of {call.__name__} to {where}", status, where, call)
+    for number, where in enumerate(PLACES)
+    for place, status in enumerate(STATUSES)
+    for call in [CALLS[(number + place) % 5]]
+]
+
+
+@pytest.mark.parametrize(("status", "where", "call"), REDIRECTS)
 async def test_a_redirect_is_never_followed_and_the_key_never_seen_elsewhere(
     status: int, where: str, call: Call, certified: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:

@@ -35,8 +35,16 @@ def everything_in(span: ReadableSpan) -> str:
     return "\n".join([span.to_json(), repr(span.name), repr(dict(span.attributes or {})), repr(events)])
 
 
-@pytest.mark.parametrize(("kind", "call"), [("api_key", get), ("token", patch), ("api_key", walk)])
-@pytest.mark.parametrize("stimulus", [fact("success", OK), *SECRET, *ECHOED])
+# Each answer meets one operation of each in turn.
+OPERATIONS = [("api_key", get), ("token", patch), ("api_key", walk)]
+MET = [
+    fact(f"{row.id} to {call.__name__}", *row.values, call, kind)
+    for number, row in enumerate([fact("success", OK), *SECRET, *ECHOED])
+    for kind, call in [OPERATIONS[number % len(OPERATIONS)]]
+]
+
+
+@pytest.mark.parametrize(("stimulus", "call", "kind"), MET)
 async def test_no_span_shows_the_key_not_even_one_that_the_server_echoes(
     stimulus: Answer, call: Call, kind: str, spans: Any
 ) -> None:
