@@ -11,10 +11,9 @@ from alli_async import AlliClient, ClientStateError, ConfigurationError, Request
 from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation, reset, silence
-from tests.support.servers import python
+from tests.support import ScriptedServer, answer, reset, silence
+from tests.support.servers import OK, fact, get, python
 
-OK = answer(200, conversation())
 PATIENT = RetryPolicy(base=60, cap=60)
 
 
@@ -68,6 +67,9 @@ async def test_a_call_that_waits_in_the_queue_when_the_client_is_closed_was_not_
             "not_sent",
             "unknown",
         ]
+        for late in (client, client.with_options(timeout=1)):
+            with pytest.raises(ClientStateError, match="closed"):
+                await late.conversations.stop("a")
 
 
 async def test_a_cancellation_that_comes_with_the_closing_is_not_swallowed(make_client: ClientFactory) -> None:
@@ -270,3 +272,43 @@ async def test_leaving_a_walk_inside_the_clients_block_prints_nothing_and_leaves
         environ = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
         found = await python(SCRIPT.replace("WALK", walk), busy, **environ)
         assert found == (0, "left\n", "")
+
+
+async def test_closing_twice_at_once_and_before_any_use_is_fine(make_client: ClientFactory) -> None:
+    async with ScriptedServer(OK) as server:
+        for used in (True, False):
+            client = make_client(server)
+            if used:
+                await get(client.conversations)
+            await asyncio.gather(client.aclose(), client.aclose())
+            await client.aclose()
+            with pytest.raises(ClientStateError, match="closed"):
+                await get(client.conversations)
+
+
+UNCLOSED = """
+import asyncio, sys
+from alli_async import AlliClient
+
+async def main():
+    client = AlliClient(sys.argv[2], base_url=sys.argv[1])
+    await client.conversations.list()
+    print("used", flush=True)
+
+asyncio.run(main())
+"""
+
+
+UNCLOSED_STREAM = UNCLOSED.replace(
+    "await client.conversations.list()", "async for each in client.conversations.transcripts(): break"
+)
+
+
+@pytest.mark.parametrize("script", [fact("after a call", UNCLOSED), fact("in mid-stream", UNCLOSED_STREAM)])
+async def test_a_client_that_is_never_closed_is_warned_of_and_ends_without_a_traceback(script: str) -> None:
+    async with Sandbox(conversations=120) as sandbox:
+        status, out, err = await python(script, sandbox.url, sandbox.api_key)
+        assert (status, out) == (0, "used\n")
+        assert "ResourceWarning: Unclosed client session" in err
+        assert "Traceback" not in err
+        assert sandbox.api_key not in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ import pytest
 from alli_async import AlliClient, ConfigurationError, RetryPolicy
 from alli_async.config import Secret, resolve
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
-
-OK = answer(200, conversation())
+from tests.support import ScriptedServer
+from tests.support.servers import OK
 
 
 def settings(**options: Any) -> Any:
@@ -73,7 +71,6 @@ async def test_identity_headers_are_sent_and_own_user_ids_outside_ascii_as_base6
     [
         ({"api_key": None}, "ALLI_API_KEY"),
         ({"token": "t"}, "api_key and token"),
-        ({"api_key": ""}, "api_key"),
         ({"api_key": "a b"}, "api_key"),
         ({"api_key": "ключ-secret"}, "api_key"),
         ({"api_key": 7}, "api_key"),
@@ -88,10 +85,7 @@ async def test_identity_headers_are_sent_and_own_user_ids_outside_ascii_as_base6
         ({"base_url": "https://u:secret@a.b"}, "base_url"),
         ({"base_url": "http://a.b"}, "allow_http"),
         ({"base_url": 7}, "base_url"),
-        ({"agent_email": "a\r\nX: b"}, "agent_email"),
         ({"user_email": "é"}, "user_email"),
-        ({"own_user_id": ""}, "own_user_id"),
-        ({"own_user_id": "\ud800"}, "own_user_id"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"timeout": "5"}, "timeout"),
@@ -165,9 +159,36 @@ async def test_with_options_refuses_what_cannot_be_shared() -> None:
         client.with_options(api_key="a", token="b")
 
 
-def test_errors_can_be_pickled() -> None:
-    with pytest.raises(ConfigurationError) as raised:
-        AlliClient(api_key="k", timeout=-1)
-    raised.value.cursor = "c"
-    again = pickle.loads(pickle.dumps(raised.value))
-    assert (str(again), again.cursor, type(again)) == (str(raised.value), "c", ConfigurationError)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://backend.alli.ai",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://example.com#@127.0.0.1",
+        "http://127.0.0.1@example.com",
+        "http://localhost:80@example.com",
+        "http://0.0.0.0",
+        "http://127.1",
+        "http://2130706433",
+        "http://0x7f.1",
+        "http://10.0.0.1",
+        "http://[fe80::1]",
+        "HTTP://EXAMPLE.COM",
+        "http://localhost%2eexample.com",
+        "http://localhost\\.example.com",
+        "http:example.com",
+        "//example.com",
+        "ws://localhost",
+        "file:///etc/passwd",
+    ],
+)
+def test_the_key_is_not_sent_unencrypted_to_anything_but_this_machine(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^base_url: "):
+        AlliClient("k", base_url=url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]:80"])
+def test_this_machine_may_be_spoken_to_unencrypted(url: str) -> None:
+    assert url in repr(AlliClient("k", base_url=url))
+    assert "example" in repr(AlliClient("k", base_url="http://example.com", allow_http=True))

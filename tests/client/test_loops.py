@@ -14,15 +14,18 @@ import pytest
 import trio
 from asgiref.sync import async_to_sync
 
-from alli_async import AlliClient, ClientStateError, ConfigurationError, RateLimitError, RetryPolicy
+from alli_async import AlliClient, ClientStateError, ConfigurationError, RateLimitError
 from alli_async.sandbox import Sandbox
-from tests.support.servers import python
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.support import ScriptedServer
+from tests.support.servers import OK, ONCE, fact, python
 
 
 async def first_page(client: AlliClient) -> int:
     return len((await client.conversations.list()).conversations)
+
+
+async def derived_page(client: AlliClient) -> int:
+    return await first_page(client.with_options(timeout=5))
 
 
 def in_uvloop(work: Coroutine[Any, Any, Any]) -> Any:
@@ -126,7 +129,7 @@ def test_a_client_of_a_living_loop_is_refused_in_another_one_and_may_not_be_clos
         found: list[BaseException] = []
 
         def elsewhere() -> None:
-            for work in (first_page, AlliClient.aclose, AlliClient.__aenter__, stream):
+            for work in (first_page, derived_page, AlliClient.aclose, AlliClient.__aenter__, stream):
                 try:
                     asyncio.run(work(client))
                 except ClientStateError as error:
@@ -135,7 +138,7 @@ def test_a_client_of_a_living_loop_is_refused_in_another_one_and_may_not_be_clos
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join(30)
-        assert len(found) == 4
+        assert len(found) == 5
         assert all("another event loop; make one for each" in str(each) for each in found)
         assert runner.run(first_page(client)) == 50
         runner.run(client.aclose())
@@ -237,3 +240,94 @@ async def test_a_client_that_was_not_used_before_a_fork_may_be_used_in_both_proc
     async with Sandbox(conversations=60) as sandbox:
         environ = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
         assert await python(FORKED_BEFORE_USE, **environ) == (0, "child: 50\n50\n", "")
+
+
+WHERE = "[GET /webapi/v2/conversations/a: 1 attempt in 0.0 s, not_sent]"
+
+
+FORKED = """
+import asyncio, os, sys
+from alli_async import AlliClient, ClientStateError
+
+client = AlliClient("the-key", base_url=sys.argv[1])
+
+async def use():
+    return (await client.conversations.get("a")).title
+
+async def parent():
+    assert await use() == "t"
+    if (child := os.fork()) == 0:
+        asyncio.events._set_running_loop(None)
+        try:
+            asyncio.run(use())
+        except ClientStateError as error:
+            print("child:", error, flush=True)
+        asyncio.run(client.aclose())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert await use() == "t"
+    print("parent: fine", flush=True)
+    await client.aclose()
+
+asyncio.run(parent())
+"""
+
+
+# A loop that is not running while it is copied goes on in the child, where nothing but the process is another.
+FORKED_BETWEEN = """
+import asyncio, os, sys
+from alli_async import AlliClient, ClientStateError
+
+client = AlliClient("the-key", base_url=sys.argv[1])
+loop = asyncio.new_event_loop()
+
+async def use():
+    return (await client.conversations.get("a")).title
+
+assert loop.run_until_complete(use()) == "t"
+if (child := os.fork()) == 0:
+    try:
+        loop.run_until_complete(use())
+    except ClientStateError as error:
+        print("child:", error, flush=True)
+    loop.run_until_complete(client.aclose())
+    os._exit(0)
+os.waitpid(child, 0)
+assert loop.run_until_complete(use()) == "t"
+print("parent: fine", flush=True)
+loop.run_until_complete(client.aclose())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("script", [fact("in mid-loop", FORKED), fact("between two runs", FORKED_BETWEEN)])
+async def test_a_client_after_a_fork_says_so_and_the_parents_connection_lives_on(script: str) -> None:
+    async with ScriptedServer(OK) as server:
+        status, out, err = await python(script, server.url)
+        assert (status, err) == (0, "")
+        assert out.splitlines() == [
+            f"child: the client belongs to another process (it was made before a fork); make one for each {WHERE}",
+            "parent: fine",
+        ]
+        assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_a_client_in_each_of_eight_threads() -> None:
+    found: dict[int, list[str]] = {}
+
+    def work(number: int, url: str, key: str) -> None:
+        async def all_of_it() -> list[str]:
+            async with AlliClient(key, base_url=url) as client:
+                return sorted([each.id async for each in client.conversations.transcripts()])
+
+        found[number] = asyncio.run(all_of_it())
+
+    with Sandbox(conversations=120) as sandbox:
+        threads = [
+            threading.Thread(target=work, args=(number, sandbox.url, sandbox.api_key)) for number in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(50)
+        assert list(found.values()) == [sorted(sandbox.conversation_ids())] * 8

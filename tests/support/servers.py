@@ -13,12 +13,13 @@ from typing import Any, Self
 
 import pytest
 
-from alli_async import ConversationsAPI
+from alli_async import ConversationsAPI, RetryPolicy
 from tests.support import Answer, Exchange, ScriptedServer, answer, conversation, cut
 
 ROOT = Path(__file__).parent.parent.parent
 
 OK = answer(200, conversation())
+ONCE = RetryPolicy(max_attempts=1)
 BODY = OK.partition(b"\r\n\r\n")[2]
 HTML = answer(200, b"<!DOCTYPE html><html>busy</html>")
 

@@ -9,11 +9,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alli_async import AlliClient, AlliConnectionError, RetryPolicy
+from alli_async import AlliClient, AlliConnectionError
 from tests.conftest import ClientFactory
 from tests.support import Exchange, ScriptedServer, answer, conversation
+from tests.support.servers import ONCE
 
-ONCE = RetryPolicy(max_attempts=1)
 NAME = "backend.example.test"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,11 +21,9 @@ from alli_async import (
 )
 from tests.conftest import ClientFactory
 from tests.support import Answer, Exchange, ScriptedServer, answer, hang_up, reset, servers, silence, slowly
-from tests.support.servers import BODY, OK, closing, fact, get, post, python, raw
+from tests.support.servers import BODY, OK, ONCE, closing, fact, get, post, python, raw
 
 pytestmark = pytest.mark.wire
-
-ONCE = RetryPolicy(max_attempts=1)
 
 
 def encoded(name: str, body: bytes) -> bytes:
@@ -266,3 +266,23 @@ async def test_any_status_but_2xx_is_an_error(make_client: ClientFactory, status
         # Below 200 an answer announces another one, which here never comes.
         with pytest.raises((APIError, AlliConnectionError)):
             await get(make_client(server, retry=ONCE).conversations)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        fact("no HTTP", servers.NO_HTTP, r"not HTTP: Bad status line.*'SSH-2.0-OpenSSH_9.9'"),
+        fact("a short body", servers.CUT_BODY, r"Not enough data to satisfy content length.*"),
+        fact("gzip that is none", servers.NO_GZIP, r"Can not decode content-encoding: gzip"),
+        fact("FIN", hang_up, r"the server closed it"),
+        fact("RST", reset, r".*reset.*"),
+    ],
+)
+async def test_what_broke_an_answer_is_told_in_one_line(
+    make_client: ClientFactory, broken: Any, message: str
+) -> None:
+    async with ScriptedServer(broken) as server:
+        with pytest.raises(AlliConnectionError) as raised:
+            await make_client(server, retry=RetryPolicy(max_attempts=1)).conversations.get("a")
+        whole = f"the connection failed before the answer was whole: {message}"
+        assert re.fullmatch(whole, raised.value.message), raised.value.message

@@ -1,8 +1,9 @@
-"""The deadline of a whole call: its waits, its retries, and all of its requests."""
+"""The deadline of a whole call and the timeout of an attempt: waits, retries, and all requests included."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -10,11 +11,24 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, AlliError, AlliTimeoutError, RateLimitError, RetryPolicy
+from alli_async import (
+    AlliClient,
+    AlliError,
+    AlliTimeoutError,
+    RateLimitError,
+    RetryPolicy,
+)
 from tests.conftest import ClientFactory
-from tests.support import Exchange, ScriptedServer, answer, chat, conversation, silence
+from tests.support import (
+    Exchange,
+    ScriptedServer,
+    answer,
+    chat,
+    conversation,
+    silence,
+)
 from tests.support.replies import split
-from tests.support.servers import OK, fact, get
+from tests.support.servers import OK, ONCE, fact, get
 
 Use = Callable[[AlliClient], Awaitable[Any]]
 
@@ -66,8 +80,8 @@ async def test_an_operation_of_many_requests_has_one_deadline(make_client: Clien
 async def test_the_unit_of_time_is_learnt_within_the_deadline_of_the_page_that_needs_it(
     make_client: ClientFactory,
 ) -> None:
-    async with slow_server(0.4) as server:
-        client = make_client(server, deadline=0.6)
+    async with slow_server(1.0) as server:
+        client = make_client(server, deadline=1.5)
         with pytest.raises(AlliTimeoutError):
             await client.conversations.list(started_at=datetime(2024, 1, 1, tzinfo=UTC))
         assert len(server.requests) == 2
@@ -138,3 +152,33 @@ async def test_a_deadline_tells_how_the_last_attempt_ended(make_client: ClientFa
     async with ScriptedServer(answer(503, {"error": "busy"}), silence) as server:
         with pytest.raises(AlliTimeoutError, match=r"the call's deadline of 0.5 s passed; the last attempt: 503"):
             await get(make_client(server, deadline=0.5).conversations)
+
+
+async def test_a_connection_that_is_not_made_in_time_was_not_sent(make_client: ClientFactory) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        blockers = [socket.socket() for _ in range(3)]
+        for blocker in blockers:
+            blocker.setblocking(False)
+            blocker.connect_ex(full.getsockname())
+        client = AlliClient("k", base_url=f"http://127.0.0.1:{full.getsockname()[1]}", timeout=0.5, retry=ONCE)
+        async with client:
+            with pytest.raises(AlliTimeoutError) as raised:
+                await client.conversations.stop("a")
+        assert raised.value.outcome == "not_sent"
+        for blocker in blockers:
+            blocker.close()
+
+
+async def test_a_call_that_waits_in_the_queue_past_its_deadline_was_not_sent(make_client: ClientFactory) -> None:
+    async with ScriptedServer(silence) as server:
+        client = make_client(server, max_concurrency=1)
+        first = asyncio.create_task(client.conversations.get("a"))
+        await server.asked()
+        with pytest.raises(AlliTimeoutError) as raised:
+            await client.with_options(deadline=0.05).conversations.stop("a")
+        assert raised.value.outcome == "not_sent"
+        assert len(server.requests) == 1
+        first.cancel()
+        await asyncio.wait([first])

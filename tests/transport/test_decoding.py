@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from alli_async import APIError, DecodeError, RetryPolicy
+from alli_async import APIError, DecodeError
 from alli_async._listing.page_reader import page_of
 from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async._transport import wire
@@ -17,11 +17,10 @@ from alli_async.export.formats.utf8 import is_utf8
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation, fuzz
 from tests.support.replies import replying
-from tests.support.servers import fact
+from tests.support.servers import ONCE, fact
 
 pytestmark = pytest.mark.wire
 
-ONCE = RetryPolicy(max_attempts=1)
 HERE = "@@"
 WHOLE = msgspec.json.encode(conversation())
 
@@ -147,11 +146,23 @@ async def test_json_of_another_shape_is_a_decode_error_with_its_path_and_not_ask
 
 ACCEPTED = [
     fact("a field nobody knows", beside(b'{"a": [1, null]}'), "title", "t"),
+    fact(
+        "a field of a chat that nobody knows",
+        holding("chats", msgspec.json.encode([chat(1, new=2)])),
+        "title",
+        "t",
+    ),
     fact("500 arrays deep in a field nobody knows", beside(nested(500)), "title", "t"),
     fact("5,000 digits in a field nobody knows", beside(DIGITS), "title", "t"),
     fact("a number beyond all floats in a field nobody knows", beside(b"1e400"), "title", "t"),
     fact("a key twice: the last counts", WHOLE[:-1] + b',"title":"last"}', "title", "last"),
     fact("white space around it", b" \r\n" + WHOLE + b"\n\t", "title", "t"),
+    fact(
+        "lone and paired surrogates and escapes together",
+        holding("title", rb'"\ud800 \udc00 \ud83d\ude00 \\ud800 \u00e9 \n"'),
+        "title",
+        "\ufffd \ufffd \U0001f600 \\ud800 \u00e9 \n",
+    ),
     fact("a lone high surrogate", holding("title", rb'"a\ud800b"'), "title", "a\ufffdb"),
     fact("a lone low surrogate", holding("title", rb'"\uDFFF"'), "title", "\ufffd"),
     fact("two surrogates the wrong way round", holding("title", rb'"\udc00\ud800"'), "title", "\ufffd\ufffd"),

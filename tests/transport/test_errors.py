@@ -1,4 +1,4 @@
-"""Errors: what is said of an answer, word for word."""
+"""Errors of answers: their kind, code, message and headers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from alli_async import (
+    AlliError,
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -24,8 +25,11 @@ from alli_async import (
 )
 from alli_async._transport import wire
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
-from tests.support.servers import fact
+from tests.support import (
+    ScriptedServer,
+    answer,
+)
+from tests.support.servers import ONCE, fact
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -73,6 +77,10 @@ TOLD = [
     fact("a timeout of the server's", 408, b"", ServerError, None, "408: no message"),
     fact("load", 429, b"", RateLimitError, None, "429: no message"),
     fact("the last of 4xx", 499, b"", BadRequestError, None, "499: no message"),
+    fact("a method", 405, b"", BadRequestError, None, "405: no message"),
+    fact("a conflict told by a page", 409, b"<html>m</html>", BadRequestError, None, "409: <html>m</html>"),
+    fact("JSON without end", 503, b"[" * 100_000, ServerError, None, "503: " + "[" * 120),
+    fact("beyond 5xx, no text", 600, b"\xff\xfe", ServerError, None, "600: \ufffd\ufffd"),
     fact("the first of 5xx", 500, b"", ServerError, None, "500: no message"),
     fact("beyond all of HTTP", 999, b"", ServerError, None, "999: no message"),
     fact("an interim answer", 101, b"", APIError, None, "101: no message"),
@@ -182,13 +190,6 @@ def test_json_of_another_shape_is_told_by_what_was_expected_and_where(body: byte
     assert raised.value.message == f"the answer is not what the contract says: {what}"
 
 
-async def test_raw_is_what_came_also_where_a_lone_surrogate_was_repaired(make_client: ClientFactory) -> None:
-    body = msgspec.json.encode(conversation(title="@")).replace(b'"@"', rb'"\ud800"')
-    async with ScriptedServer(answer(200, body)) as server:
-        found = await make_client(server).conversations.get("a")
-    assert (found.title, found.raw) == ("\ufffd", body)
-
-
 @pytest.mark.parametrize(
     ("status", "success"), [(199, False), (200, True), (204, True), (299, True), (300, False)]
 )
@@ -206,3 +207,48 @@ def test_a_date_without_a_zone_is_not_of_this_machines_zone(monkeypatch: pytest.
         finally:
             patch.undo()
             time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "outcome"),
+    [
+        fact("a key", 403, documented(7001), AuthenticationError, "rejected"),
+        fact("nothing there", 404, {"error": "m"}, NotFoundError, "rejected"),
+        fact("the server", 503, b"[" * 100_000, ServerError, "unknown"),
+    ],
+)
+async def test_the_error_of_an_answer_says_what_was_asked_and_what_came_of_it(
+    make_client: ClientFactory, status: int, body: Any, kind: type[APIError], outcome: str
+) -> None:
+    async with ScriptedServer(answer(status, body, headers=[("X-Request-Id", "r-1")])) as server:
+        with pytest.raises(kind) as raised:
+            await make_client(server, retry=ONCE).conversations.get("a/b")
+    error = raised.value
+    assert (type(error), error.status, error.request_id) == (kind, status, "r-1")
+    assert (error.method, error.path) == ("GET", "/webapi/v2/conversations/a%2Fb")
+    assert (error.attempts, error.outcome) == (1, outcome)
+    assert error.elapsed > 0
+
+
+async def test_an_error_that_calls_itself_a_success_is_an_error(make_client: ClientFactory) -> None:
+    inside = answer(200, {"type": "APIError", "code": 7001, "message": "no"})
+    async with ScriptedServer(inside, answer(200, {"error": "no"}), answer(200, {"errors": None})) as server:
+        client = make_client(server)
+        with pytest.raises(AuthenticationError):
+            await client.conversations.get("a")
+        with pytest.raises(APIError, match="no"):
+            await client.conversations.stop("a")
+        await client.conversations.stop("a")
+
+
+async def test_an_error_says_what_was_asked_how_often_and_for_how_long(
+    make_client: ClientFactory, sleeps: list[float]
+) -> None:
+    async with ScriptedServer(answer(500, {"error": "m"}, headers=[("X-Request-Id", "r-7")])) as server:
+        with pytest.raises(AlliError) as raised:
+            await make_client(server).conversations.get("a b")
+        error = raised.value
+        assert (error.request, error.attempts) == ("GET /webapi/v2/conversations/a%20b", 4)
+        why = "4 attempts are the most (max_attempts)"
+        told = f"4 attempts in {error.elapsed:.1f} s, unknown, request id r-7; not tried again: {why}"
+        assert str(error) == f"500: m [{error.request}: {told}]"

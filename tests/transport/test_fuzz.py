@@ -8,7 +8,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from hypothesis import given, settings
+import msgspec
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alli_async import (
@@ -50,8 +51,20 @@ def damaged(draw: st.DrawFn, wholes: list[bytes]) -> bytes:
     return bytes(data)
 
 
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "chats", "conversations", "error", "cursor", "x"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
 @FUZZED
-@given(damaged(fuzz.SEEDS))
+@given(damaged(fuzz.SEEDS) | DOCUMENTS.map(msgspec.json.encode))
+@example(b'{"code": 1e400}')
+@example(b'{"error": {"a": [1]}}')
 def test_no_damaged_body_gets_past_the_decoders(body: bytes) -> None:
     fuzz.decode(body)
 

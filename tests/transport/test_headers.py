@@ -1,4 +1,4 @@
-"""Transport: what a request carries, and what cannot be slipped into it."""
+"""Headers: what a request carries, and what cannot be slipped into it."""
 
 from __future__ import annotations
 
@@ -105,3 +105,33 @@ async def test_a_cookie_is_never_returned(make_client: ClientFactory, host: str)
         await get(client.conversations)
         await client.with_options(timeout=5).conversations.get("b")
         assert [each.header("cookie") for each in server.requests] == [None] * 3
+
+
+async def test_headers_are_sent_and_merged_whatever_their_case(make_client: ClientFactory) -> None:
+    async with ScriptedServer(OK) as server:
+        client = make_client(server, headers={"X-One": "1", "X-Two": "1", "accept": "text/json"})
+        await client.with_options(headers={"x-two": "2", "X-Three": "3"}).conversations.get("a")
+        await client.conversations.get("a")
+        first, second = server.requests
+        assert [first.header(name) for name in ("X-One", "X-Two", "X-Three")] == ["1", "2", "3"]
+        assert [second.header(name) for name in ("X-One", "X-Two", "X-Three")] == ["1", "1", None]
+        for name in ("accept", "x-two", "api-key"):
+            assert len([each for each, _ in first.headers if each.lower() == name]) == 1
+        assert first.header("accept") == "text/json"
+
+
+@pytest.mark.parametrize("name", ["API-KEY", "api-key", "Authorization", "AUTHORIZATION"])
+async def test_headers_may_not_name_those_of_the_key(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"headers: may not name {name}") as raised:
+        AlliClient("k", headers={name: "canary"})
+    assert "canary" not in str(raised.value)
+    with pytest.raises(ConfigurationError, match=rf"headers: may not name {name}"):
+        AlliClient("k").with_options(headers={name: "canary"})
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "a\r\nX-Evil: b"}, {"X Y": "b"}, {"Content-Length": "5"}, {7: "b"}, {"X": 5}, ["X"], "X: y"]
+)
+def test_headers_that_cannot_be_sent_are_refused(headers: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^headers"):
+        AlliClient("k", headers=headers)

@@ -106,14 +106,14 @@ async def test_a_stream_lives_through_an_outage_that_is_longer_than_any_call_and
             found.append(transcript.id)
             if len(found) == 40:
                 down_at = len(server.requests)
-                server.fail_for(1.5, fault)
+                server.fail_for(0.8, fault)
         assert sorted(found) == sorted(row["id"] for row in server.rows)
         assert len(server.requests) > down_at
 
 
 async def served_on(port: int) -> asyncio.subprocess.Process:
     """The sandbox in a process of its own, once it listens."""
-    options = ["--port", str(port), "--conversations", "2000", "--latency", "0.01"]
+    options = ["--port", str(port), "--conversations", "300", "--latency", "0.01"]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "alli_async", "sandbox", *options), stdout=PIPE, stderr=DEVNULL
     )
@@ -126,7 +126,7 @@ async def test_a_stream_lives_through_a_server_that_is_killed_and_started_again(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    whole = Sandbox(conversations=2000, port=port)
+    whole = Sandbox(conversations=300, port=port)
     process = await served_on(port)
     try:
         async with AlliClient(whole.api_key, base_url=f"http://127.0.0.1:{port}", retry=SHORT) as client:
@@ -154,7 +154,7 @@ async def test_an_export_lives_through_an_outage_and_is_whole(make_client: Clien
         def fail_in_the_middle(_: Exchange) -> None:
             served[0] += 1
             if served[0] == 60:
-                server.fail_for(1.5, answer(503))
+                server.fail_for(0.8, answer(503))
 
         server.fault = fail_in_the_middle
         report = await export(client, tmp_path / "x")
@@ -363,10 +363,10 @@ async def test_calls_that_wait_spend_no_attempts_and_succeed_when_the_server_is_
     make_client: ClientFactory,
 ) -> None:
     async with Project() as server:
-        client = make_client(server, retry=RetryPolicy(base=0.5, cap=2))
+        client = make_client(server, retry=RetryPolicy(base=0.2, cap=0.6))
         await outage_of(client, server)
         server.most = 0
-        server.fail_for(0.4, answer(503))
+        server.fail_for(0.2, answer(503))
         before = len(server.requests)
         results = await asyncio.gather(*(client.conversations.get(f"c{n}") for n in range(50)))
         assert [each.id for each in results] == [f"c{n}" for n in range(50)]
@@ -414,16 +414,16 @@ async def test_a_cancelled_canary_lets_the_next_call_ask(make_client: ClientFact
 
 
 async def test_a_crowd_of_errors_that_is_no_outage_is_got_through(make_client: ClientFactory) -> None:
-    # Three requests in ten fail: of 1,200 conversations, ten would fail four times in a row by chance.
+    # Four requests in ten fail: of 400 conversations, ten would fail four times in a row by chance.
     draw = random.Random(4)
 
-    async with Sandbox(conversations=1200, embed=0) as sandbox:
+    async with Sandbox(conversations=400, embed=0) as sandbox:
         client = make_client(sandbox)
-        sandbox.script("*", (500 if draw.random() < 0.3 else "ok" for _ in range(6000)))
+        sandbox.script("*", (500 if draw.random() < 0.4 else "ok" for _ in range(6000)))
         stream = client.conversations.transcripts(raw=True, on_error="skip")
         count = sum([1 async for _ in stream])
     assert stream.skipped == []
-    assert count == 1200
+    assert count == 400
 
 
 async def test_a_bad_row_in_the_read_that_serves_as_canary_ends_no_job(make_client: ClientFactory) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from alli_async import AlliError, AlliTimeoutError, RetryPolicy
-from alli_async._transport.limiter import RateLimiter
 from tests.conftest import ClientFactory
 from tests.support import Answer, Exchange, ScriptedServer, answer, hang_up, reset, silence
 from tests.support.servers import OK, Call, delete, fact, get, post, put
@@ -179,19 +178,3 @@ async def test_an_api_error_has_the_answers_headers_and_body(make_client: Client
     error: Any = raised.value
     assert (error.headers["x-thing"], error.headers["X-THING"], error.headers["x-key"]) == ("1", "1", "***!")
     assert error.body == b'{"error": "m"}'
-
-
-async def test_refusals_that_the_rate_limiter_does_not_count_spend_no_attempts(
-    make_client: ClientFactory, sleeps: list[float]
-) -> None:
-    class Uncounted(RateLimiter):
-        def pushed_back(self, *args: Any, **options: Any) -> bool:
-            super().pushed_back(*args, **options)
-            return False
-
-    async with ScriptedServer(*[answer(429)] * 9, OK) as server:
-        client = make_client(server, retry=RetryPolicy(max_attempts=2, quota=5))
-        client._tenant.limiter.__class__ = Uncounted
-        async with asyncio.timeout(60):
-            await post(client.conversations)
-        assert len(server.requests) == 10

@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import trustme
 
-from alli_async import AlliClient, AlliConnectionError, APIError, ConfigurationError, RetryPolicy, TLSError
+from alli_async import (
+    AlliClient,
+    AlliConnectionError,
+    APIError,
+    ConfigurationError,
+)
 from alli_async._transport.routes import environment_proxy
 from alli_async.export.dask.cluster import _options as worker_options
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
+from tests.support import ScriptedServer, answer
 from tests.support.proxies import ForwardProxy
-
-OK = answer(200, conversation())
-LIST = answer(200, {"conversations": [conversation()], "cursor": None})
-ONCE = RetryPolicy(max_attempts=1)
-KEY = "canary-0123456789"
-
-
-def issued(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
+from tests.support.servers import OK, ONCE, fact, get, post
 
 # --- proxies ----------------------------------------------------------------------------------------------
 
 
 async def test_a_proxy_forwards_plain_requests_and_tunnels_encrypted_ones(
-    make_client: ClientFactory, authority: trustme.CA
+    make_client: ClientFactory, certified: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
     async with (
         ForwardProxy() as proxy,
         ScriptedServer(OK) as plain,
-        ScriptedServer(OK, tls=issued(authority)) as tls,
+        ScriptedServer(OK, tls=certified) as tls,
     ):
-        client = make_client(plain, proxy=proxy.url, ssl=trusting(authority))
+        client = make_client(plain, proxy=proxy.url, ssl=trusting)
         assert (await client.conversations.get("a")).title == "t"
         assert (await client.with_options(base_url=tls.url).conversations.get("a")).title == "t"
         assert proxy.asked == [
@@ -68,11 +46,11 @@ async def test_a_proxy_forwards_plain_requests_and_tunnels_encrypted_ones(
 
 @pytest.mark.parametrize("given", ["http://me:pass%40word@{}", "me:pass%40word@{}"])
 async def test_a_proxys_password_is_sent_to_it_and_shown_nowhere(
-    make_client: ClientFactory, authority: trustme.CA, given: str
+    make_client: ClientFactory, certified: ssl.SSLContext, trusting: ssl.SSLContext, given: str
 ) -> None:
-    async with ForwardProxy("me:pass@word") as proxy, ScriptedServer(OK, tls=issued(authority)) as tls:
+    async with ForwardProxy("me:pass@word") as proxy, ScriptedServer(OK, tls=certified) as tls:
         url = given.format(f"127.0.0.1:{proxy.port}")
-        client = make_client(tls, proxy=url, ssl=trusting(authority))
+        client = make_client(tls, proxy=url, ssl=trusting)
         assert (await client.conversations.get("a")).title == "t"
         shown = (
             repr(client)
@@ -82,7 +60,7 @@ async def test_a_proxys_password_is_sent_to_it_and_shown_nowhere(
         )
         assert "pass@word" not in shown
         assert "pass%40word" not in shown
-        wrong = make_client(tls, proxy=url.replace("pass", "guess"), ssl=trusting(authority), retry=ONCE)
+        wrong = make_client(tls, proxy=url.replace("pass", "guess"), ssl=trusting, retry=ONCE)
         with pytest.raises(AlliConnectionError, match="the proxy answered 407") as raised:
             await wrong.conversations.get("a")
         assert "guess" not in repr(raised.value) + str(raised.value)
@@ -194,45 +172,6 @@ def test_a_proxy_elsewhere_is_not_asked_for_a_server_on_this_machine(url: str) -
     assert environment_proxy(url, {"all_proxy": "http://127.0.0.1:3128"}) is not None
 
 
-# --- certificates -----------------------------------------------------------------------------------------
-
-
-async def test_a_private_authority_and_a_client_certificate_are_used(
-    make_client: ClientFactory, authority: trustme.CA
-) -> None:
-    strict = issued(authority)
-    authority.configure_trust(strict)
-    strict.verify_mode = ssl.CERT_REQUIRED
-    mine = trusting(authority)
-    authority.issue_cert("me@example.com").configure_cert(mine)
-    async with ScriptedServer(OK, tls=strict) as server:
-        assert (await make_client(server, ssl=mine).conversations.get("a")).title == "t"
-        with pytest.raises((TLSError, AlliConnectionError)):
-            await make_client(server, ssl=trusting(authority), retry=ONCE).conversations.get("a")
-
-
-async def test_the_file_of_ssl_cert_file_is_trusted_even_if_it_is_set_late(
-    make_client: ClientFactory, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    (tmp_path / "empty.pem").write_text("")
-    async with ScriptedServer(OK, tls=issued(authority)) as server:
-        with pytest.raises(TLSError):
-            await make_client(server).conversations.get("a")
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-        assert (await make_client(server).conversations.get("a")).title == "t"
-        for name in ("empty.pem", "missing.pem"):
-            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
-            with pytest.raises(ConfigurationError, match=rf"SSL_CERT_FILE: cannot read .*{name}"):
-                await make_client(server).conversations.get("a")
-
-
-@pytest.mark.parametrize("value", [False, True, "ca.pem"])
-def test_certificates_that_are_no_context_are_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"ssl: expected an ssl.SSLContext"):
-        AlliClient("k", ssl=value)
-
-
 # --- a cluster --------------------------------------------------------------------------------------------
 
 
@@ -246,66 +185,30 @@ async def test_the_workers_of_a_cluster_get_the_proxy_but_never_its_password() -
     AlliClient("k", **worker_options(AlliClient("k", headers={"X": "1"}, trust_env=True)))
 
 
-# --- the command ------------------------------------------------------------------------------------------
+async def test_a_proxy_is_used_when_the_callers_session_asks_for_it(make_client: ClientFactory) -> None:
+    async with ScriptedServer(OK) as server, ScriptedServer(OK) as proxy:
+        async with aiohttp.ClientSession(proxy=proxy.url) as http:
+            await get(make_client(server, session=http).conversations)
+        assert (server.connections, proxy.requests[0].target) == (0, f"{server.url}/webapi/v2/conversations/a")
 
 
-async def command(*arguments: str, url: str, **environ: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "alli_async", "conversations", *arguments),
-        env={**os.environ, "ALLI_API_KEY": KEY, "ALLI_BASE_URL": url, **environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
-
-
-async def test_the_command_takes_its_proxy_from_the_option_or_the_environment() -> None:
-    async with ForwardProxy() as proxy, ScriptedServer(LIST) as server:
-        for arguments, environ, is_used in [
-            ((), {"http_proxy": proxy.url.removeprefix("http://")}, True),
-            ((), {"HTTP_PROXY": proxy.url}, False),
-            (("--proxy", ""), {"http_proxy": proxy.url}, False),
-            (("--proxy", proxy.url), {"http_proxy": "http://127.0.0.1:1"}, True),
-        ]:
-            proxy.asked.clear()
-            status, out, err = await command(*arguments, url=server.url, **environ)
-            assert (status, err) == (0, "")
-            assert out.count("\n") == 1
-            assert bool(proxy.asked) is is_used, (arguments, environ)
-
-
-async def test_the_command_refuses_a_proxy_by_the_name_it_was_given_under() -> None:
-    for arguments, environ, name in [
-        (("--proxy", "socks5://me:secret@h:1"), {}, "--proxy"),
-        ((), {"all_proxy": "socks5://me:secret@h:1"}, "all_proxy"),
-    ]:
-        status, out, err = await command(*arguments, url="https://example.com", **environ)
-        assert (status, out) == (2, "")
-        assert err.startswith(f"alli-async: {name}: expected http://")
-        assert "secret" not in err
-
-
-async def test_the_command_trusts_the_authorities_of_a_file(authority: trustme.CA, tmp_path: Path) -> None:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    (tmp_path / "no.pem").write_text("x")
-    async with ScriptedServer(LIST, tls=issued(authority)) as server:
-        assert (await command("--ca-file", str(path), url=server.url))[0] == 0
-        assert (await command(url=server.url, SSL_CERT_FILE=str(path)))[0] == 0
-        status, _, err = await command(url=server.url)
-        assert status == 1
-        assert "TLSError" in err
-        status, _, err = await command("--ca-file", str(tmp_path / "no.pem"), url=server.url)
-        assert status == 2
-        assert err.startswith("alli-async: --ca-file: cannot read CA certificates (PEM) from ")
-
-
-async def test_the_command_reads_answers_up_to_the_size_it_is_told() -> None:
-    async with ScriptedServer(LIST) as server:
-        assert (await command("--max-response-mb", "0.1", url=server.url))[0] == 0
-        status, _, err = await command("--max-response-mb", "0.00001", url=server.url)
-        assert status == 1
-        assert "ResponseTooLargeError" in err
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        fact("a password", answer(407), "407 X"),
+        fact("the host", answer(403, b"<html>no</html>"), "403 X"),
+        fact("load", answer(503), "503 X"),
+    ],
+)
+async def test_a_write_that_a_proxy_makes_no_tunnel_for_was_not_sent_and_is_tried_again(
+    make_client: ClientFactory, sleeps: list[float], refusal: bytes, told: str, certified: ssl.SSLContext
+) -> None:
+    async with ScriptedServer(OK, tls=certified) as server, ScriptedServer(refusal) as proxy:
+        async with aiohttp.ClientSession(proxy=proxy.url) as http:
+            client = make_client(server, session=http)
+            with pytest.raises(AlliConnectionError, match=f"no connection: the proxy answered {told} ") as raised:
+                await post(client.conversations)
+        assert (raised.value.outcome, raised.value.attempts) == ("not_sent", 4)
+        assert {each.method for each in proxy.requests} == {"CONNECT"}
+        assert (len(proxy.requests), server.connections) == (4, 0)
+        assert not any(each.header("api-key") for each in proxy.requests)

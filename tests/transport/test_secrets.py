@@ -18,14 +18,12 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, AlliError, ConversationsAPI, NotFoundError, RetryPolicy
+from alli_async import AlliClient, AlliError, ConversationsAPI, NotFoundError
 from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.support import Answer, ScriptedServer, answer, silence
 from tests.support.canary import CANARY, ECHOED, SECRET, TWICE, holds_key, walk
-from tests.support.servers import OK, Call, fact, get, patch, post
-
-ONCE = RetryPolicy(max_attempts=1)
+from tests.support.servers import OK, ONCE, Call, fact, get, patch, post
 
 
 def everything_about(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from alli_async import (
     Feedback,
     FeedbackReason,
 )
+from alli_async._transport import bodies
 from tests.support import chat, conversation
 
 pytestmark = pytest.mark.wire
@@ -221,3 +222,39 @@ async def test_a_bad_argument_is_refused_by_name_before_anything_is_sent(
 def test_unset_is_not_none() -> None:
     assert ConversationUpdate().title is UNSET
     assert ConversationUpdate(title=None).title is None
+
+
+def update(**changes: Any) -> Any:
+    return bodies.checked_update(ConversationUpdate(**changes))
+
+
+feedback = bodies.checked_feedback
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (update, "nothing is set: give state, assignee, category_ids or title"),
+        (lambda: update(assignee=7), "assignee: expected a text or None, got 7"),
+        (lambda: update(title=7), "title: expected a text or None, got 7"),
+        (lambda: update(category_ids="x"), "category_ids: expected a list of texts, got 'x'"),
+        (lambda: feedback(*[bodies.UNSET] * 3), "nothing is set: give rating, selection or suggested_answer"),
+        (lambda: feedback(None, "x", None), "selection: expected a list of texts, got 'x'"),
+        (lambda: feedback(None, [], None), "selection: an empty list; leave it out to select everything"),
+        (lambda: feedback(7, None, None), "rating: expected True, False or None, got 7"),
+        (lambda: feedback(None, None, 7), "suggested_answer: expected a text or None, got 7"),
+    ],
+)
+def test_a_value_that_cannot_be_sent_is_told_by_its_name(call: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        call()
+    assert raised.value.message == message
+
+
+def test_feedback_is_all_that_was_given() -> None:
+    found = bodies.checked_feedback(False, ["inaccurate"], "better")
+    assert (found.rating, found.feedback_selection, found.suggested_answer) == (
+        False,
+        [FeedbackReason.INACCURATE],
+        "better",
+    )

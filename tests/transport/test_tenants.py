@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, ConfigurationError, RateLimitError, Request, Response, RetryPolicy
+from alli_async import AlliClient, RateLimitError, RetryPolicy
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, conversation
+from tests.support import ScriptedServer, answer
+from tests.support.servers import OK, ONCE
 
-OK = answer(200, conversation())
 LATER = answer(429, {"errors": "busy"}, headers=[("Retry-After", "60")])
-ONCE = RetryPolicy(max_attempts=1)
 
 
 async def refused(client: AlliClient) -> None:
@@ -102,54 +101,6 @@ async def test_a_rate_limit_that_was_given_holds_for_all_clients_made_from_there
             began = loop.time()
             await asyncio.gather(*(each.conversations.get("a") for each in [shared, grandchild] * 5))
             assert loop.time() - began > 0.4
-
-
-async def test_middlewares_are_added_to_those_of_the_parent(make_client: ClientFactory) -> None:
-    seen: list[str] = []
-
-    def note(name: str) -> Any:
-        async def middleware(request: Request, call_next: Any) -> Response:
-            seen.append(name)
-            response: Response = await call_next(request)
-            return response
-
-        return middleware
-
-    async with ScriptedServer(OK) as server:
-        client = make_client(server, middlewares=[note("outer")])
-        await client.with_options(middlewares=[note("inner")]).with_options(timeout=5).conversations.get("a")
-        await client.conversations.get("a")
-        assert seen == ["outer", "inner", "outer"]
-
-
-async def test_headers_are_sent_and_merged_whatever_their_case(make_client: ClientFactory) -> None:
-    async with ScriptedServer(OK) as server:
-        client = make_client(server, headers={"X-One": "1", "X-Two": "1", "accept": "text/json"})
-        await client.with_options(headers={"x-two": "2", "X-Three": "3"}).conversations.get("a")
-        await client.conversations.get("a")
-        first, second = server.requests
-        assert [first.header(name) for name in ("X-One", "X-Two", "X-Three")] == ["1", "2", "3"]
-        assert [second.header(name) for name in ("X-One", "X-Two", "X-Three")] == ["1", "1", None]
-        for name in ("accept", "x-two", "api-key"):
-            assert len([each for each, _ in first.headers if each.lower() == name]) == 1
-        assert first.header("accept") == "text/json"
-
-
-@pytest.mark.parametrize("name", ["API-KEY", "api-key", "Authorization", "AUTHORIZATION"])
-async def test_headers_may_not_name_those_of_the_key(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"headers: may not name {name}") as raised:
-        AlliClient("k", headers={name: "canary"})
-    assert "canary" not in str(raised.value)
-    with pytest.raises(ConfigurationError, match=rf"headers: may not name {name}"):
-        AlliClient("k").with_options(headers={name: "canary"})
-
-
-@pytest.mark.parametrize(
-    "headers", [{"X": "a\r\nX-Evil: b"}, {"X Y": "b"}, {"Content-Length": "5"}, {7: "b"}, {"X": 5}, ["X"], "X: y"]
-)
-def test_headers_that_cannot_be_sent_are_refused(headers: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"^headers"):
-        AlliClient("k", headers=headers)
 
 
 @pytest.mark.parametrize("option", ["session", "proxy", "trust_env", "ssl"])

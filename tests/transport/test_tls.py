@@ -6,25 +6,28 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
-from alli_async import AlliClient, AlliConnectionError, RetryPolicy, TLSError
-from tests.support import Exchange, Received, ScriptedServer, hang_up, reset
-from tests.support.servers import OK, Call, fact, get, patch, post
+from alli_async import (
+    AlliClient,
+    AlliConnectionError,
+    ConfigurationError,
+    RetryPolicy,
+    TLSError,
+)
+from tests.conftest import ClientFactory
+from tests.support import Exchange, Received, ScriptedServer, certificates, hang_up, reset
+from tests.support.certificates import issued
+from tests.support.servers import OK, ONCE, Call, fact, get, patch, post
 
 pytestmark = pytest.mark.wire
 
 CANARY = "canary-0123456789"
-
-
-def issued(authority: trustme.CA, host: str = "127.0.0.1", **options: Any) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host, **options).configure_cert(context)
-    return context
 
 
 def year(number: int) -> datetime:
@@ -109,3 +112,39 @@ async def test_a_handshake_that_fails_was_not_sent(hello: Any, kind: type[Except
         with pytest.raises(kind) as raised:
             await post(client.conversations)
     assert (raised.value.outcome, raised.value.attempts, greeted) == ("not_sent", attempts, attempts)  # type: ignore[attr-defined]
+
+
+async def test_a_private_authority_and_a_client_certificate_are_used(
+    make_client: ClientFactory, authority: trustme.CA
+) -> None:
+    strict = issued(authority)
+    authority.configure_trust(strict)
+    strict.verify_mode = ssl.CERT_REQUIRED
+    mine = certificates.trusting(authority)
+    authority.issue_cert("me@example.com").configure_cert(mine)
+    async with ScriptedServer(OK, tls=strict) as server:
+        assert (await make_client(server, ssl=mine).conversations.get("a")).title == "t"
+        with pytest.raises((TLSError, AlliConnectionError)):
+            await make_client(server, ssl=certificates.trusting(authority), retry=ONCE).conversations.get("a")
+
+
+async def test_the_file_of_ssl_cert_file_is_trusted_even_if_it_is_set_late(
+    make_client: ClientFactory, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "empty.pem").write_text("")
+    async with ScriptedServer(OK, tls=issued(authority)) as server:
+        with pytest.raises(TLSError):
+            await make_client(server).conversations.get("a")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert (await make_client(server).conversations.get("a")).title == "t"
+        for name in ("empty.pem", "missing.pem"):
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+            with pytest.raises(ConfigurationError, match=rf"SSL_CERT_FILE: cannot read .*{name}"):
+                await make_client(server).conversations.get("a")
+
+
+@pytest.mark.parametrize("value", [False, True, "ca.pem"])
+def test_certificates_that_are_no_context_are_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"ssl: expected an ssl.SSLContext"):
+        AlliClient("k", ssl=value)

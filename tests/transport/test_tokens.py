@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from alli_async import AlliClient, AlliError, AuthenticationError, ConfigurationError, RetryPolicy
+from alli_async import AlliClient, AlliError, AuthenticationError, ConfigurationError
 from tests.conftest import ClientFactory
-from tests.support import Exchange, ScriptedServer, answer, conversation, hang_up, reset, silence
+from tests.support import Exchange, ScriptedServer, answer, hang_up, reset, silence
 from tests.support.secrets import frames_of_the_package, shows_key
+from tests.support.servers import OK, ONCE
 
-OK = answer(200, conversation())
 EXPIRED = answer(401, {"error": "expired"})
-ONCE = RetryPolicy(max_attempts=1)
 
 
 class Issuer:

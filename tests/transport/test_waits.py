@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from alli_async import (
 )
 from alli_async._transport import retry
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer
+from tests.support import ScriptedServer, answer, hang_up
 from tests.support.servers import OK, fact, get
 
 
@@ -210,3 +211,26 @@ def test_a_call_that_succeeded_on_a_retry_gives_back_what_the_retry_took() -> No
     assert quota.tokens == 7
     quota.give_back(retried=False)
     assert quota.tokens == 7
+
+
+async def test_a_retry_after_date_is_measured_by_our_clock_where_the_server_shows_none(
+    make_client: ClientFactory, sleeps: list[float]
+) -> None:
+    soon = formatdate(time.time() + 60, usegmt=True)
+    async with ScriptedServer(answer(500, headers=[("Retry-After", soon)]), OK) as server:
+        await get(make_client(server).conversations)
+        assert 30 < sleeps[0] <= 61
+
+
+async def test_what_a_call_took_is_counted(make_client: ClientFactory, sleeps: list[float]) -> None:
+    refusals = [answer(500, b"x" * 11), hang_up, answer(503, b"x" * 5)]
+    async with ScriptedServer(*refusals, OK, default=OK) as server:
+        client = make_client(server)
+        await get(client.conversations)
+        stats = client.conversations._session.stats
+        body = len(OK.partition(b"\r\n\r\n")[2])
+        assert (stats.requests, stats.retries, stats.refused, stats.in_flight) == (4, 3, 1, 0)
+        assert stats.bytes == body + 16
+        assert stats.seconds_waited >= sum(sleeps)
+        await get(client.conversations)
+        assert (stats.requests, stats.retries, stats.bytes) == (5, 3, 2 * body + 16)

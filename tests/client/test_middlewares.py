@@ -1,4 +1,4 @@
-"""Call middlewares: once per operation, outside the retry, with a record of every attempt."""
+"""Middlewares of attempts, and of calls: once per operation, outside the retry, with a record of every attempt."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from alli_async import (
     Call,
     ConfigurationError,
     NotFoundError,
+    Request,
     Response,
     ServerError,
 )
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.support import ScriptedServer, answer, hang_up, silence
+from tests.support import (
+    ScriptedServer,
+    answer,
+    hang_up,
+    silence,
+)
 from tests.support.examples import FULL
 from tests.support.servers import OK, get
 
@@ -195,3 +201,44 @@ async def test_it_fakes_one_operation_and_leaves_the_others_to_the_server(make_c
         assert await api.get("any") is FULL
         assert len([each async for each in api.list()]) == 3
     assert sandbox.count("getConversation") == 0
+
+
+async def test_middlewares_run_once_per_attempt_in_order_and_never_see_the_key(make_client: ClientFactory) -> None:
+    seen: list[str] = []
+
+    def middleware(name: str) -> Any:
+        async def handle(request: Request, call_next: Any) -> Response:
+            seen.append(f"{name} {request.attempt}")
+            assert "the-key" not in repr(request)
+            request.headers["X-Trace"] = name
+            response: Response = await call_next(request)
+            seen.append(f"{name} {response.status}")
+            return response
+
+        return handle
+
+    async with ScriptedServer(answer(500), OK) as server:
+        client = make_client(server, middlewares=[middleware("outer"), middleware("inner")])
+        await client.conversations.get("a")
+        assert seen == [
+            *("outer 1", "inner 1", "inner 500", "outer 500"),
+            *("outer 2", "inner 2", "inner 200", "outer 200"),
+        ]
+        assert server.requests[1].header("x-trace") == "inner"
+        assert server.requests[1].header("api-key") == "the-key"
+
+
+async def test_a_middleware_may_answer_by_itself_and_its_own_errors_pass_through(
+    make_client: ClientFactory,
+) -> None:
+    async def cached(request: Request, call_next: Any) -> Response:
+        if request.operation == "stopConversation":
+            raise LookupError("mine")
+        return Response(200, {}, b'{"isRunning": true}')
+
+    async with ScriptedServer(OK) as server:
+        client = make_client(server, middlewares=[cached])
+        assert await client.conversations.is_running("a")
+        with pytest.raises(LookupError, match="mine"):
+            await client.conversations.stop("a")
+        assert not server.requests
