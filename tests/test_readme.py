@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 from alli_async.sandbox import Sandbox
+from tests.support import commands
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -85,7 +87,11 @@ def test_each_python_block_of_tests_passes(sandbox: Sandbox, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("line", "".join(COMMANDS).splitlines())
 def test_each_command_runs(line: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    assert run(*shlex.split(line), sandbox=sandbox, folder=tmp_path)
+    program, *words = shlex.split(line)
+    assert which(program, path=str(Path(sys.executable).parent))
+    done = commands.run(*words, sandbox=sandbox, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def test_the_two_commands_install_and_do_all_the_rest() -> None:
@@ -95,15 +101,16 @@ def test_the_two_commands_install_and_do_all_the_rest() -> None:
         assert extra in command
         assert len(command.splitlines()) == 1
     assert "coverage run -m pytest" in TESTS
-    script = (ROOT / ".ci" / "run").read_text("utf-8")
-    assert "readme 0" in script
-    assert "readme 1" in script
+    steps = (ROOT / ".ci" / "noxfile.py").read_text("utf-8")
+    assert "_readme(session, 0)" in steps
+    assert "_readme(session, 1)" in steps
 
 
-def test_the_main_job_of_the_readme_does_what_it_says(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_the_main_job_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     # Continuous integration runs it as it stands, and counts 10,000 lines; a few conversations do here.
     program, *words = shlex.split(MAIN_JOB.rpartition("&& ")[2])
     assert program == ".venv/bin/alli-async"
     assert words.pop() == "10000"
-    printed = run(sys.executable, "-m", "alli_async", *words, "80", sandbox=sandbox, folder=tmp_path)
-    assert "Exported 80 conversations" in printed
+    done = commands.run(*words, "80", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Exported 80 conversations" in done.stdout
