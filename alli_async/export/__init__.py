@@ -6,11 +6,13 @@ A **run** reads a list and writes it in **shards**, partitions of the list of ab
 A shard becomes one **part** (two in Parquet), a data file that is there whole or not at all. What was planned, and
 what became of each shard, stands in the **commit log**. What has no record never happened.
 
-Data flow: `job` opens the destination (`destination`), recovers its state (`commit_log.recover`, a pure function),
-proves the project (`project`) and plans a run (`planning`). `running` reads each shard (`shard_reader`), fills its
-part (`shard_buffer`, `formats/`) and records it; `dask/` does the same on a cluster. Then the end is recorded and
-the manifest (`manifest`) is made of the log alone. `outstanding` is what a later run asks for again, `holdings`
-what is held. `compacting`, `verifying` and `preview` start from the same recovery; `single_file` writes one file.
+Data flow: `request` checks what was asked for. `job` opens the destination (`destination`), recovers its state
+(`commit_log.recover`, a pure function), proves the project (`project`) and plans a run (`planning`). `running`
+hands the shards to an executor: this process (`executors`) or the workers of a cluster (`dask/`). Either way
+`shard_export` reads a shard (`shard_reader`), fills its parts (`shard_buffer`, `formats/`), and records it.
+The end is recorded, and the manifest (`manifest`) is made of the log alone. `outstanding` is what a later run asks
+for again, `holdings` what is held. `compacting`, `verifying` and `preview` start from the same recovery;
+`single_file` writes one file. `tuning` has the numbers that all of them run by.
 
 Layout of a destination:
 
@@ -50,8 +52,8 @@ from .batches import ArrowBatches, arrow_batches
 from .compacting import compact
 from .job import export
 from .preview import ExportPreview, plan_export
+from .progress import ExportProgress
 from .report import ExportReport
-from .running import ExportProgress
 from .verifying import VerifyReport, verify
 
 __all__ = [

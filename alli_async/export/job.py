@@ -6,47 +6,42 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import Unpack, get_args
-
-from msgspec import Struct
+from typing import Unpack
 
 from .._aio.threads import in_thread
-from .._listing.filters import ConversationFilters, Filters
-from .._listing.pages import MAX_PAGE_SIZE, check_page_size
+from .._listing.filters import ConversationFilters
+from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
 from ..client import AlliClient
-from ..errors import ConfigurationError, ExportError, IncompleteError
+from ..errors import ExportError, IncompleteError
 from ..models import Skipped, StreamStats
 from .commit_log import Problem, RunLog, next_number
-from .dask.cluster import ClusterRunner, coordinated
+from .dask.cluster import ClusterExecutor, coordinated
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
 from .dask.sharing import SESSION, open_shared
-from .destination import Destination, EarlierVersions, as_text, refusal
+from .destination import Destination, EarlierVersions, refusal
+from .executors import LocalExecutor
 from .formats.compression import Compression
-from .formats.csv import check_columns
-from .formats.projection import Projection, Redact, choose
-from .formats.writers import DEFAULT_COMPRESSION, Format, check_installed, writer_of
+from .formats.projection import Redact
+from .formats.writers import Format, writer_of
 from .holdings import Holdings
 from .outstanding import ask_again_for, outstanding_in
 from .planning import plan_run
+from .progress import ExportProgress
 from .project import check_project, known_ids
 from .reading import DamagedError, check_part
-from .records import ExportSpec, Incomplete, Kind, Quarantined, RunEnd, RunPlan
+from .records import Incomplete, Quarantined, RunEnd, RunPlan
 from .report import ExportReport
-from .running import ExportProgress, OnError, Runner
+from .request import ExportRequest, Time
+from .run_context import OnError, RunContext
+from .running import write_pending
 from .single_file import export_file
-from .storage.addresses import FILE_ENDINGS, is_file, local_path
 from .storage.directory import DirectoryStore
-from .storage.files import PRIVATE, check_mode
+from .storage.files import PRIVATE
 from .storage.opening import open_store
 from .storage.store import Store
-
-Time = datetime | float
-# Who names such a file does not expect a directory.
-_OTHER_FILES = {".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
+from .tuning import DEFAULT_TUNING, Tuning
 
 
 async def export(
@@ -118,155 +113,68 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
-    file = file_of(dest, format, needs_directory=incremental or refresh or cluster is not None)
-    wanted = ExportRequest.checked(
-        file_format(file, format),
-        compression,
-        since,
-        until,
+    request = ExportRequest.checked(
+        dest,
         filters,
+        format=format,
+        compression=compression,
+        since=since,
+        until=until,
         incremental=incremental,
         refresh=refresh,
         columns=columns,
         redact=redact,
         page_size=page_size,
+        mode=mode,
+        on_error=on_error,
+        on_cluster=cluster is not None,
     )
-    if cluster is not None and wanted.spec.fields.hashed:
-        raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
-    if on_error not in (None, *get_args(OnError)):
-        raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
-    check_mode(mode)
-    if mode != PRIVATE and local_path(dest) is None:
-        raise ConfigurationError("mode: an object store has its own permissions; leave it out")
-    if file is not None:
+    return await run_export(client, request, cluster=cluster, on_progress=on_progress)
+
+
+async def run_export(
+    client: AlliClient,
+    request: ExportRequest,
+    *,
+    cluster: Cluster | None = None,
+    on_progress: Callable[[ExportProgress], None] | None = None,
+    tuning: Tuning = DEFAULT_TUNING,
+) -> ExportReport:
+    """Do what was asked for.
+
+    Args:
+        client: The client to read with.
+        request: What was asked for.
+        cluster: The cluster whose workers write the shards; None for this process.
+        on_progress: Called some ten times a second with the numbers so far.
+        tuning: The numbers that the export runs by.
+    """
+    if request.file is not None:
         return await export_file(
             client,
-            file,
-            mode=mode,
-            page_size=page_size,
-            projection=wanted.projection,
-            on_error=on_error or "raise",
+            request.file,
+            mode=request.mode,
+            page_size=request.page_size,
+            projection=request.projection,
+            on_error=request.on_error or "raise",
             on_progress=on_progress,
-            filters=wanted.filters,
+            filters=request.filters,
+            tuning=tuning,
         )
-    store = open_store(dest, mode=mode) if cluster is None else open_shared(dest, mode=mode)
+    assert request.dest is not None  # noqa: S101
+    opener = open_store if cluster is None else open_shared
+    store = opener(request.dest, mode=request.mode)
     lock = store.lock()
     await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:
-        job = _Job(client.conversations._session, store, wanted, on_error or "skip", on_progress)
+        job = _Job(client.conversations._session, store, request, on_progress, tuning)
         if cluster is None:
             return await job.run()
-        async with coordinated(cluster, client, store) as job.coordinator:
+        async with coordinated(cluster, client, store, tuning) as job.coordinator:
             return await job.run()
     finally:
         # In a thread: letting go of an object store takes a request.
         await in_thread(lock.__exit__, None, None, None)
-
-
-def file_of(dest: str | os.PathLike[str], format: str, *, needs_directory: bool) -> Path | None:  # noqa: A002
-    """The path of a destination that is a file, by its name; None where it is a directory or an object store.
-
-    Raises:
-        ConfigurationError: It is one, and needs to be a directory; or it is named like a file of another kind.
-    """
-    path = local_path(dest)
-    if path is None or not is_file(path):
-        if path is not None and path.suffix in _OTHER_FILES and not path.is_dir():
-            raise ConfigurationError(
-                f"dest: {path} is named like a file, but none that is written: that ends in "
-                f"{', '.join(FILE_ENDINGS[:-1])} or {FILE_ENDINGS[-1]}; a directory has another name"
-            )
-        return None
-    if needs_directory or format == "parquet":
-        raise ConfigurationError(
-            f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
-        )
-    if format == "csv" != file_format(path, format):
-        raise ConfigurationError(f"format: csv does not fit {path}, whose name decides the format")
-    return path
-
-
-def file_format(file: Path | None, format: str) -> str:  # noqa: A002 - what it is
-    """The format of an export: that of a file is decided by its name."""
-    if file is None:
-        return format
-    return "csv" if ".csv" in file.suffixes[-2:] else "jsonl"
-
-
-class ExportRequest(Struct, frozen=True, kw_only=True):
-    """What was asked for, checked.
-
-    Attributes:
-        spec: The spec that the destination is to have.
-        filters: The same, for requests.
-        is_incremental: Only what is new.
-        refresh: Everything once more.
-        page_size: Number of conversations to ask for at a time.
-        projection: Makes of the server's JSON what is written.
-    """
-
-    spec: ExportSpec
-    projection: Projection
-    filters: Filters
-    is_incremental: bool = False
-    refresh: bool = False
-    page_size: int = MAX_PAGE_SIZE
-
-    @classmethod
-    def checked(
-        cls,
-        format: str,  # noqa: A002 - what it is
-        compression: str | None,
-        since: Time | None,
-        until: Time | None,
-        filters: ConversationFilters,
-        *,
-        incremental: bool,
-        refresh: bool,
-        columns: Sequence[str] | None = None,
-        redact: Redact | None = None,
-        page_size: int = MAX_PAGE_SIZE,
-    ) -> ExportRequest:
-        """Check it all, before anything is sent or written.
-
-        Raises:
-            ConfigurationError: A value that cannot be right.
-        """
-        check_page_size(page_size)
-        for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
-            if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
-                choices = " or ".join(f'"{each}"' for each in get_args(kind))
-                raise ConfigurationError(f"{name}: expected {choices}, got {value!r}")
-        given = {"first_chat_started_at": since, "first_chat_end_at": until}
-        bounds = {name: value for name, value in given.items() if value is not None}
-        for name, short in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
-            if name in bounds and filters.get(name) is not None:
-                raise ConfigurationError(f"{short}: the same as {name}; give one of them")
-        checked = Filters.checked(ConversationFilters(**{**filters, **bounds}))  # type: ignore[typeddict-item]
-        if incremental and refresh:
-            raise ConfigurationError("refresh: reads everything, and does not go with incremental")
-        if incremental and checked.on_last_chat:
-            raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
-        fields, key = choose(columns, redact)
-        if format == "csv":
-            check_columns(fields)
-        packed = compression or DEFAULT_COMPRESSION[format]
-        # What it needs and is not installed is known now.
-        check_installed(format, packed)
-        spec = ExportSpec(
-            format=format,
-            compression=packed,
-            filters=sorted((name, as_text(value)) for name, value in checked.pairs),
-            fields=fields,
-        )
-        return cls(
-            spec=spec,
-            projection=Projection(fields, key),
-            filters=checked,
-            is_incremental=incremental,
-            refresh=refresh,
-            page_size=page_size,
-        )
 
 
 class _Job:
@@ -283,15 +191,15 @@ class _Job:
         session: Session,
         store: Store,
         wanted: ExportRequest,
-        on_error: OnError,
         on_progress: Callable[[ExportProgress], None] | None,
+        tuning: Tuning,
     ) -> None:
         self._own = StreamStats()
         self._session = session.counting(self._own)
         self._store = store
         self._wanted = wanted
-        self._on_error: OnError = on_error
         self._on_progress = on_progress
+        self._tuning = tuning
         self._destination = Destination(store)
         self._began = time.monotonic()
 
@@ -337,12 +245,17 @@ class _Job:
 
     async def _begin(self) -> RunLog:
         runs, wanted = self._destination.runs, self._wanted
-        kind: Kind = "full" if not runs else "refresh" if wanted.refresh else "incremental"
         before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
         after = runs[-1].plan if runs else None
         planned = await plan_run(
-            self._session, wanted.filters, run=number, kind=kind, after=after, page_size=wanted.page_size
+            self._session,
+            wanted.filters,
+            run=number,
+            kind=wanted.kind(is_first=not runs),
+            after=after,
+            page_size=wanted.page_size,
+            tuning=self._tuning,
         )
         plan = planned.plan
         ask_again_for(plan, runs)
@@ -356,23 +269,10 @@ class _Job:
         return run
 
     async def _do(self, run: RunLog) -> ExportReport:
-        wanted = self._wanted
-        filters = wanted.filters
-        if run.plan.since is not None:
-            filters = filters.with_last_chat_from(run.plan.since)
-        kind: Callable[..., Runner] = (
-            Runner if self.coordinator is None else partial(ClusterRunner, coordinator=self.coordinator)
-        )
-        runner = kind(
-            self._session,
-            filters,
-            run,
-            lambda shard: writer_of(wanted.spec, self._store, run.plan.run, shard, projection=wanted.projection),
-            on_error=self._on_error,
-            on_progress=self._on_progress,
-            earlier=await in_thread(EarlierVersions, self._destination) if run.plan.kind != "full" else None,
-        )
-        progress = await runner.run()
+        context = await self._context(run)
+        own = LocalExecutor(context, run)
+        executor = own if self.coordinator is None else ClusterExecutor(self.coordinator, context, run)
+        progress = await write_pending(run, executor, own, on_progress=self._on_progress, tuning=self._tuning)
         end = RunEnd(
             run=run.plan.run,
             seconds=round(time.monotonic() - self._began, 3),
@@ -380,6 +280,19 @@ class _Job:
         )
         await in_thread(self._destination.finish, run, end)
         return self._report([run], None, progress)
+
+    async def _context(self, run: RunLog) -> RunContext:
+        wanted, plan, store = self._wanted, run.plan, self._store
+        filters = wanted.filters if plan.since is None else wanted.filters.with_last_chat_from(plan.since)
+        return RunContext(
+            session=self._session,
+            filters=filters,
+            plan=plan,
+            open_writer=lambda shard: writer_of(wanted.spec, store, plan.run, shard, projection=wanted.projection),
+            on_error=wanted.on_error or "skip",
+            earlier=None if plan.kind == "full" else await in_thread(EarlierVersions, self._destination),
+            tuning=self._tuning,
+        )
 
     def _report(
         self, runs: Sequence[RunLog], held: Holdings | None, progress: ExportProgress | None

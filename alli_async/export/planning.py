@@ -29,11 +29,8 @@ from ..errors import BadRequestError
 from ..models import Order, units_per_second_of
 from .project import project_of
 from .records import Kind, RunPlan, Shard
+from .tuning import DEFAULT_TUNING, Tuning
 
-# Conversations in a shard: enough that what each costs in itself is little, few enough to be done again.
-ROWS = 1000
-# Shards read at a time, where each would still have the least number of conversations.
-AT_ONCE, _LEAST = 16, 300
 # Seconds before the beginning of the last run from which an incremental run asks: chats of one moment need not
 # become visible in their order, and the clocks of a server's machines differ.
 _OVERLAP = 600.0
@@ -108,6 +105,7 @@ async def plan_run(
     kind: Kind = "full",
     after: RunPlan | None = None,
     page_size: int = MAX_PAGE_SIZE,
+    tuning: Tuning = DEFAULT_TUNING,
 ) -> PlannedRun:
     """Plan a run.
 
@@ -118,6 +116,7 @@ async def plan_run(
         kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.
         after: The complete run before it; None for the first.
         page_size: Number of conversations to ask for at a time.
+        tuning: How large a shard is.
     """
     clock, began = ServerClock(), datetime.now(UTC)
     session = clock.watch(session)
@@ -132,7 +131,7 @@ async def plan_run(
     span = None
     if found is not None and found.span is not None:
         weights = await _weights(session, filters, found.span)
-        shards = cut_into_shards(found.span, weights) or shards
+        shards = cut_into_shards(found.span, weights, tuning) or shards
         span = found.span if len(shards) > 1 else None
         expected = round(sum(weight.rows for weight in weights))
     ids = _known_by(latest, found, rows)
@@ -264,15 +263,15 @@ def _by_day(activity: Iterable[tuple[float, float]], span: Span) -> list[Weight]
     return weights
 
 
-def cut_into_shards(span: Span, weights: Sequence[Weight]) -> list[Shard]:
+def cut_into_shards(span: Span, weights: Sequence[Weight], tuning: Tuning = DEFAULT_TUNING) -> list[Shard]:
     """Cut a span into shards of about equal size, the last of which begins where the span ends.
 
     That one is for what comes while the others are read. Gives nothing where the span is too short to cut.
     """
     total = sum(weight.rows for weight in weights)
-    least = min(AT_ONCE, int(total / _LEAST))
+    least = min(tuning.planned_shards, int(total / tuning.least_shard_rows))
     last = round(round(span.last_cut / span.resolution) * span.resolution, 6)
-    cuts = cut_span(weights, span.low, last, overlap=span.resolution, rows=ROWS, least=least)
+    cuts = cut_span(weights, span.low, last, overlap=span.resolution, rows=tuning.shard_rows, least=least)
     if not cuts:
         return []
     rows = round(total / len(cuts))

@@ -19,11 +19,11 @@ from .destination import Destination
 from .formats.compression import Compression
 from .formats.projection import Redact
 from .formats.writers import Format
-from .job import ExportRequest, Time, file_format, file_of
 from .outstanding import ask_again_for
 from .planning import plan_run
 from .project import check_project, known_ids
 from .records import RunPlan, Shard
+from .request import ExportRequest, Time
 from .storage.opening import open_store
 
 State = Literal["new", "unfinished", "incremental", "refresh", "complete"]
@@ -87,13 +87,13 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    file = None if dest is None else file_of(dest, format, needs_directory=incremental or refresh)
     wanted = ExportRequest.checked(
-        file_format(file, format),
-        compression,
-        since,
-        until,
+        dest,
         filters,
+        format=format,
+        compression=compression,
+        since=since,
+        until=until,
         incremental=incremental,
         refresh=refresh,
         columns=columns,
@@ -101,7 +101,7 @@ async def plan_export(
         page_size=page_size,
     )
     session = client.conversations._session
-    if dest is None or file is not None:
+    if dest is None or wanted.file is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))
     await in_thread(destination.look, wanted.spec)

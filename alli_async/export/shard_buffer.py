@@ -1,4 +1,4 @@
-"""ShardBuffer the parts of a shard: batches to a thread, and one version of each conversation."""
+"""Filling the parts of a shard: batches to a thread, and one version of each conversation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from ..models import RawTranscript
 from .formats.shard_writer import ShardWriter
 from .holdings import Version
 from .records import Part, Quarantined, Shard
-
-# What is handed to the writing thread at a time: a hop costs 60 µs, compressing this much milliseconds.
-BATCH_BYTES = 1 << 20
+from .tuning import DEFAULT_TUNING
 
 
 class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is walked once more
@@ -33,7 +31,8 @@ class ShardBuffer:
 
     Args:
         writer: Writes them.
-        held: Conversations that are known to come twice; they are written at the end, as they came last.
+        held: Ids of conversations that are known to come twice; they are written at the end, as they came last.
+        batch_bytes: Bytes of JSON that are handed to the writing thread at a time.
 
     Attributes:
         shard: What the shard has become, should it have been split.
@@ -43,7 +42,9 @@ class ShardBuffer:
         bad: Records that could not be written, and why.
     """
 
-    def __init__(self, writer: ShardWriter, held: set[str]) -> None:
+    def __init__(
+        self, writer: ShardWriter, held: set[str], *, batch_bytes: int = DEFAULT_TUNING.batch_bytes
+    ) -> None:
         self.writer = writer
         self.bad: list[Quarantined] = []
         self.shard: Shard | None = None
@@ -54,6 +55,7 @@ class ShardBuffer:
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
         self._size = 0
+        self._batch_bytes = batch_bytes
         self._writing: asyncio.Task[list[Quarantined]] | None = None
 
     @property
@@ -77,7 +79,7 @@ class ShardBuffer:
         before = self.versions.get(transcript.id)
         self.chats += transcript.chat_count - (before.chats if before else 0)
         self.versions[transcript.id] = Version.of(transcript.json, transcript.chat_count)
-        if self._size >= BATCH_BYTES:
+        if self._size >= self._batch_bytes:
             await self._write()
 
     async def end(self, shard: str) -> list[Part]:

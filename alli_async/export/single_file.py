@@ -24,12 +24,12 @@ from .formats.projection import Projection
 from .formats.utf8 import NO_TEXT, is_utf8
 from .records import Part
 from .report import ExportReport
-from .running import PROGRESS_SECONDS, OnError
-from .shard_buffer import BATCH_BYTES
+from .run_context import OnError
 from .storage.directory import DirectoryStore
 from .storage.files import directory_mode, make_directory
 from .storage.locking import FileLock
 from .storage.store import PARTIAL, file_errors
+from .tuning import Tuning
 
 
 class _Head(msgspec.Struct):
@@ -37,9 +37,6 @@ class _Head(msgspec.Struct):
 
 
 _head_of = msgspec.json.Decoder(_Head).decode
-
-# Lines that are written at a time when a file is written once more.
-_BATCH = 64
 
 
 class _File:
@@ -50,8 +47,9 @@ class _File:
         conversations: Number of conversations.
     """
 
-    def __init__(self, path: Path, mode: int, projection: Projection) -> None:
+    def __init__(self, path: Path, mode: int, projection: Projection, copied_lines: int) -> None:
         self._name = path.name
+        self._copied_lines = copied_lines
         self._projection = projection
         self.conversations = 0
         self._is_csv = ".csv" in path.suffixes[-2:]
@@ -113,7 +111,7 @@ class _File:
                 continue
             self.conversations += 1
             batch.append(line)
-            if len(batch) >= _BATCH:
+            if len(batch) >= self._copied_lines:
                 out.write(batch)
                 batch = []
         if batch:
@@ -162,12 +160,13 @@ async def export_file(
     on_error: OnError,
     on_progress: Callable[[Any], None] | None,
     filters: Filters,
+    tuning: Tuning,
 ) -> ExportReport:
     """Write every conversation to a file, once, compressed as its name says."""
     started = time.monotonic()
     stream = raw_stream(client, filters, on_error=on_error, page_size=page_size)
     # Asked before the first request: a destination that cannot be written is known at once.
-    file = await in_thread(_File, path, mode, projection, undo=_File.discard)
+    file = await in_thread(_File, path, mode, projection, tuning.copied_lines, undo=_File.discard)
     batch: list[bytes] = []
     size = lines = lost = 0
     # How many lines there were when the first conversation came again: those after it are the whole ones.
@@ -189,10 +188,10 @@ async def export_file(
                 batch.append(transcript.json)
                 size += len(transcript.json)
                 lines += 1
-                if size >= BATCH_BYTES:
+                if size >= tuning.batch_bytes:
                     await in_thread(file.write, batch)
                     batch, size = [], 0
-                if on_progress is not None and (now := time.monotonic()) - told >= PROGRESS_SECONDS:
+                if on_progress is not None and (now := time.monotonic()) - told >= tuning.progress_seconds:
                     told = now
                     on_progress(stats)
         await in_thread(file.write, batch)

@@ -11,14 +11,15 @@ import pytest
 from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress
 from alli_async.export.commit_log import RunLog, read_destination
-from alli_async.export.dask import workers
 from alli_async.export.dask.messages import Assignment, JoinRequest
-from alli_async.export.dask.sharing import SESSION, open_shared
+from alli_async.export.dask.sharing import SESSION
 from alli_async.export.dask.workers import WorkerSession
 from alli_async.export.planning import plan_run
 from alli_async.export.records import ExportSpec
+from alli_async.export.storage.store import Store
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
+from tests.support.exports import SMALL
 
 distributed = pytest.importorskip("distributed")
 
@@ -70,20 +71,30 @@ class Worker:
         self.address = f"worker-{number}"
 
 
-async def seated(sandbox: Sandbox, make_client: ClientFactory, dest: str, session: str, count: int) -> list[Any]:
-    """Places in an export, of workers that nobody drives, and what is to be done."""
-    store = open_shared(dest)
+async def seated(
+    sandbox: Sandbox, make_client: ClientFactory, store: Store, session: str, count: int
+) -> tuple[list[WorkerSession], RunLog]:
+    """Places in an export, of workers that nobody drives, and the log of the run that they work at."""
+    dest = str(store)
     store.put_record(SESSION, session.encode(), replace=True)
     runs = [RunLog(store, state, end) for state, end in read_destination(store, ()).runs]
     if not runs:
-        plan = (await plan_run(make_client(sandbox).conversations._session, Filters(()))).plan
-        runs = [RunLog.begin(store, plan)]
+        planned = await plan_run(make_client(sandbox).conversations._session, Filters(()), tuning=SMALL)
+        runs = [RunLog.begin(store, planned.plan)]
     work = Assignment(plan=runs[0].plan, filters=Filters(()), on_error="skip")
-    request = JoinRequest(session=session, place=dest, spec=LINES, options={})
+    request = JoinRequest(session=session, place=dest, spec=LINES, options={}, tuning=SMALL)
     found = []
     for number in range(count):
-        joined = WorkerSession(request, open_shared(dest), make_client(sandbox), Worker(number))
+        joined = WorkerSession(request, store, make_client(sandbox), Worker(number))
         await joined.limiter.change(32, None)
-        joined.runner = workers.ShardRunner(joined, work)
+        joined.begin(work)
         found.append(joined)
-    return found
+    return found, runs[0]
+
+
+def committed_parts(log: RunLog, shard: str) -> list[str]:
+    """The names of the parts that were committed of a shard."""
+    record = log.read_record(shard)
+    assert record is not None
+    assert record.commit is not None
+    return [part.name for part in record.commit.parts]

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from alli_async.export import planning, running
-from alli_async.export.dask import cluster, workers
 from alli_async.sandbox import Sandbox
 from tests.support.buckets import ENVIRONMENT, Front, make_bucket, s3
 
@@ -62,23 +60,3 @@ def processes(between: Front) -> Iterator[Any]:
     )
     yield made
     made.close()
-
-
-@pytest.fixture
-def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans that cut a small list into as many shards as a large one."""
-    monkeypatch.setattr(planning, "_LEAST", 25)
-
-
-@pytest.fixture
-def small_and_quick(monkeypatch: pytest.MonkeyPatch, many_shards: None) -> None:
-    """Many shards in a small list, and workers that are looked at often; no sessions of other tests."""
-    monkeypatch.setattr(cluster, "_POLL", 0.1)
-    monkeypatch.setattr(workers, "_WATCH", 0.1)
-    monkeypatch.setattr(workers, "_SESSIONS", {})
-
-
-@pytest.fixture
-def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports and workers that walk one window after the other, so that there is something left in the middle."""
-    monkeypatch.setattr(running, "AT_ONCE", 1)

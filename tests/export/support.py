@@ -24,6 +24,7 @@ from alli_async._transcripts.codecs import RAW_CODEC
 from alli_async.export.planning import plan_run
 from alli_async.export.records import Commit, RunPlan, Shard
 from alli_async.export.shard_reader import ShardReader
+from alli_async.export.tuning import DEFAULT_TUNING, Tuning
 from alli_async.models import RawTranscript
 from alli_async.sandbox import Sandbox
 from tests.support import Exchange, answer, chat, conversation
@@ -138,9 +139,9 @@ async def surveyed(alli: AlliClient) -> Survey[Any]:
     return await survey_list(pages)
 
 
-async def planned(alli: AlliClient) -> RunPlan:
+async def planned(alli: AlliClient, tuning: Tuning = DEFAULT_TUNING) -> RunPlan:
     """The plan of an export of everything."""
-    return (await plan_run(alli.conversations._session, Filters())).plan
+    return (await plan_run(alli.conversations._session, Filters(), tuning=tuning)).plan
 
 
 async def read_shard(

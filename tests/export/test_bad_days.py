@@ -10,11 +10,13 @@ import pytest
 
 from alli_async import DecodeError, ExportError, RetryPolicy
 from alli_async._listing.filters import Filters
-from alli_async.export import ExportProgress, export, plan_export, running
+from alli_async.export import ExportProgress, export, plan_export
 from alli_async.export.planning import plan_run
+from alli_async.export.tuning import Tuning
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, manifest, read_record, run
+from tests.support.exports import export_tuned
 
 FAULTS = (
     "429",
@@ -28,6 +30,8 @@ FAULTS = (
     "broken_json",
     "slow",
 )
+# A few hundred conversations show what three million would.
+DENSE = Tuning(dense_rows=120, piece_rows=60, rows_ahead=60)
 MANY_TRIES = RetryPolicy(base=0.001, cap=0.002, max_attempts=12, quota=100_000)
 
 
@@ -56,17 +60,11 @@ async def test_what_stood_at_the_snapshot_is_there_with_at_least_its_chats_of_th
         assert all(set(found[each]) >= set(chats) for each, chats in before.items())
 
 
-async def test_a_shard_that_is_too_dense_is_split_and_goes_on(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A thousand conversations show what three million would.
-    monkeypatch.setattr(running, "_DENSE", 120)
-    monkeypatch.setattr(running, "_AHEAD", 60)
-    monkeypatch.setattr(running, "ROWS", 60)
+async def test_a_shard_that_is_too_dense_is_split_and_goes_on(make_client: ClientFactory, tmp_path: Path) -> None:
     for way in ({"bounds": "open", "unit": "s"}, {"cursor": "keyset"}):
         dest = tmp_path / "-".join(["all", *map(str, way)])
         async with Sandbox(conversations=640, **way) as sandbox:  # type: ignore[arg-type]
-            await export(make_client(sandbox), dest)
+            await export_tuned(make_client(sandbox), dest, DENSE)
             assert chats_by_id(dest) == {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
         names = [part["name"] for part in manifest(dest)["parts"]]
         assert any("00000.1.jsonl.gz" in name for name in names), names
@@ -75,11 +73,8 @@ async def test_a_shard_that_is_too_dense_is_split_and_goes_on(
 
 
 async def test_what_cannot_be_made_whole_beyond_a_cut_is_told_of_once(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(running, "_DENSE", 120)
-    monkeypatch.setattr(running, "_AHEAD", 60)
-    monkeypatch.setattr(running, "ROWS", 60)
 
     async def lies(request: Any, call_next: Any) -> Any:
         response = await call_next(request)
@@ -91,8 +86,8 @@ async def test_what_cannot_be_made_whole_beyond_a_cut_is_told_of_once(
         ids = [each for each in sandbox.conversation_ids() if sandbox.chat_ids(each)]
         wrong = ids[150:300:15]
         bad = [each.replace("=", "%3D") for each in wrong]
-        report = await export(make_client(sandbox, middlewares=[lies]), tmp_path)
-        assert sorted(each.id for each in report.skipped) == sorted(wrong)
+        report = await export_tuned(make_client(sandbox, middlewares=[lies]), tmp_path, DENSE)
+        assert sorted(str(each.id) for each in report.skipped) == sorted(wrong)
         assert set(chats_by_id(tmp_path)) == set(sandbox.conversation_ids()) - set(wrong)
 
 

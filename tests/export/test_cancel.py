@@ -8,16 +8,13 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-import pytest
-
 from alli_async.export import export
 from alli_async.export.storage.opening import open_store
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id
 from tests.support.cancelling import cancel_at_each
-
-pytestmark = pytest.mark.usefixtures("small_and_quick")
+from tests.support.exports import export_tuned
 
 
 def look_at(dest: Path) -> None:
@@ -38,13 +35,13 @@ async def test_an_export_that_is_cancelled_at_any_of_its_awaits_leaves_no_task_l
         async def run() -> None:
             nonlocal dest
             dest = tmp_path / str(next(dests))
-            await export(client, dest, compression="none")
+            await export_tuned(client, dest, compression="none")
 
         async def check() -> None:
             look_at(dest)
             assert client.limits.in_flight == client.limits.waiting == 0
             if int(dest.name) % 10 == 0:
-                report = await export(client, dest, compression="none")
+                report = await export_tuned(client, dest, compression="none")
                 assert report.conversations == 60
                 assert set(chats_by_id(dest)) == set(sandbox.conversation_ids())
 
@@ -79,12 +76,12 @@ async def test_an_export_under_faults_that_is_cancelled_again_and_again_ends_who
         with tempfile.TemporaryDirectory() as folder:
             dest = Path(folder) / "all"
             for _ in range(15):
-                task = asyncio.create_task(export(client, dest))
+                task = asyncio.create_task(export_tuned(client, dest))
                 await asyncio.sleep(draw.uniform(0.0, 0.3))
                 is_asked = task.cancel()
                 done, _ = await asyncio.wait([task], timeout=10)
                 assert done
                 assert task.cancelled() is is_asked
                 look_at(dest)
-            await export(client, dest)
+            await export_tuned(client, dest)
             assert set(chats_by_id(dest)) == set(sandbox.conversation_ids())

@@ -18,6 +18,7 @@ from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, crossing, manifest, planned, read_shards, truth
 from tests.support.destinations import when_committed
+from tests.support.exports import ONE_AT_A_TIME, SMALL, SMALL_ONE_AT_A_TIME, export_tuned
 
 # The numbers of the pairs of `MOMENTS` that are tried each time: each way and each number of shards at least once.
 _PAIRS = {0, 6, 12, 18, 24, 25, 31, 2, 9}
@@ -108,11 +109,11 @@ async def test_chats_that_come_and_go_while_an_export_runs_lose_and_repeat_no_co
 
 
 async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shard_is_not_there(
-    make_client: ClientFactory, tmp_path: Path, many_shards: None, one_at_a_time: None
+    make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=400) as sandbox:
         alli = make_client(sandbox)
-        plan = await planned(alli)
+        plan = await planned(alli, SMALL)
         # In the second shard before they are deleted, in a later one without their first chat.
         gone = [each for each, shard in (await crossing(alli, plan)).items() if shard == 1]
         before = set(sandbox.conversation_ids())
@@ -126,7 +127,7 @@ async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shar
                 sandbox.delete_conversations(1, each)
 
         hooks = [when_committed(tmp_path, 1, move), when_committed(tmp_path, len(plan.shards) - 1, delete)]
-        report = await export(make_client(sandbox, middlewares=hooks), tmp_path)
+        report = await export_tuned(make_client(sandbox, middlewares=hooks), tmp_path, SMALL_ONE_AT_A_TIME)
         assert gone
         assert chats_by_id(tmp_path).keys() == before - set(gone)
         assert report.skipped == manifest(tmp_path)["incomplete"] == []
@@ -139,14 +140,12 @@ async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shar
 async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shards_were_committed(
     make_client: ClientFactory,
     tmp_path: Path,
-    many_shards: None,
-    one_at_a_time: None,
     way: dict[str, Any],
     committed: int,
 ) -> None:
     async with Sandbox(conversations=300, **way) as sandbox:
         alli = make_client(sandbox)
-        moving = await crossing(alli, await planned(alli))
+        moving = await crossing(alli, await planned(alli, SMALL))
         assert set(moving.values()) >= {0, 1, 2}
         before = truth(sandbox)
 
@@ -154,8 +153,10 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
             for each in moving:
                 sandbox.delete_chats(1, each, first=True)
 
-        report = await export(
-            make_client(sandbox, middlewares=[when_committed(tmp_path, committed, move)]), tmp_path
+        report = await export_tuned(
+            make_client(sandbox, middlewares=[when_committed(tmp_path, committed, move)]),
+            tmp_path,
+            SMALL_ONE_AT_A_TIME,
         )
         found = chats_by_id(tmp_path)
         assert found.keys() == before.keys()
@@ -166,11 +167,11 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
 
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not_is_given_once(
-    make_client: ClientFactory, many_shards: None, way: dict[str, Any]
+    make_client: ClientFactory, way: dict[str, Any]
 ) -> None:
     async with Sandbox(conversations=300, **way) as sandbox:
         alli = make_client(sandbox)
-        plan = await planned(alli)
+        plan = await planned(alli, SMALL)
         moving = await crossing(alli, plan)
         others = plan.shards[:-1][::-1]
 
@@ -194,12 +195,10 @@ def move_before(sandbox: Sandbox, moment: Shard, moving: Iterable[str]) -> Calla
     return move
 
 
-async def test_as_many_rows_may_leave_shards_that_were_read_as_move_into_them(
-    make_client: ClientFactory, many_shards: None
-) -> None:
+async def test_as_many_rows_may_leave_shards_that_were_read_as_move_into_them(make_client: ClientFactory) -> None:
     async with Sandbox(conversations=600) as sandbox:
         alli = make_client(sandbox)
-        plan = await planned(alli)
+        plan = await planned(alli, SMALL)
         assert len(plan.shards) > 14
         order = [*plan.shards[:11], plan.shards[12], plan.shards[11], *plan.shards[13:]]
         moving = await crossing(alli, plan)
@@ -209,12 +208,12 @@ async def test_as_many_rows_may_leave_shards_that_were_read_as_move_into_them(
 
 @pytest.mark.parametrize("seed", [*range(7), *(pytest.param(n, marks=pytest.mark.slow) for n in range(7, 12))])
 async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_shards_are_read(
-    make_client: ClientFactory, many_shards: None, seed: int
+    make_client: ClientFactory, seed: int
 ) -> None:
     draw = random.Random(seed)
     async with Sandbox(conversations=400, seed=1, **WAYS[seed % len(WAYS)]) as sandbox:
         alli = make_client(sandbox)
-        plan = await planned(alli)
+        plan = await planned(alli, SMALL)
         moving = sorted(await crossing(alli, plan))
         moving = draw.sample(moving, draw.randint(len(moving) // 2, len(moving)))
         order = draw.sample(plan.shards[:-1], len(plan.shards) - 1)
@@ -227,7 +226,7 @@ async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_sh
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("kind", ["raised", "cancelled"])
 async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although_rows_moved_in_between(
-    make_client: ClientFactory, tmp_path: Path, one_at_a_time: None, way: dict[str, Any], kind: str
+    make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], kind: str
 ) -> None:
     async with Sandbox(conversations=1500, **way) as sandbox:
         alli = make_client(sandbox)
@@ -240,14 +239,14 @@ async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although
                     raise RuntimeError("enough")
                 running.cancel()
 
-        running = asyncio.create_task(export(alli, tmp_path, on_progress=stop))
+        running = asyncio.create_task(export_tuned(alli, tmp_path, ONE_AT_A_TIME, on_progress=stop))
         with pytest.raises((RuntimeError, asyncio.CancelledError)):
             await running
         for each in moving:
             sandbox.delete_chats(1, each, first=True)
         gone = sandbox.delete_conversations(20)
         new = sandbox.add_conversations(5)
-        report = await export(alli, tmp_path)
+        report = await export_tuned(alli, tmp_path, ONE_AT_A_TIME)
         found = set(chats_by_id(tmp_path))
         # What was written before it was deleted stays.
         assert (before - set(gone)) | set(new) <= found <= before | set(new)

@@ -6,38 +6,46 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alli_async import AuthenticationError, ConfigurationError, ExportError, _malloc
+from alli_async._listing.filters import Filters
 from alli_async._transport.limiter import RateLimiter
-from alli_async.export import ExportProgress, export, planning, running
-from alli_async.export.dask import cluster, coordinator, scheduler, workers
-from alli_async.export.dask.messages import JoinRequest, TaskResult
+from alli_async.export import ExportProgress
+from alli_async.export.commit_log import RunLog
+from alli_async.export.dask import workers
+from alli_async.export.dask.cluster import ClusterExecutor
+from alli_async.export.dask.messages import Assignment, JoinRequest, TaskResult
 from alli_async.export.dask.scheduler import connected
-from alli_async.export.dask.sharing import SESSION, LimiterShare, SharedDirectory, TakenError, split_evenly
+from alli_async.export.dask.sharing import SESSION, LimiterShare, SharedDirectory, split_evenly
+from alli_async.export.dask.workers import SESSIONS
 from alli_async.export.records import Shard
+from alli_async.export.run_context import RunContext
+from alli_async.export.storage.directory import FileSink
+from alli_async.export.storage.store import TakenError
+from alli_async.export.tuning import Tuning
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.clusters import LINES, Worker, local, once, seated, served
-from tests.export.support import chats_by_id, crossing, environment, manifest, planned, truth
+from tests.export.clusters import LINES, Worker, committed_parts, local, once, seated, served
+from tests.export.support import COMMAND, chats_by_id, crossing, environment, manifest, planned, truth
+from tests.support.exports import SMALL, SMALL_ONE_AT_A_TIME, export_tuned
+from tests.support.processes import ROOT
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("small_and_quick")]
-
-
-# The command, with shards as small as those of this process.
-SMALL = "from alli_async.export import planning; planning._LEAST = 25; from alli_async.cli import main; main()"
-SMALL_COMMAND = [sys.executable, "-c", SMALL]
+pytestmark = pytest.mark.timeout(60)
 
 
 # --- it is an export like any other -----------------------------------------------------------------------
@@ -49,7 +57,9 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     told: list[ExportProgress] = []
     async with served(monkeypatch, conversations=400) as sandbox, local() as made:
         client = make_client(sandbox)
-        report = await export(client, tmp_path / "all", cluster=made.scheduler_address, on_progress=told.append)
+        report = await export_tuned(
+            client, tmp_path / "all", cluster=made.scheduler_address, on_progress=told.append
+        )
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
         assert report.requests == sandbox.count()
     written = manifest(tmp_path / "all")
@@ -58,7 +68,7 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     assert told[-1].shards == told[-1].shards_done >= len(written["parts"]) > 1  # the last shard holds nothing
     assert not list(tmp_path.rglob(".*"))
     assert not (tmp_path / "all" / SESSION).exists()
-    assert not workers._SESSIONS
+    assert not SESSIONS
 
 
 async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_export_without_it(
@@ -68,32 +78,28 @@ async def test_a_worker_of_one_thread_walks_as_many_shards_at_a_time_as_an_expor
     async with served(monkeypatch, conversations=400, latency=0.1) as sandbox, local(1) as made:
 
         def told(_: ExportProgress) -> None:
-            at_once.extend(len(each.runner._readers) for each in workers._SESSIONS.values() if each.runner)
+            at_once.extend(each.shards for each in SESSIONS.values())
 
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
         assert chats_by_id(tmp_path) == truth(sandbox)
-    assert max(at_once) > running.AT_FIRST
+    assert max(at_once) > SMALL.shards_at_first
     manifest(tmp_path)
 
 
 async def test_the_exporting_process_writes_the_last_shard_when_the_workers_have_committed_the_others(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, begun = running.Runner._write_shard, list[tuple[bool, bool, int]]()
-
-    async def write_shard(runner: running.Runner, shard: Shard) -> None:
-        committed = len(list(tmp_path.glob("_journal/run-00001-shard-*")))
-        begun.append((isinstance(runner, workers.ShardRunner), shard.end is None, committed))
-        await write(runner, shard)
-
-    monkeypatch.setattr(running.Runner, "_write_shard", write_shard)
     async with served(monkeypatch, conversations=400) as sandbox, local() as made:
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        # A conversation without chats belongs to the last shard, whose part would else be empty.
+        sandbox.delete_chats(len(sandbox.chat_ids(sandbox.conversation_ids()[0])), sandbox.conversation_ids()[0])
+        await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert chats_by_id(tmp_path) == truth(sandbox)
-    others = len(list(tmp_path.glob("_journal/run-00001-shard-*"))) - 1
-    assert [is_last for by_worker, is_last, _ in begun if by_worker] == [False] * others
-    assert [each for each in begun if not each[0]] == [(False, True, others)]
-    manifest(tmp_path)
+    *others, last = sorted(tmp_path.glob("_journal/run-00001-shard-*"))
+    assert last.stat().st_mtime_ns >= max(each.stat().st_mtime_ns for each in others)
+    # A worker gives its parts names that no other attempt has.
+    by_worker = [bool(re.search(r"shard-\d+-\w+\.", part["name"])) for part in manifest(tmp_path)["parts"]]
+    assert by_worker == [True] * (len(by_worker) - 1) + [False]
+    assert len(by_worker) > 1
 
 
 @pytest.mark.parametrize("pages", [14, 24, 34])
@@ -102,7 +108,7 @@ async def test_a_row_that_moves_between_the_shards_of_two_workers_is_written_onc
 ) -> None:
     async with served(monkeypatch, conversations=600) as sandbox, local() as made:
         alli = make_client(sandbox)
-        moving = list(await crossing(alli, await planned(alli)))
+        moving = list(await crossing(alli, await planned(alli, SMALL)))
         assert len(moving) > 50
         before = truth(sandbox)
 
@@ -111,7 +117,7 @@ async def test_a_row_that_moves_between_the_shards_of_two_workers_is_written_onc
                 sandbox.delete_chats(1, each, first=True)
 
         sandbox.after_pages(pages, move)
-        report = await export(alli, tmp_path, cluster=made.scheduler_address)
+        report = await export_tuned(alli, tmp_path, cluster=made.scheduler_address)
         found = chats_by_id(tmp_path)
     assert found.keys() == before.keys()
     assert all(found[each] in (before[each], before[each][1:]) for each in moving)
@@ -139,8 +145,8 @@ async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_a
     async with served(monkeypatch, conversations=200) as sandbox:
         client = await asyncio.to_thread(start)
         try:
-            report = await export(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
-            again = await export(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
+            report = await export_tuned(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
+            again = await export_tuned(make_client(sandbox), tmp_path / "all", format="parquet", cluster=client)
         finally:
             await asyncio.to_thread(client.cluster.close)
             await asyncio.to_thread(client.close)
@@ -153,11 +159,9 @@ async def test_a_client_of_another_thread_is_as_good_as_an_address_and_parquet_a
 async def test_a_dense_shard_is_split_by_its_worker_and_the_rest_handed_to_others(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "_LEAST", 300)
-    for name, value in (("_DENSE", 80), ("_AHEAD", 40), ("ROWS", 40)):
-        monkeypatch.setattr(running, name, value)
+    dense = Tuning(dense_rows=80, piece_rows=40, rows_ahead=40, poll=0.1)
     async with served(monkeypatch, conversations=600, latency=0.01) as sandbox, local() as made:
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+        await export_tuned(make_client(sandbox), tmp_path, dense, cluster=made.scheduler_address)
         assert chats_by_id(tmp_path) == truth(sandbox)
     fates = [json.loads(path.read_text()) for path in (tmp_path / "_journal").glob("run-*-shard-*.json")]
     assert any("split" in record for record in fates)
@@ -173,7 +177,7 @@ async def test_all_workers_together_keep_to_what_may_be_in_flight(
     ):
         client = make_client(sandbox, max_concurrency=5)
         more = once(lambda told: told.conversations > 50, lambda: made.scale(3))
-        report = await export(client, tmp_path, cluster=made.scheduler_address, on_progress=more)
+        report = await export_tuned(client, tmp_path, cluster=made.scheduler_address, on_progress=more)
         assert chats_by_id(tmp_path) == truth(sandbox)
         # What went beyond would have been refused, and sent again.
         assert (report.retries, sandbox.peak_in_flight) == (0, 5)
@@ -206,7 +210,6 @@ async def test_a_share_that_shrinks_waits_for_what_is_in_flight_and_one_that_gro
 # --- workers come and go ----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_a_worker_that_joins_is_given_work(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,9 +219,11 @@ async def test_a_worker_that_joins_is_given_work(
 
         def told(progress: ExportProgress) -> None:
             more(progress)
-            seen.update(address for (_, address), session in workers._SESSIONS.items() if session._tasks)
+            seen.update(address for (_, address), session in SESSIONS.items() if session.shards)
 
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        await export_tuned(
+            make_client(sandbox), tmp_path, SMALL_ONE_AT_A_TIME, cluster=made.scheduler_address, on_progress=told
+        )
         assert chats_by_id(tmp_path) == truth(sandbox)
     assert len(seen) == 2
     manifest(tmp_path)
@@ -235,45 +240,78 @@ async def test_a_worker_that_is_killed_costs_only_what_it_had_not_committed(
         await client.wait_for_workers(2)
         victim, *_ = (await client.run(os.getpid)).values()
         kill = once(lambda told: told.conversations > 50, lambda: os.kill(victim, signal.SIGKILL))
-        report = await export(make_client(sandbox), tmp_path, cluster=client, on_progress=kill)
+        report = await export_tuned(make_client(sandbox), tmp_path, cluster=client, on_progress=kill)
         assert chats_by_id(tmp_path) == truth(sandbox)
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
     assert report.conversations == manifest(tmp_path)["conversations"] == 400
 
 
-# Instead of a task, and found by their names: what a task gives whose worker is lost, one that tells of what is
-# not there, and one that fails.
+class Tasks:
+    """Stands for the workers of a cluster: one worker, whose tasks all have the same result."""
 
+    def __init__(self, result: Callable[[Shard], TaskResult | None]) -> None:
+        self._result = result
+        self.is_dismissed = False
 
-async def lost(session: str, address: str, shard: Shard) -> None: ...
+    async def begin(self, assignment: Assignment) -> None: ...
 
+    async def dismiss(self) -> None:
+        self.is_dismissed = True
 
-async def boasting(session: str, address: str, shard: Shard) -> TaskResult:
-    return TaskResult(recorded=[shard.name])
+    def least_busy(self) -> str:
+        return "the worker"
 
+    def assign(self, worker: str, shard: Shard) -> asyncio.Task[TaskResult | None]:
+        async def task() -> TaskResult | None:
+            return self._result(shard)
 
-async def failing(session: str, address: str, shard: Shard) -> None:
-    raise MemoryError("it is full")
+        return asyncio.create_task(task())
+
+    async def poll(self, *, everyone: bool) -> list[str]:
+        return []
 
 
 @pytest.mark.parametrize(
-    ("task", "message"),
+    ("result", "message"),
     [
-        (lost, r"shard 000..: 4 workers were lost while they wrote it"),
-        (boasting, r"shard 000..: a worker has written its record, but the record cannot be seen here"),
-        (failing, r"worker inproc://.*: MemoryError: it is full"),
+        (lambda _: None, r"shard 000..: 4 workers were lost while they wrote it"),
+        (
+            lambda shard: TaskResult(recorded=[shard.name]),
+            r"shard 000..: a worker has written its record, but the record cannot be seen here",
+        ),
     ],
 )
-async def test_what_would_not_end_or_is_not_foreseen_ends_the_export(
-    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any, message: str
+async def test_a_shard_that_no_worker_gets_into_the_journal_ends_the_export(
+    make_client: ClientFactory, tmp_path: Path, result: Any, message: str
 ) -> None:
-    monkeypatch.setattr(coordinator, "write_shard", task)
-    monkeypatch.setattr(cluster, "_POLLS_FOR_RECORD", 1)
-    async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
-        with pytest.raises(ExportError, match=message):
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
-    assert not workers._SESSIONS
+    tuning = replace(SMALL, polls_for_record=1)
+    async with Sandbox(conversations=400) as sandbox:
+        plan = await planned(make_client(sandbox), tuning)
+        session = make_client(sandbox).conversations._session
+    log = RunLog.begin(SharedDirectory(tmp_path), plan)
+    tasks: Any = Tasks(result)
+    context = RunContext(
+        session=session, filters=Filters(), plan=plan, open_writer=unreachable, on_error="skip", tuning=tuning
+    )
+    with pytest.raises(ExportError, match=message):
+        await ClusterExecutor(tasks, context, log).write_all(log.state.pending[:-1], lambda: None)
+    assert tasks.is_dismissed
+
+
+def unreachable(shard: str) -> Any:
+    raise AssertionError(f"{shard} is written here")
+
+
+async def failing() -> None:
+    raise MemoryError("it is full")
+
+
+async def test_a_task_that_fails_in_an_unforeseen_way_is_an_error_that_names_its_worker() -> None:
+    async with local(1) as made, connected(made.scheduler_address, timeout=10) as scheduler:
+        (worker,) = await scheduler.present()
+        with pytest.raises(ExportError, match=r"worker inproc://.*: MemoryError: it is full"):
+            await scheduler.run(worker, asyncio.Event(), "key", failing)
 
 
 async def test_a_worker_that_has_lost_its_place_takes_it_again(
@@ -283,30 +321,32 @@ async def test_a_worker_that_has_lost_its_place_takes_it_again(
     async with served(monkeypatch, conversations=400, latency=0.03) as sandbox, local(1) as made:
 
         def leave() -> None:
-            leaving.extend(asyncio.ensure_future(session.leave()) for session in workers._SESSIONS.values())
+            leaving.extend(asyncio.ensure_future(session.leave()) for session in SESSIONS.values())
 
         told = once(lambda told: told.conversations > 50, leave)
-        report = await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        report = await export_tuned(
+            make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told
+        )
         await asyncio.gather(*leaving)
         assert chats_by_id(tmp_path) == truth(sandbox)
     assert len(leaving) == 1
     assert report.conversations == manifest(tmp_path)["conversations"] == 400
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_when_the_last_worker_is_gone_the_export_ends_after_some_patience(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator, "_WAIT_FOR_WORKERS", 0.5)
+    impatient = replace(SMALL_ONE_AT_A_TIME, wait_for_workers=0.5)
     async with served(monkeypatch, conversations=400, latency=0.02) as sandbox, local(1) as made:
         gone = once(lambda told: told.shards_done > 0, lambda: made.scale(0))
         with pytest.raises(ExportError, match="has no worker left; what was committed stays"):
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=gone)
+            await export_tuned(
+                make_client(sandbox), tmp_path, impatient, cluster=made.scheduler_address, on_progress=gone
+            )
         with pytest.raises(ExportError, match=r"the cluster at inproc://.* has no workers"):
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+            await export_tuned(make_client(sandbox), tmp_path, impatient, cluster=made.scheduler_address)
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_done(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,17 +358,22 @@ async def test_a_scheduler_that_dies_ends_the_export_and_without_it_the_rest_is_
             )
             ending: list[Any] = []
             with pytest.raises(ExportError, match=r"the scheduler at tcp://.* is gone; what was committed stays"):
-                await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=end)
+                await export_tuned(
+                    make_client(sandbox),
+                    tmp_path,
+                    SMALL_ONE_AT_A_TIME,
+                    cluster=made.scheduler_address,
+                    on_progress=end,
+                )
             await asyncio.gather(*ending)
             # Else the cluster's own end waits half a minute for its scheduler.
             monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
-        report = await export(make_client(sandbox), tmp_path)
+        report = await export_tuned(make_client(sandbox), tmp_path, SMALL_ONE_AT_A_TIME)
         assert report.resumed > 0
         assert chats_by_id(tmp_path) == truth(sandbox)
     manifest(tmp_path)
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_worker_writes_for_the_first(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,8 +384,9 @@ async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_work
     ):
         variables = {"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}
         process = await asyncio.create_subprocess_exec(
-            *SMALL_COMMAND, "export", str(dest), "--dask", made.scheduler_address,
+            sys.executable, "-m", "tests.support.small_export", str(dest), made.scheduler_address,
             env=environment(variables),
+            cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -349,29 +395,29 @@ async def test_when_the_exporting_process_is_killed_the_next_goes_on_and_no_work
             await asyncio.sleep(0.02)
         process.kill()
         await process.wait()
-        orphans = list(workers._SESSIONS.values())
-        assert sum(len(session._tasks) for session in orphans) > 0
-        report = await export(make_client(sandbox), dest, cluster=made.scheduler_address)
+        orphans = list(SESSIONS.values())
+        assert sum(session.shards for session in orphans) > 0
+        report = await export_tuned(
+            make_client(sandbox), dest, SMALL_ONE_AT_A_TIME, cluster=made.scheduler_address
+        )
         assert report.resumed > 0
         assert chats_by_id(dest) == truth(sandbox)
-        for session in orphans:
-            session.polled -= workers._FORGOTTEN
-        while workers._SESSIONS:
+        while SESSIONS:
             await asyncio.sleep(0.05)
     manifest(dest)
 
 
 async def test_the_command_exports_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with served(monkeypatch, conversations=200) as sandbox, local(2, protocol="tcp") as made:
+    async with served(monkeypatch, conversations=700) as sandbox, local(2, protocol="tcp") as made:
         process = await asyncio.create_subprocess_exec(
-            *SMALL_COMMAND, "export", str(tmp_path / "all"), "--dask", made.scheduler_address, "--json",
+            *COMMAND, "export", str(tmp_path / "all"), "--dask", made.scheduler_address, "--json",
             env=environment({"ALLI_API_KEY": sandbox.api_key, "ALLI_BASE_URL": sandbox.url}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )  # fmt: skip
         printed, complaint = await process.communicate()
         assert process.returncode == 0, complaint
-        assert json.loads(printed)["conversations"] == 200
+        assert json.loads(printed)["conversations"] == 700
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
 
 
@@ -408,14 +454,12 @@ async def test_of_two_workers_at_one_shard_one_commits_and_both_say_so(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200, latency=0.005) as sandbox:
-        sessions = await seated(sandbox, make_client, str(tmp_path), "the-session", 2)
-        shard = sessions[0].runner._run.plan.shards[0]
+        sessions, log = await seated(sandbox, make_client, SharedDirectory(tmp_path), "the-session", 2)
+        shard = log.plan.shards[0]
         results = await asyncio.gather(*(session.write(shard) for session in sessions))
         assert [result.recorded for result in results] == [["00000"], ["00000"]]
-        committed = sessions[0].runner._run.read_record("00000").commit
-        assert [path.name for path in (tmp_path / "conversations").iterdir()] == [
-            Path(part.name).name for part in committed.parts
-        ]
+        written = [str(path.relative_to(tmp_path)) for path in (tmp_path / "conversations").iterdir()]
+        assert written == committed_parts(log, "00000")
         # A third only reads what became of it.
         asked = sandbox.count()
         assert (await sessions[0].write(shard)).recorded == ["00000"]
@@ -428,34 +472,41 @@ async def test_a_worker_whose_export_was_taken_over_commits_nothing(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200) as sandbox:
-        (session,) = await seated(sandbox, make_client, str(tmp_path), "the-first", 1)
-        SharedDirectory(tmp_path).put_record(SESSION, b"the-second", replace=True)
-        result = await session.write(session.runner._run.plan.shards[0])
+        store = SharedDirectory(tmp_path)
+        (session,), log = await seated(sandbox, make_client, store, "the-first", 1)
+        store.put_record(SESSION, b"the-second", replace=True)
+        result = await session.write(log.plan.shards[0])
         assert "another goes on with it" in str(result.error)
         assert list((tmp_path / "conversations").iterdir()) == []
-        assert session.runner._run.read_record("00000") is None
+        assert log.read_record("00000") is None
         await session.leave()
+
+
+class SlowDirectory(SharedDirectory):
+    """A directory in which no part can be begun for a while."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.may_open = threading.Event(), threading.Event()
+
+    def sink(self, name: str) -> FileSink:
+        if name.startswith("conversations/"):
+            self.asked.set()
+            assert self.may_open.wait(10)
+        return super().sink(name)
 
 
 async def test_a_part_that_is_begun_only_after_its_worker_has_left_is_not_left_behind(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
+    store = SlowDirectory(tmp_path)
     async with Sandbox(conversations=200) as sandbox:
-        (session,) = await seated(sandbox, make_client, str(tmp_path), "the-session", 1)
-        open_writer = session.runner._open_writer
-        asked, go_on = threading.Event(), threading.Event()
-
-        def open_late(shard: str) -> Any:
-            asked.set()
-            go_on.wait(10)
-            return open_writer(shard)
-
-        session.runner._open_writer = open_late
-        writing = asyncio.create_task(session.write(session.runner._run.plan.shards[0]))
-        assert await asyncio.to_thread(asked.wait, 10)
+        (session,), log = await seated(sandbox, make_client, store, "the-session", 1)
+        writing = asyncio.create_task(session.write(log.plan.shards[0]))
+        assert await asyncio.to_thread(store.asked.wait, 10)
         leaving = asyncio.create_task(session.leave())
         await asyncio.sleep(0.05)
-        go_on.set()
+        store.may_open.set()
         await leaving
         assert (await writing).has_session is False
         assert list((tmp_path / "conversations").iterdir()) == []
@@ -478,7 +529,7 @@ async def test_a_destination_that_is_not_shared_is_refused_before_anything_is_se
         await client.run(os.chdir, str(tmp_path / "there"))
         # The same name of two directories, as on two machines.
         with pytest.raises(ConfigurationError, match=r"cluster: worker tcp://.*/cwd/all is not the place"):
-            await export(make_client(sandbox), "/proc/self/cwd/all", cluster=client)
+            await export_tuned(make_client(sandbox), "/proc/self/cwd/all", cluster=client)
         assert sandbox.count() == 0
     assert not (tmp_path / "there" / "all").exists()
 
@@ -489,7 +540,7 @@ async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
     async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         monkeypatch.delenv("ALLI_API_KEY")
         with pytest.raises(ConfigurationError, match=r"cluster: worker inproc://.*: no key: set ALLI_API_KEY"):
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+            await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert sandbox.count() == 0
 
 
@@ -499,12 +550,11 @@ async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_i
     async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
         monkeypatch.setenv("ALLI_API_KEY", "not-the-key")
         with pytest.raises(ConfigurationError, match="cluster: worker inproc://") as caught:
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+            await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert "not-the-key" not in str(caught.value)
     assert not (tmp_path / "conversations").exists()
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_what_a_worker_meets_is_raised_as_what_it_was(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -514,9 +564,15 @@ async def test_what_a_worker_meets_is_raised_as_what_it_was(
             lambda told: told.shards_done > 1, lambda: sandbox.script("listConversations", [answer] * 500)
         )
         with pytest.raises(AuthenticationError) as caught:
-            await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=refuse)
+            await export_tuned(
+                make_client(sandbox),
+                tmp_path,
+                SMALL_ONE_AT_A_TIME,
+                cluster=made.scheduler_address,
+                on_progress=refuse,
+            )
         assert (caught.value.status, caught.value.attempts) == (403, 1)
-        assert not workers._SESSIONS
+        assert not SESSIONS
         sandbox.script("listConversations", [])
 
 
@@ -534,10 +590,10 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
                 held.extend(pickle.dumps(each.run_spec) for each in worker.state.tasks.values())
                 held.append(repr(list(worker.state.log)).encode())
             held.append(repr(made.scheduler.get_events()).encode())
-            held.append(repr([vars(session) for session in workers._SESSIONS.values()]).encode())
+            held.append(repr([vars(session) for session in SESSIONS.values()]).encode())
 
         client = make_client(sandbox, own_user_id="me")
-        await export(client, tmp_path, cluster=made.scheduler_address, on_progress=look)
+        await export_tuned(client, tmp_path, cluster=made.scheduler_address, on_progress=look)
         assert any(b"write_shard" in each for each in held)
         key = sandbox.api_key
         assert not [each for each in held if key.encode() in each]
@@ -545,7 +601,6 @@ async def test_no_key_is_in_what_scheduler_and_workers_hold_and_log(
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize(
     ("key", "message"),
     [("", "is left aside: no key"), ("not-the-key", "is left aside: 403/7001: Invalid API key")],
@@ -565,7 +620,9 @@ async def test_a_worker_that_joins_and_cannot_work_is_left_aside(
             made.scale(2)
 
         told = once(lambda told: told.shards_done > 0, join_without_the_key)
-        await export(make_client(sandbox), tmp_path, cluster=made.scheduler_address, on_progress=told)
+        await export_tuned(
+            make_client(sandbox), tmp_path, SMALL_ONE_AT_A_TIME, cluster=made.scheduler_address, on_progress=told
+        )
         assert chats_by_id(tmp_path) == truth(sandbox)
     assert message in caplog.text
 
@@ -590,16 +647,19 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
     # Asked twice, since the answer was late, it has one place.
     assert await workers.join(request, Worker(1)) is None
     assert await workers.join(request, Worker(1)) is None
-    assert await workers._SESSIONS["one", "worker-1"].write(Shard(name="0")) == TaskResult(has_session=False)
-    assert len(workers._SESSIONS) == 1
-    assert (await workers.leave("one", Worker(1))).progress == ExportProgress()
-    assert not workers._SESSIONS
+    assert await SESSIONS["one", "worker-1"].write(Shard(name="0")) == TaskResult(has_session=False)
+    assert len(SESSIONS) == 1
+    status = await workers.leave("one", Worker(1))
+    assert status is not None
+    assert status.progress == ExportProgress()
+    assert not SESSIONS
 
 
 @pytest.mark.parametrize("is_tuned", [False, True])
 async def test_a_worker_keeps_freed_memory_if_the_exporting_process_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_tuned: bool
 ) -> None:
+    # A process keeps freed memory for good; this one may have begun to in an earlier test.
     monkeypatch.setattr(_malloc, "_is_tuned", False)
     monkeypatch.setenv("ALLI_API_KEY", "the-key")
     SharedDirectory(tmp_path).put_record(SESSION, b"one\n", replace=True)
@@ -612,10 +672,10 @@ async def test_a_worker_keeps_freed_memory_if_the_exporting_process_does(
 
 async def test_a_connection_that_was_closed_loses_tasks_and_says_that_the_scheduler_is_gone() -> None:
     async with local(1) as made:
-        async with connected(made.scheduler_address) as scheduler:
+        async with connected(made.scheduler_address, timeout=10) as scheduler:
             await scheduler._client.close()
-            assert await scheduler.run("worker", asyncio.Event(), "key", lost) is None
-            assert await scheduler.ask(lost, workers=["worker"]) == {}
+            assert await scheduler.run("worker", asyncio.Event(), "key", quick) is None
+            assert await scheduler.ask(quick, workers=["worker"]) == {}
             with pytest.raises(ExportError, match=r"the scheduler at inproc://.* is gone"):
                 await scheduler.present()
 
@@ -627,7 +687,7 @@ async def quick() -> str:
 async def test_a_worker_that_is_lost_while_results_are_fetched_takes_no_other_workers_result_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with local(1) as made, connected(made.scheduler_address) as scheduler:
+    async with local(1) as made, connected(made.scheduler_address, timeout=10) as scheduler:
         client, gone, going = scheduler._client, asyncio.Event(), asyncio.Event()
         fetch = client._gather_remote
 
@@ -635,6 +695,7 @@ async def test_a_worker_that_is_lost_while_results_are_fetched_takes_no_other_wo
             await going.wait()
             return await fetch(*how)
 
+        # Nothing else makes the results of two tasks arrive in one answer, which comes late.
         monkeypatch.setattr(client, "_gather_remote", fetch_late)
         (worker,) = await scheduler.present()
         first = asyncio.create_task(scheduler.run(worker, gone, "one", quick))
@@ -658,7 +719,7 @@ async def test_without_distributed_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "distributed", None)
     async with Sandbox(conversations=10) as sandbox:
         with pytest.raises(ConfigurationError, match=r"pip install 'alli-async\[dask\]'"):
-            await export(make_client(sandbox), tmp_path, cluster="tcp://127.0.0.1:1")
+            await export_tuned(make_client(sandbox), tmp_path, cluster="tcp://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -672,10 +733,10 @@ async def test_without_distributed_it_says_what_to_install(
 async def test_what_is_no_scheduler_is_refused(
     make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, message: str
 ) -> None:
-    monkeypatch.setattr(scheduler, "_CONNECT", 0.5)
     async with Sandbox(conversations=10) as sandbox:
         with pytest.raises(ConfigurationError, match=message):
-            await export(make_client(sandbox), tmp_path, cluster=given)
+            tuning = replace(SMALL, connect_seconds=0.5)
+            await export_tuned(make_client(sandbox), tmp_path, tuning, cluster=given)
         assert sandbox.count() == 0
 
 
@@ -686,9 +747,9 @@ async def test_what_cannot_be_had_elsewhere_is_refused(make_client: ClientFactor
     async with Sandbox(conversations=10) as sandbox:
         client = make_client(sandbox, middlewares=[nothing])
         with pytest.raises(ConfigurationError, match="cluster: a client with middlewares or an aiohttp session"):
-            await export(client, tmp_path, cluster="tcp://127.0.0.1:1")
+            await export_tuned(client, tmp_path, cluster="tcp://127.0.0.1:1")
         with pytest.raises(ConfigurationError, match=r"is a file; .* those of a cluster need a directory"):
-            await export(make_client(sandbox), tmp_path / "all.jsonl", cluster="tcp://127.0.0.1:1")
+            await export_tuned(make_client(sandbox), tmp_path / "all.jsonl", cluster="tcp://127.0.0.1:1")
 
 
 def test_what_exports_does_not_import_distributed_until_it_is_asked_for() -> None:

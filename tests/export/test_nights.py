@@ -147,9 +147,9 @@ async def test_the_key_of_another_project_mixes_nothing_in(make_client: ClientFa
         backend.add(205)
         await export(make_client(backend), tmp_path, incremental=True)
         before = latest(tmp_path)
-        for more in ({}, {"incremental": True}, {"refresh": True}):
+        for incremental, refresh in ((False, False), (True, False), (False, True)):
             with pytest.raises(ExportError, match="of another project"):
-                await export(make_client(other), tmp_path, **more)
+                await export(make_client(other), tmp_path, incremental=incremental, refresh=refresh)
         assert latest(tmp_path) == before
         # Of a project without any conversation nothing can be known.
         async with Backend() as empty:

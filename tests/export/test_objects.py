@@ -33,6 +33,7 @@ from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import COMMAND, chats_by_id, environment, manifest, records, run, truth, wait_for
 from tests.support.buckets import ENVIRONMENT, Front, fetched, objects, put, uploads
+from tests.support.exports import SMALL_ONE_AT_A_TIME, export_tuned
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +59,18 @@ def store_with(dest: str, **times: float) -> ObjectStore:
 
 
 async def test_an_export_into_a_bucket_is_what_the_server_holds_and_a_finished_one_says_so(
-    make_client: ClientFactory, dest: str, tmp_path: Path, many_shards: None
+    make_client: ClientFactory, dest: str, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=200) as sandbox:
         client = make_client(sandbox)
-        report = await export(client, dest + "/")
+        report = await export_tuned(client, dest + "/")
         assert (report.path, report.conversations, report.finished_before) == (dest, 200, False)
         found = fetched(dest, tmp_path)
         assert chats_by_id(found) == truth(sandbox)
         assert manifest(found)["parts"][0]["name"].startswith("conversations/run-00001-shard-00000-")
         assert sandbox.api_key.encode() not in b"".join(objects(dest).values())
         asked = sandbox.count()
-        again = await export(client, dest)
+        again = await export_tuned(client, dest)
         assert (again.finished_before, again.conversations) == (True, 200)
         assert sandbox.count() - asked <= 1
 
@@ -208,14 +209,14 @@ async def test_a_second_export_into_the_same_prefix_is_refused_while_the_first_r
 
 
 async def test_two_that_do_not_know_of_each_other_commit_each_shard_once(
-    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, many_shards: None
+    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path
 ) -> None:
     front.is_free_for_all = True
     async with Sandbox(conversations=400, latency=0.01) as sandbox:
         refused = 0
         report = None
         while report is None:
-            pair = [export(make_client(sandbox), dest) for _ in range(2)]
+            pair = [export_tuned(make_client(sandbox), dest) for _ in range(2)]
             for ended in await asyncio.gather(*pair, return_exceptions=True):
                 if isinstance(ended, BaseException):
                     assert isinstance(ended, ExportError), ended
@@ -225,7 +226,7 @@ async def test_two_that_do_not_know_of_each_other_commit_each_shard_once(
                     report = ended
         assert refused > 0
         # What those left behind that were refused goes with the next.
-        assert (await export(make_client(sandbox), dest)).finished_before
+        assert (await export_tuned(make_client(sandbox), dest)).finished_before
         assert chats_by_id(fetched(dest, tmp_path)) == truth(sandbox)
         assert manifest(tmp_path)["conversations"] == 400
 
@@ -410,7 +411,6 @@ async def test_a_bucket_that_is_not_there_is_one_line_before_anything_is_asked(
         await compact("s3://nowhere/x")
 
 
-@pytest.mark.usefixtures("one_at_a_time", "many_shards")
 async def test_a_store_that_refuses_in_the_middle_is_one_line_and_the_next_run_goes_on(
     make_client: ClientFactory, front: Front, dest: str, tmp_path: Path
 ) -> None:
@@ -425,7 +425,7 @@ async def test_a_store_that_refuses_in_the_middle_is_one_line_and_the_next_run_g
 
         front.rule = no_part_after_the_first
         with pytest.raises(ExportError) as raised:
-            await export(client, dest)
+            await export_tuned(client, dest, SMALL_ONE_AT_A_TIME)
         pattern = r"cannot write s3://bucket/a prefix/\d+/conversations/run-00001-shard-\d+-\w{8}\.jsonl\.gz: "
         assert re.fullmatch(pattern + r"permission denied \(403 AccessDenied\)", str(raised.value))
         assert raised.value.__cause__ is None
@@ -433,16 +433,16 @@ async def test_a_store_that_refuses_in_the_middle_is_one_line_and_the_next_run_g
         # It lists, but may not read or remove.
         front.rule = lambda method, path: 403 if method == "GET" and path.endswith("plan.json") else None
         with pytest.raises(ExportError, match=r"cannot read .*plan.json: permission denied \(403 AccessDenied\)"):
-            await export(client, dest)
+            await export_tuned(client, dest, SMALL_ONE_AT_A_TIME)
         front.rule = lambda *_: None
-        report = await export(client, dest)
+        report = await export_tuned(client, dest, SMALL_ONE_AT_A_TIME)
         assert 0 < report.resumed < 300
         assert chats_by_id(fetched(dest, tmp_path)) == truth(sandbox)
         assert manifest(tmp_path)["conversations"] == 300
 
 
 async def test_a_store_that_stumbles_or_whose_answers_are_lost_costs_nothing(
-    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, many_shards: None
+    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path
 ) -> None:
     draw = random.Random(5)
 
@@ -451,7 +451,7 @@ async def test_a_store_that_stumbles_or_whose_answers_are_lost_costs_nothing(
 
     front.rule = rule
     async with Sandbox(conversations=300) as sandbox:
-        await export(make_client(sandbox), dest)
+        await export_tuned(make_client(sandbox), dest)
         front.rule = lambda *_: None
         assert chats_by_id(fetched(dest, tmp_path)) == truth(sandbox)
         assert manifest(tmp_path)["conversations"] == 300

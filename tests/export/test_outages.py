@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from alli_async import AlliError, RetryPolicy
-from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.clusters import local
 from tests.export.support import chats_by_id
+from tests.support.exports import export_tuned
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.usefixtures("small_and_quick")]
+pytestmark = pytest.mark.timeout(150)
 
 PATIENT = RetryPolicy(base=0.05, cap=0.2, patience=60)
 COUNT = 400
@@ -44,7 +44,7 @@ async def test_a_server_that_is_away_and_comes_back_is_waited_for(
             monkeypatch.setenv("ALLI_API_KEY", server.api_key)
             client = make_client(server, retry=PATIENT, max_concurrency=8)
             cluster = None if made is None else made.scheduler_address
-            task = asyncio.create_task(export(client, tmp_path / "all", cluster=cluster))
+            task = asyncio.create_task(export_tuned(client, tmp_path / "all", cluster=cluster))
             while server.count() < 25:
                 await asyncio.sleep(0.01)
             assert not task.done()
@@ -62,7 +62,7 @@ async def test_a_server_that_stays_away_for_longer_than_patience_ends_the_export
     port = free_port()
     async with serving(port) as server:
         client = make_client(server, retry=RetryPolicy(base=0.05, cap=0.2, patience=0.5), max_concurrency=4)
-        task = asyncio.create_task(export(client, tmp_path / "all"))
+        task = asyncio.create_task(export_tuned(client, tmp_path / "all"))
         while not list((tmp_path / "all" / "_journal").glob("run-*-shard-*")):
             await asyncio.sleep(0.01)
     with pytest.raises(
@@ -73,7 +73,7 @@ async def test_a_server_that_stays_away_for_longer_than_patience_ends_the_export
     committed = chats_by_id(tmp_path / "all")
     assert committed
     async with serving(port):
-        report = await export(client, tmp_path / "all")
+        report = await export_tuned(client, tmp_path / "all")
     assert report.resumed >= len(committed)
     assert report.conversations == COUNT
 
@@ -86,7 +86,7 @@ async def test_a_worker_that_joins_while_the_server_is_away_begins_when_it_is_ba
         async with serving(port) as server:
             monkeypatch.setenv("ALLI_API_KEY", server.api_key)
             client = make_client(server, retry=PATIENT, max_concurrency=8)
-            task = asyncio.create_task(export(client, tmp_path / "all", cluster=made.scheduler_address))
+            task = asyncio.create_task(export_tuned(client, tmp_path / "all", cluster=made.scheduler_address))
             while server.count() < 25:
                 await asyncio.sleep(0.01)
         made.scale(2)

@@ -16,6 +16,7 @@ from tests.conftest import ClientFactory
 from tests.export.support import lying, read_record
 from tests.support.commands import run
 from tests.support.destinations import unfinishable, when_committed
+from tests.support.exports import SMALL_ONE_AT_A_TIME, export_tuned
 
 
 def everything(dest: Path) -> dict[str, tuple[int, int]]:
@@ -32,12 +33,12 @@ async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, 
     return found
 
 
-async def test_of_a_half_done_export_it_tells_what_is_left(
-    make_client: ClientFactory, tmp_path: Path, many_shards: None, one_at_a_time: None
-) -> None:
+async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFactory, tmp_path: Path) -> None:
     async with Sandbox(conversations=400) as sandbox:
         stop = when_committed(tmp_path, 3, lambda: running.cancel())
-        running = asyncio.create_task(export(make_client(sandbox, middlewares=[stop]), tmp_path))
+        running = asyncio.create_task(
+            export_tuned(make_client(sandbox, middlewares=[stop]), tmp_path, SMALL_ONE_AT_A_TIME)
+        )
         with pytest.raises(asyncio.CancelledError):
             await running
         client = make_client(sandbox)
@@ -49,7 +50,7 @@ async def test_of_a_half_done_export_it_tells_what_is_left(
         assert {each.name for each in found.shards} == {each.name for each in found.plan.shards} - written
         assert found.requests is not None
         assert found.requests > 8
-        report = await export(client, tmp_path)
+        report = await export_tuned(client, tmp_path, SMALL_ONE_AT_A_TIME)
         assert report.resumed == found.written > 0
 
 

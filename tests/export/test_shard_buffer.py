@@ -1,4 +1,4 @@
-"""ShardBuffer a part: a batch is written while the next one comes in, and nothing is pulled from under it."""
+"""Filling a part: a batch is written while the next one comes in, and nothing is pulled from under it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import pytest
 
 from alli_async import ExportError, RawTranscript
-from alli_async.export import shard_buffer
 from alli_async.export.records import Part, Quarantined
 from alli_async.export.shard_buffer import ShardBuffer
 
@@ -19,6 +18,7 @@ class Writer:
     """What writes when it is let, and notes what it was told to do."""
 
     bytes_in = 0
+    is_projected = False
 
     def __init__(self, error: Exception | None = None) -> None:
         self.told: list[str] = []
@@ -50,14 +50,9 @@ def record(name: str) -> RawTranscript:
     return RawTranscript(name, b"12345", 2)
 
 
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_buffer, "BATCH_BYTES", 10)
-
-
 async def test_conversations_come_in_while_others_are_written_and_no_more_than_a_batch() -> None:
     writer = Writer()
-    some = ShardBuffer(writer, set())
+    some = ShardBuffer(writer, set(), batch_bytes=10)
     for name in ("a", "bad", "c"):
         # The first two are on their way to the disk, which does not take them yet.
         await asyncio.wait_for(some.add(record(name)), 20)
@@ -76,7 +71,7 @@ async def test_conversations_come_in_while_others_are_written_and_no_more_than_a
 
 async def test_what_is_given_up_is_discarded_only_when_the_batch_on_its_way_has_ended() -> None:
     writer = Writer()
-    some = ShardBuffer(writer, set())
+    some = ShardBuffer(writer, set(), batch_bytes=10)
     for name in ("a", "b", "c"):
         await some.add(record(name))
     assert await asyncio.to_thread(writer.writing.wait, 20)
@@ -97,7 +92,7 @@ async def test_what_is_given_up_is_discarded_only_when_the_batch_on_its_way_has_
 async def test_an_error_of_a_batch_is_raised_by_what_comes_next(at: str) -> None:
     writer = Writer(ExportError("the disk is full"))
     writer.may.set()
-    some = ShardBuffer(writer, set())
+    some = ShardBuffer(writer, set(), batch_bytes=10)
     for name in ("a", "b", "c"):
         await some.add(record(name))
     if at == "the next batch":
@@ -113,7 +108,7 @@ async def test_an_error_of_a_batch_is_raised_by_what_comes_next(at: str) -> None
 @pytest.mark.parametrize("written", [False, True])
 async def test_one_who_is_cancelled_while_leaving_nothing_behind_leaves_nothing_behind(written: bool) -> None:
     writer = Writer()
-    some = ShardBuffer(writer, set())
+    some = ShardBuffer(writer, set(), batch_bytes=10)
     await some.add(record("a"))
     await some.add(record("b"))
     if written:

@@ -14,16 +14,17 @@ import msgspec
 import pytest
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import ExportProgress, export
-from alli_async.export.dask import workers
-from alli_async.export.dask.sharing import SESSION
+from alli_async.export import ExportProgress
+from alli_async.export.dask.sharing import SESSION, open_shared
+from alli_async.export.dask.workers import SESSIONS
 from alli_async.export.storage.lease import Holder
 from tests.conftest import ClientFactory
-from tests.export.clusters import distributed, local, once, seated, served
+from tests.export.clusters import committed_parts, distributed, local, once, seated, served
 from tests.export.support import chats_by_id, manifest, truth
 from tests.support.buckets import ENVIRONMENT, Front, fetched, objects, put
+from tests.support.exports import SMALL_ONE_AT_A_TIME, export_tuned
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("small_and_quick")]
+pytestmark = pytest.mark.timeout(60)
 
 SECRETS = [ENVIRONMENT[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
 
@@ -45,13 +46,13 @@ async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_
             for worker in made.workers.values():
                 held.append(repr(list(worker.state.log)).encode())
             held.append(repr(made.scheduler.get_events()).encode())
-            held.append(repr([vars(each) | vars(each.store) for each in workers._SESSIONS.values()]).encode())
+            held.append(repr([vars(each) | vars(each.store) for each in SESSIONS.values()]).encode())
 
-        report = await export(make_client(sandbox), dest, cluster=made.scheduler_address, on_progress=look)
+        report = await export_tuned(make_client(sandbox), dest, cluster=made.scheduler_address, on_progress=look)
         assert report.requests == sandbox.count()
         assert (report.path, report.conversations) == (dest, 300)
         assert chats_by_id(fetched(dest, tmp_path)) == truth(sandbox)
-        again = await export(make_client(sandbox), dest, cluster=made.scheduler_address)
+        again = await export_tuned(make_client(sandbox), dest, cluster=made.scheduler_address)
         assert again.finished_before
         held += [*objects(dest).values(), caplog.text.encode()]
         assert any(b"write_shard" in each for each in held)
@@ -59,7 +60,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_
     parts = [part["name"] for part in manifest(tmp_path)["parts"]]
     assert all(re.fullmatch(r"conversations/run-00001-shard-\d+-\w{8}\.jsonl\.gz", name) for name in parts)
     assert SESSION not in objects(dest)
-    assert not workers._SESSIONS
+    assert not SESSIONS
 
 
 @pytest.mark.timeout(90)
@@ -73,7 +74,7 @@ async def test_a_worker_that_is_killed_costs_a_bucket_only_what_was_not_committe
         await client.wait_for_workers(2)
         victim, *_ = (await client.run(os.getpid)).values()
         kill = once(lambda told: told.conversations > 50, lambda: os.kill(victim, signal.SIGKILL))
-        report = await export(make_client(sandbox), dest, cluster=client, on_progress=kill)
+        report = await export_tuned(make_client(sandbox), dest, cluster=client, on_progress=kill)
         assert chats_by_id(fetched(dest, tmp_path)) == truth(sandbox)
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
@@ -84,13 +85,12 @@ async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_exp
     make_client: ClientFactory, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(monkeypatch, conversations=400, latency=0.005) as sandbox:
-        sessions = await seated(sandbox, make_client, dest, "the-session", 2)
-        first, second = sessions[0].runner._run.plan.shards[:2]
+        sessions, log = await seated(sandbox, make_client, open_shared(dest), "the-session", 2)
+        first, second = log.plan.shards[:2]
         results = await asyncio.gather(*(session.write(first) for session in sessions))
         assert [result.recorded for result in results] == [["00000"], ["00000"]]
-        committed = sessions[0].runner._run.read_record("00000").commit
         parts = [name for name in objects(dest) if name.startswith("conversations/")]
-        assert parts == [part.name for part in committed.parts]
+        assert parts == committed_parts(log, "00000")
         put(dest, SESSION, b"another")
         result = await sessions[0].write(second)
         assert "another goes on with it" in str(result.error)
@@ -98,7 +98,6 @@ async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_exp
         await asyncio.gather(*(session.leave() for session in sessions))
 
 
-@pytest.mark.usefixtures("one_at_a_time")
 async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
     make_client: ClientFactory, dest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,8 +110,10 @@ async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
 
         taken = once(lambda told: told.shards_done > 0, take_over)
         with pytest.raises(ExportError, match="another goes on with it"):
-            await export(make_client(sandbox), dest, cluster=made.scheduler_address, on_progress=taken)
-        assert not workers._SESSIONS
+            await export_tuned(
+                make_client(sandbox), dest, SMALL_ONE_AT_A_TIME, cluster=made.scheduler_address, on_progress=taken
+            )
+        assert not SESSIONS
         found = objects(dest)
         assert (found[SESSION], "manifest.json" in found) == (b"of the other", False)
         await asyncio.sleep(0.3)
@@ -132,7 +133,7 @@ async def test_what_a_store_refuses_a_worker_is_said_in_a_line_before_anything_i
     front.rule = lambda method, path: answer if method == "GET" and path.endswith(SESSION) else None
     async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         with pytest.raises(ConfigurationError) as raised:
-            await export(make_client(sandbox), dest, cluster=made.scheduler_address)
+            await export_tuned(make_client(sandbox), dest, cluster=made.scheduler_address)
         pattern = rf"cluster: worker inproc://\S+: cannot read {dest}/{SESSION}: {re.escape(why)}"
         assert re.fullmatch(pattern, str(raised.value))
         assert sandbox.count() == 0
@@ -168,7 +169,7 @@ async def test_a_worker_whose_environment_leads_elsewhere_is_named_before_anythi
         await client.run(os.environ.update, {"AWS_ENDPOINT_URL": elsewhere or front.url})
         try:
             with pytest.raises(ConfigurationError, match=rf"^cluster: worker tcp://\S+: .*{why}") as raised:
-                await export(make_client(sandbox), dest, cluster=client)
+                await export_tuned(make_client(sandbox), dest, cluster=client)
         finally:
             await client.run(os.environ.update, {"AWS_ENDPOINT_URL": front.url})
         assert not [secret for secret in SECRETS if secret.decode() in str(raised.value)]

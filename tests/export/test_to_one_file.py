@@ -20,10 +20,12 @@ from alli_async.export import ExportReport, export
 from alli_async.export.formats.jsonl import Lines, read_lines
 from alli_async.export.records import Part
 from alli_async.export.storage.directory import DirectoryStore, FileSink
+from alli_async.export.tuning import Tuning
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import embedded, listing
 from tests.support import ScriptedServer
+from tests.support.exports import export_tuned
 
 
 def lines(path: str | Path) -> list[dict[str, Any]]:
@@ -127,7 +129,7 @@ async def test_a_file_holds_each_conversation_once_and_whole_whenever_its_count_
     make_client: ClientFactory, tmp_path: Path, name: str
 ) -> None:
     async with ScriptedServer(lying_late()) as served:
-        report = await export(make_client(served), tmp_path / name)
+        report = await export_tuned(make_client(served), tmp_path / name, Tuning(copied_lines=7))
     store = DirectoryStore(tmp_path)
     written = list(read_lines(store, Part(name=name, rows=150, bytes=report.bytes, sha256="")))
     found = [(each["id"], len(each["chats"])) for each in map(json.loads, written)]

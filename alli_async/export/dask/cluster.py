@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import chain, repeat
@@ -17,39 +17,33 @@ from typing import Any
 
 from ..._aio.tasks import cancel_all, run_to_completion
 from ..._aio.threads import in_thread
-from ..._listing.filters import Filters
-from ..._transport.session import Session
 from ...client import AlliClient
 from ...errors import ConfigurationError, ExportError
 from ..commit_log import RunLog
-from ..formats.shard_writer import ShardWriter
+from ..progress import ExportProgress, add_progress
 from ..records import Shard, ShardRecord
-from ..running import PROGRESS_SECONDS, ExportProgress, Runner, add_traffic
+from ..run_context import RunContext
+from ..shard_export import OnChange
 from ..storage.store import Store
+from ..tuning import Tuning
 from .coordinator import Coordinator
 from .messages import Assignment, TaskResult
 from .scheduler import Cluster, connected
 
-# Seconds between two polls of the workers. The first poll comes when they know how many shards fit at a time.
-_FIRST_POLL, _POLL = 0.2, 0.5
-# Workers that may be lost while they write a shard. One more, and the shard counts as the cause.
-_MAX_LOSSES = 3
-# A record that a worker has written may be visible here later, by the delay of a shared file system: ten seconds.
-_POLLS_FOR_RECORD = 20
-
 
 @asynccontextmanager
-async def coordinated(cluster: Cluster, client: AlliClient, store: Store) -> AsyncIterator[Coordinator]:
+async def coordinated(
+    cluster: Cluster, client: AlliClient, store: Store, tuning: Tuning
+) -> AsyncIterator[Coordinator]:
     """The coordinator of a cluster's workers, for as long as an export takes.
 
     Raises:
         ConfigurationError: The cluster cannot be reached, or the client cannot be made again on a worker.
     """
     options = _options(client)
-    async with connected(cluster) as scheduler:
-        coordinator = Coordinator(
-            scheduler, store, options, client._config.max_concurrency, client._config.rate_limit
-        )
+    async with connected(cluster, timeout=tuning.connect_seconds) as scheduler:
+        config = client._config
+        coordinator = Coordinator(scheduler, store, options, config.max_concurrency, config.rate_limit, tuning)
         try:
             yield coordinator
         finally:
@@ -82,56 +76,42 @@ def _options(client: AlliClient) -> dict[str, Any]:
     return options
 
 
-class ClusterRunner(Runner):
-    """A run whose shards are written by workers, all but the last one.
+class ClusterExecutor:
+    """Writes shards on the workers of a cluster.
 
     Args:
         coordinator: The workers.
-        session: The session, like all further arguments as for `Runner`.
+        context: What all shards of the run share.
+        run: Where the workers record the shards.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        filters: Filters,
-        run: RunLog,
-        open_writer: Callable[[str], ShardWriter],
-        *,
-        coordinator: Coordinator,
-        **how: Any,
-    ) -> None:
-        super().__init__(session, filters, run, open_writer, **how)
+    def __init__(self, coordinator: Coordinator, context: RunContext, run: RunLog) -> None:
         self._coordinator = coordinator
+        self._context = context
+        self._run = run
         self._waiting: deque[Shard] = deque()
         self._losses: Counter[str] = Counter()
 
-    async def run(self) -> ExportProgress:
-        """Write all pending shards: the workers all but the last, then this process the last.
-
-        Raises:
-            AlliError: The first error. What was committed stays.
-        """
-        # The last shard takes what moved while the others were read, so it needs their commits.
-        for_workers = [shard for shard in self._run.state.pending if shard.end is not None]
-        if for_workers:
-            assignment = Assignment(plan=self._run.plan, filters=self._filters, on_error=self._on_error)
-            await self._coordinator.begin(assignment)
-            try:
-                await self._assign_all(for_workers)
-            finally:
-                await run_to_completion(self._coordinator.dismiss())
-        return await super().run()
+    async def write_all(self, shards: Sequence[Shard], on_change: OnChange) -> None:
+        """Write shards, and the shards that they are split into."""
+        if not shards:
+            return
+        context = self._context
+        assignment = Assignment(plan=context.plan, filters=context.filters, on_error=context.on_error)
+        await self._coordinator.begin(assignment)
+        try:
+            await self._assign_all(shards, on_change)
+        finally:
+            await run_to_completion(self._coordinator.dismiss())
 
     def progress(self) -> ExportProgress:
-        """The progress so far, of this process and all workers."""
-        total = super().progress()
+        """The progress of all workers."""
+        total = ExportProgress()
         for each in self._coordinator.progress():
-            total.conversations += each.conversations
-            total.chats += each.chats
-            add_traffic(total, each)
+            add_progress(total, each)
         return total
 
-    async def _assign_all(self, shards: Iterable[Shard]) -> None:
+    async def _assign_all(self, shards: Sequence[Shard], on_change: OnChange) -> None:
         self._waiting.extend(shards)
         assigned: dict[asyncio.Task[TaskResult | None], Shard] = {}
         polling = asyncio.create_task(self._keep_polling())
@@ -141,19 +121,22 @@ class ClusterRunner(Runner):
                     shard = self._waiting.popleft()
                     assigned[self._coordinator.assign(worker, shard)] = shard
                 done, _ = await asyncio.wait(
-                    {polling, *assigned}, timeout=PROGRESS_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {polling, *assigned},
+                    timeout=self._context.tuning.progress_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if polling in done:
                     polling.result()
                 for task in done & assigned.keys():
                     await self._handle(assigned.pop(task), task.result())
-                self._tell()
+                on_change()
         finally:
             await cancel_all(polling, *assigned)
 
     async def _keep_polling(self) -> None:
         """Poll the workers, and queue the shards that they have cut off."""
-        for pause in chain([_FIRST_POLL], repeat(_POLL)):
+        tuning = self._context.tuning
+        for pause in chain([tuning.first_poll], repeat(tuning.poll)):
             await asyncio.sleep(pause)
             for name in await self._coordinator.poll(everyone=bool(self._waiting)):
                 await self._apply_record(name)
@@ -162,8 +145,9 @@ class ClusterRunner(Runner):
         """Handle the end of a task; a shard that is not written is assigned again, first of all."""
         if result is None or not result.has_session:
             self._losses[shard.name] += result is None
-            if self._losses[shard.name] > _MAX_LOSSES:
-                raise ExportError(f"shard {shard.name}: {_MAX_LOSSES + 1} workers were lost while they wrote it")
+            lost = self._losses[shard.name]
+            if lost > self._context.tuning.most_losses:
+                raise ExportError(f"shard {shard.name}: {lost} workers were lost while they wrote it")
             self._waiting.appendleft(shard)
             return
         if result.error is not None:
@@ -181,11 +165,12 @@ class ClusterRunner(Runner):
                 self._waiting.extend((record.split or [])[1:])
 
     async def _read_record(self, name: str) -> ShardRecord:
-        for _ in range(_POLLS_FOR_RECORD):
+        tuning = self._context.tuning
+        for _ in range(tuning.polls_for_record):
             record = await in_thread(self._run.read_record, name)
             if record is not None:
                 return record
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(tuning.poll)
         raise ExportError(
             f"shard {name}: a worker has written its record, but the record cannot be seen here; "
             "look whether all machines mount the same storage"

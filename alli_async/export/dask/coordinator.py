@@ -14,9 +14,10 @@ import anyio
 from ..._aio.threads import in_thread
 from ..._malloc import is_malloc_tuned
 from ...errors import ConfigurationError, ExportError
+from ..progress import ExportProgress, add_traffic
 from ..records import ExportSpec, Shard
-from ..running import AT_FIRST, ExportProgress, add_traffic
 from ..storage.store import Store
+from ..tuning import Tuning
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
 from .scheduler import ANSWER, GLANCE, PATIENT_ANSWER, Scheduler
 from .sharing import SESSION, is_current, split_evenly
@@ -24,15 +25,16 @@ from .workers import begin, join, leave, report_status, set_share, write_shard
 
 logger = logging.getLogger("alli_async")
 
-# Seconds that an export without any worker waits for one.
-_WAIT_FOR_WORKERS = 60.0
-
 # A worker's share of the budget: requests in flight, and requests per second (None: no limit).
 BudgetShare = tuple[int, float | None]
 
 
 class WorkerState:
     """One worker of the cluster.
+
+    Args:
+        address: The worker's address, which is unique in the cluster.
+        at_once: Shards that the worker reads at a time, until it reports another number.
 
     Attributes:
         address: The worker's address, which is unique in the cluster.
@@ -44,9 +46,9 @@ class WorkerState:
         lost: Set when the worker is lost.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, at_once: int) -> None:
         self.address = address
-        self.at_once = AT_FIRST
+        self.at_once = at_once
         self.share: BudgetShare = (0, None)
         self.shards = 0
         self.has_begun = False
@@ -63,6 +65,7 @@ class Coordinator:
         options: Keyword arguments of a worker's client, without its key.
         max_concurrency: Requests in flight, of all workers together.
         rate_limit: Requests per second, of all workers together; None for no limit.
+        tuning: The numbers that the export runs by.
     """
 
     def __init__(
@@ -72,11 +75,13 @@ class Coordinator:
         options: dict[str, Any],
         max_concurrency: int,
         rate_limit: float | None,
+        tuning: Tuning,
     ) -> None:
         self._scheduler = scheduler
         self._store = store
         self._options = options
         self._budget = max_concurrency, rate_limit
+        self._tuning = tuning
         self._session = secrets.token_hex(8)
         self._join_request: JoinRequest
         self._assignment: Assignment | None = None
@@ -100,10 +105,11 @@ class Coordinator:
             tunes_malloc=is_malloc_tuned(),
             spec=spec,
             options=self._options,
+            tuning=self._tuning,
         )
         written = self._session.encode() + b"\n"
         await in_thread(lambda: self._store.put_record(SESSION, written, replace=True))
-        with anyio.move_on_after(_WAIT_FOR_WORKERS):
+        with anyio.move_on_after(self._tuning.wait_for_workers):
             while not self._workers:
                 await self._admit(await self._scheduler.present(), strict=True)
                 await asyncio.sleep(0 if self._workers else GLANCE)
@@ -222,7 +228,7 @@ class Coordinator:
         )
         for address, complaint in answers.items():
             if complaint is None:
-                self._workers[address] = WorkerState(address)
+                self._workers[address] = WorkerState(address, self._tuning.shards_at_first)
             elif not isinstance(complaint, OSError):  # such a worker is lost already, or is asked again
                 self._complain(address, complaint, strict=strict)
 
@@ -268,7 +274,7 @@ class Coordinator:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now
-        elif now - self._alone_since > _WAIT_FOR_WORKERS:
+        elif now - self._alone_since > self._tuning.wait_for_workers:
             raise ExportError(
                 f"the cluster at {self._scheduler} has no worker left; what was committed stays, "
                 "and the same call goes on"

@@ -9,8 +9,10 @@ from msgspec import Struct, field
 from ..._listing.filters import Filters
 from ..._version import __version__
 from ...errors import AlliError
+from ..progress import ExportProgress
 from ..records import ExportSpec, RunPlan
-from ..running import ExportProgress, OnError
+from ..run_context import OnError
+from ..tuning import DEFAULT_TUNING, Tuning
 
 
 class JoinRequest(Struct, frozen=True, kw_only=True):
@@ -22,6 +24,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
         spec: The spec of the destination.
         options: Keyword arguments of the worker's client, without its key.
         sdk_version: Version of this package, which the worker must have too.
+        tuning: The numbers that the export runs by.
         tunes_malloc: Whether the worker shall keep freed memory (`tune_malloc`), as the export's process does.
     """
 
@@ -30,6 +33,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
     spec: ExportSpec
     options: dict[str, Any]
     sdk_version: str = __version__
+    tuning: Tuning = DEFAULT_TUNING
     tunes_malloc: bool = False
 
 

@@ -20,13 +20,15 @@ Cluster = Any
 ANSWER, PATIENT_ANSWER = 5.0, 60.0
 # Seconds between two looks at something that has no event.
 GLANCE = 0.25
-# Seconds that a scheduler may take to accept a connection.
-_CONNECT = 10.0
 
 
 @asynccontextmanager
-async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
+async def connected(cluster: Cluster, *, timeout: float) -> AsyncIterator[Scheduler]:
     """A connection of our own to a scheduler, so the caller's client can be of any kind, on any event loop.
+
+    Args:
+        cluster: The scheduler's address, or a client of it.
+        timeout: Seconds that the scheduler may take to accept the connection.
 
     Raises:
         ConfigurationError: `distributed` is not installed, or nothing answers at the address.
@@ -45,7 +47,7 @@ async def connected(cluster: Cluster) -> AsyncIterator[Scheduler]:
         asynchronous=True,
         security=getattr(cluster, "security", None),
         set_as_default=False,
-        timeout=_CONNECT,
+        timeout=timeout,
         name="alli-async-export",
     )
     try:

@@ -1,0 +1,186 @@
+"""What an export was asked for, checked before anything is sent or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import get_args
+
+from msgspec import Struct
+
+from .._listing.filters import ConversationFilters, Filters
+from .._listing.pages import MAX_PAGE_SIZE, check_page_size
+from ..errors import ConfigurationError
+from .destination import as_text
+from .formats.compression import Compression
+from .formats.csv import check_columns
+from .formats.projection import Projection, Redact, choose
+from .formats.writers import DEFAULT_COMPRESSION, Format, check_installed
+from .records import ExportSpec, Kind
+from .run_context import OnError
+from .storage.addresses import FILE_ENDINGS, is_file, local_path
+from .storage.files import PRIVATE, check_mode
+
+Time = datetime | float
+# Who names such a file does not expect a directory.
+_OTHER_FILES = {".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
+
+
+class ExportRequest(Struct, frozen=True, kw_only=True):
+    """What an export was asked for, checked.
+
+    Attributes:
+        dest: The destination; None where there is none yet, for a preview.
+        file: The destination's path where it is a file.
+        spec: The spec that the destination is to have.
+        projection: Makes what is written of the server's JSON.
+        filters: Filters of the list.
+        is_incremental: Whether to write only what is new.
+        refresh: Whether to write everything once more.
+        page_size: Number of conversations to ask for at a time.
+        mode: Permission bits of the files.
+        on_error: What a conversation that cannot be made whole does; None for the destination's default.
+    """
+
+    dest: str | os.PathLike[str] | None
+    file: Path | None
+    spec: ExportSpec
+    projection: Projection
+    filters: Filters
+    is_incremental: bool = False
+    refresh: bool = False
+    page_size: int = MAX_PAGE_SIZE
+    mode: int = PRIVATE
+    on_error: OnError | None = None
+
+    @classmethod
+    def checked(
+        cls,
+        dest: str | os.PathLike[str] | None,
+        filters: ConversationFilters,
+        *,
+        format: str = "jsonl",  # noqa: A002 - what it is
+        compression: str | None = None,
+        since: Time | None = None,
+        until: Time | None = None,
+        incremental: bool = False,
+        refresh: bool = False,
+        columns: Sequence[str] | None = None,
+        redact: Redact | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        mode: int = PRIVATE,
+        on_error: str | None = None,
+        on_cluster: bool = False,
+    ) -> ExportRequest:
+        """Check the arguments of `export`, and whether they go with its `cluster` if it has one (`on_cluster`).
+
+        Raises:
+            ConfigurationError: A value that cannot be right.
+        """
+        needs_directory = incremental or refresh or on_cluster
+        file = None if dest is None else file_of(dest, format, needs_directory=needs_directory)
+        check_page_size(page_size)
+        _check_choices(file_format(file, format), compression)
+        checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
+        spec, projection = _checked_spec(file_format(file, format), compression, checked, columns, redact)
+        if on_cluster and spec.fields.hashed:
+            raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
+        _check_writing(dest, mode, on_error)
+        return cls(
+            dest=dest,
+            file=file,
+            spec=spec,
+            projection=projection,
+            filters=checked,
+            is_incremental=incremental,
+            refresh=refresh,
+            page_size=page_size,
+            mode=mode,
+            on_error=on_error,  # type: ignore[arg-type] # it was checked
+        )
+
+    def kind(self, *, is_first: bool) -> Kind:
+        """The kind of a new run; the first run of a destination writes everything, whatever was asked for."""
+        if is_first:
+            return "full"
+        return "refresh" if self.refresh else "incremental"
+
+
+def _checked_filters(
+    filters: ConversationFilters, since: Time | None, until: Time | None, *, incremental: bool, refresh: bool
+) -> Filters:
+    given = {"first_chat_started_at": since, "first_chat_end_at": until}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    for name, short in (("first_chat_started_at", "since"), ("first_chat_end_at", "until")):
+        if name in bounds and filters.get(name) is not None:
+            raise ConfigurationError(f"{short}: the same as {name}; give one of them")
+    checked = Filters.checked(ConversationFilters(**{**filters, **bounds}))  # type: ignore[typeddict-item]
+    if incremental and refresh:
+        raise ConfigurationError("refresh: reads everything, and does not go with incremental")
+    if incremental and checked.on_last_chat:
+        raise ConfigurationError("incremental: sets started_at itself, and does not go with it or end_at")
+    return checked
+
+
+def _checked_spec(
+    format: str,  # noqa: A002 - what it is
+    compression: str | None,
+    filters: Filters,
+    columns: Sequence[str] | None,
+    redact: Redact | None,
+) -> tuple[ExportSpec, Projection]:
+    """The spec of a destination; the libraries that its files need are installed."""
+    fields, key = choose(columns, redact)
+    if format == "csv":
+        check_columns(fields)
+    packed = compression or DEFAULT_COMPRESSION[format]
+    check_installed(format, packed)
+    named = sorted((name, as_text(value)) for name, value in filters.pairs)
+    return ExportSpec(format=format, compression=packed, filters=named, fields=fields), Projection(fields, key)
+
+
+def _check_choices(format: str, compression: str | None) -> None:  # noqa: A002 - what it is
+    for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
+        if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
+            choices = " or ".join(f'"{each}"' for each in get_args(kind))
+            raise ConfigurationError(f"{name}: expected {choices}, got {value!r}")
+
+
+def _check_writing(dest: str | os.PathLike[str] | None, mode: int, on_error: str | None) -> None:
+    if on_error not in (None, *get_args(OnError)):
+        raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
+    check_mode(mode)
+    if mode != PRIVATE and dest is not None and local_path(dest) is None:
+        raise ConfigurationError("mode: an object store has its own permissions; leave it out")
+
+
+def file_of(dest: str | os.PathLike[str], format: str, *, needs_directory: bool) -> Path | None:  # noqa: A002
+    """The path of a destination that is a file, by its name; None where it is a directory or an object store.
+
+    Raises:
+        ConfigurationError: It is one, and needs to be a directory; or it is named like a file of another kind.
+    """
+    path = local_path(dest)
+    if path is None or not is_file(path):
+        if path is not None and path.suffix in _OTHER_FILES and not path.is_dir():
+            raise ConfigurationError(
+                f"dest: {path} is named like a file, but none that is written: that ends in "
+                f"{', '.join(FILE_ENDINGS[:-1])} or {FILE_ENDINGS[-1]}; a directory has another name"
+            )
+        return None
+    if needs_directory or format == "parquet":
+        raise ConfigurationError(
+            f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
+        )
+    if format == "csv" != file_format(path, format):
+        raise ConfigurationError(f"format: csv does not fit {path}, whose name decides the format")
+    return path
+
+
+def file_format(file: Path | None, format: str) -> str:  # noqa: A002 - what it is
+    """The format of an export: that of a file is decided by its name."""
+    if file is None:
+        return format
+    return "csv" if ".csv" in file.suffixes[-2:] else "jsonl"
