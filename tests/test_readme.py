@@ -101,6 +101,9 @@ def test_the_two_commands_install_and_do_all_the_rest() -> None:
         assert extra in command
         assert len(command.splitlines()) == 1
     assert "coverage run -m pytest" in TESTS
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "steps readme_job" in script
+    assert "steps readme_tests" in script
     steps = (ROOT / ".ci" / "noxfile.py").read_text("utf-8")
     assert "_readme(session, 0)" in steps
     assert "_readme(session, 1)" in steps

@@ -343,10 +343,10 @@ class Walk(Generic[RowT]):
             self._was_refused = True
             return Page((), None)
         except PageFaultError:
-            return await self._row_by_row(at, cursor)
+            return await self._row_by_row(at, cursor, refused_is_end=refused_is_end and at > 0)
 
-    async def _row_by_row(self, at: int, cursor: str | None) -> Page[RowT]:
-        """Fetch rows one by one, and step over those that cannot be had, up to one that can."""
+    async def _row_by_row(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
+        """Fetch rows one by one, and step over those that cannot be read, up to one that can."""
         entries: list[Entry[RowT]] = []
         bad = all_bad = 0
         following = cursor
@@ -354,6 +354,8 @@ class Walk(Generic[RowT]):
             try:
                 page = await self._pages.row(self._order, following, self.filters)
             except BadRequestError:
+                if not refused_is_end:
+                    raise
                 return Page(entries, None)
             except PageFaultError as fault:
                 failure = fault.error
@@ -365,10 +367,10 @@ class Walk(Generic[RowT]):
                         raise StuckError(failure) from None
                     return Page(entries, following)
                 entries.append(BadRow(f"row {at + len(entries)} of {self.filters.pairs}", failure))
-                following = self._cursors.cursor(at + len(entries))
+                following, refused_is_end = self._cursors.cursor(at + len(entries)), True
                 self._pages.restore_size()
                 continue
-            bad = 0
+            bad, refused_is_end = 0, False
             entries += page.entries
             if page.cursor is None:
                 return Page(entries, None)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from .._aio.tasks import concurrently
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader, keeping_body
 from .._listing.walks import StuckError, Walk
-from .._transcripts.chats import all_chats, fetch_chats
-from .._transcripts.codecs import RAW_CODEC, RawItem
+from .._transcripts.codecs import RAW_CODEC, RawChatPage, RawCodec, RawItem
+from .._transcripts.fetcher import ChatFetcher
 from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request
@@ -164,8 +163,20 @@ async def ask_again(
             yield each
 
 
+class _BodyKeepingCodec(RawCodec):
+    """The codec of bytes, whose errors keep the body that could not be decoded."""
+
+    def conversation(self, body: bytes) -> RawItem:
+        """Decode a single conversation."""
+        return keeping_body(super().conversation)(body)
+
+    def chats(self, body: bytes) -> RawChatPage:
+        """Decode a page of chats."""
+        return keeping_body(super().chats)(body)
+
+
 async def _whole(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped | Gone:
-    fetch = partial(fetch_chats, session, conversation_id, keeping_body(RAW_CODEC.chats))
+    fetcher = ChatFetcher(session, _BodyKeepingCodec())
     try:
         path = wire.conversation_path(conversation_id)
     except ConfigurationError as error:
@@ -177,7 +188,8 @@ async def _whole(session: Session, query: str, conversation_id: str) -> RawTrans
             item = await session.request(request, keeping_body(RAW_CODEC.conversation))
         except NotFoundError:
             return Gone(conversation_id)
-        return RAW_CODEC.join(item, await all_chats(fetch, conversation_id), False)
+        newest_first = fetcher.is_newest_first(item)
+        return RAW_CODEC.join(item, await fetcher.chats(item, newest_first), newest_first)
     except _ITS_OWN as error:
         if error.is_outage:
             raise

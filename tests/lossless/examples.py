@@ -82,6 +82,13 @@ EXAMPLES = {
     "the only id cannot be part of a path": Case(
         {"conversations": 1, "seed": 0}, Reader("incremental"), marks=(Mark("id", 0, ""),)
     ),
+    "an order is refused, and pages of more than one row fail": Case(
+        {"conversations": 60, "seed": 81, "first_chat_orders": "refused", "heavy_page": 1}
+    ),
+    "pages of chats lag, and what was incomplete is asked for again": Case(
+        {"conversations": 30, "seed": 62, "chat_count": "user", "embed": "all", "chat_lag": 20},
+        Reader("incremental"),
+    ),
     "an id cannot be part of a path": Case(
         {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
     ),
