@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
-__all__ = ["Answer", "AnswerSource", "Model", "ResponseInfo", "Shown", "declare_fields", "keep_source"]
+__all__ = ["Answer", "AnswerSource", "Model", "ResponseInfo", "ShortRepr", "declare_fields", "keep_source"]
 
 # Characters of a repr, and of one value in it: a line of a log, not a screen of it.
 _REPR_LENGTH, _VALUE_LENGTH = 280, 60
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-class Shown:
+class ShortRepr:
     """Gives a struct a short repr, whatever the struct holds."""
 
     __slots__ = ()
@@ -87,7 +87,7 @@ def _cut(value: object) -> str:
     return text[: _VALUE_LENGTH - 1] + "…" + (text[0] if is_text else "")
 
 
-class Model(Shown):
+class Model(ShortRepr):
     """What structs become models by: plain builtins, JSON, and the protocols of other libraries."""
 
     __slots__ = ()

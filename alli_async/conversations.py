@@ -19,7 +19,7 @@ from ._listing.pages import (
     fetch_conversations,
     walk_list,
 )
-from ._transcripts.chats import Shown, all_chats, decode_chats, fetch_chats, walk_chats
+from ._transcripts.chats import EmbeddedChats, all_chats, decode_chats, fetch_chats, walk_chats
 from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
 from ._transcripts.stream import TranscriptStream
 from ._transcripts.watching import is_running, wait_idle, watch_chats
@@ -139,12 +139,12 @@ class ConversationsAPI:
         if any(chat.id not in fetched for chat in conversation.chats):
             # They were asked for at the same moment: the pages may be older, or lag behind.
 
-            async def again() -> tuple[list[str], int]:
+            async def refetch() -> tuple[list[str], int]:
                 now = await _get(session, conversation_id)
                 return [chat.id for chat in now.chats], now.chat_count
 
             shown = conversation.chats[::-1] if newest_first else conversation.chats
-            chats = await all_chats(fetch, conversation_id, shown=Shown(shown, again))
+            chats = await all_chats(fetch, conversation_id, shown=EmbeddedChats(shown, refetch))
         return STRUCT_CODEC.join(conversation, chats, newest_first)
 
     @overload

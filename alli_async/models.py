@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ._model import Answer, Model, ResponseInfo, Shown, declare_fields
+from ._model import Answer, Model, ResponseInfo, ShortRepr, declare_fields
 
 __all__ = [
     "UNSET",
@@ -286,7 +286,7 @@ class Transcript(Model, Struct, frozen=True, gc=False):
         return self.conversation.id
 
 
-class RawTranscript(Shown, Struct, frozen=True, gc=False):
+class RawTranscript(ShortRepr, Struct, frozen=True, gc=False):
     """A transcript as the server sent it.
 
     `json` is one JSON object, the conversation, whose `chats` are all chats, oldest first; it holds no newline,

@@ -22,19 +22,20 @@ from ..models import Chat, ChatPage
 
 T = TypeVar("T")
 
-# Chats come and go while their pages are fetched. More often than this in a row something else is wrong.
+# Rounds in which all pages are fetched, since chats come and go meanwhile. After these something else is wrong.
 _MAX_ROUNDS = 4
-# Chats come in pages of so many, as far as seen. Where they do not, it costs a round trip more.
+# Chats of a full page, as far as seen. Where a server's pages have another length, it costs one more round trip.
 CHATS_PER_PAGE = 100
-# How many chat pages `list_chats` asks for ahead of its consumer; and how many at once are asked for on the word
-# of a count, which can be wrong.
-_AHEAD, _AT_ONCE = 8, 64
+# Pages that `list_chats` requests ahead of its consumer.
+_AHEAD = 8
+# Most pages requested at once when only a chat count, which may be wrong, says that they exist.
+_AT_ONCE = 64
 
 decode_chats = row_decoder(ChatPage, "chats", msgspec.json.Decoder(Chat).decode)
 
 
 class ChatHead(Protocol):
-    """What the fan-out needs to know of a chat."""
+    """What fetching all pages needs to know of a chat."""
 
     @property
     def id(self) -> str:
@@ -43,12 +44,12 @@ class ChatHead(Protocol):
 
     @property
     def timestamp(self) -> float:
-        """When it was sent."""
+        """When the chat was sent."""
         ...
 
 
-class ChatsPage(Protocol):
-    """What the fan-out needs to know of a page of chats, however it was decoded."""
+class AnyChatPage(Protocol):
+    """What fetching all pages needs to know of a page of chats, however it was decoded."""
 
     @property
     def chats(self) -> Sequence[ChatHead]:
@@ -61,7 +62,7 @@ class ChatsPage(Protocol):
         ...
 
 
-PageT = TypeVar("PageT", bound=ChatsPage)
+PageT = TypeVar("PageT", bound=AnyChatPage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +84,16 @@ class Chats(Generic[PageT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class EmbeddedChats:
     """The chats that came embedded with a conversation.
 
     Attributes:
         chats: The chats, oldest first.
-        again: Fetches the conversation once more, and gives the ids of its embedded chats and its chat count.
+        refetch: Fetches the conversation once more, and returns the ids of its embedded chats and its chat count.
     """
 
     chats: Sequence[ChatHead] = ()
-    again: Callable[[], Awaitable[tuple[list[str], int]]] | None = None
+    refetch: Callable[[], Awaitable[tuple[list[str], int]]] | None = None
 
 
 async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[bytes], T], page_no: int) -> T:
@@ -103,9 +104,9 @@ async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[
 
 
 async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator[PageT, None]:
-    """Give the pages in order; those after the first are asked for ahead. Breaking out leaves no task behind.
+    """Yield the pages in order; pages after the first are requested ahead. Breaking out leaves no task running.
 
-    They end when there are as many chats as they promise, or at an empty page, whatever it promises.
+    They end once they have shown as many chats as their total count, or at an empty page, whatever its count.
 
     Raises:
         PaginationError: A later page is the first one again.
@@ -117,11 +118,12 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
     ahead: deque[asyncio.Task[PageT]] = deque()
     try:
         while page.chats and (ahead or received < page.total_count):
-            # As many as the first one's length says; where later pages are shorter, one more, and one more.
+            # The length of the first page says how many pages there are. Where later pages are shorter, one more
+            # page at a time is requested after these.
             last = max(-(-page.total_count // len(first.chats)), number if ahead else number + 1)
             while number < last and len(ahead) < _AHEAD:
                 number += 1
-                ahead.append(asyncio.create_task(_coroutine(fetch, number)))
+                ahead.append(asyncio.create_task(_fetch_page(fetch, number)))
             page = await ahead[0]
             ahead.popleft()
             if page.chats and [chat.id for chat in page.chats] == first_ids:
@@ -132,8 +134,8 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
         await cancel_all(*ahead)
 
 
-def page_count(first: ChatsPage, rest: int = 0) -> int:
-    """How many pages there are for all chats but the last few, by the first: full pages are as long as it is."""
+def page_count(first: AnyChatPage, rest: int = 0) -> int:
+    """The number of pages that hold all chats but the last `rest`, if full pages are as long as the first."""
     return max(1, -(-(first.total_count - rest) // len(first.chats))) if first.chats else 1
 
 
@@ -141,27 +143,27 @@ async def all_chats(
     fetch: Callable[[int], Awaitable[PageT]],
     conversation_id: str,
     expected: int = 0,
-    shown: Shown = Shown(),
+    shown: EmbeddedChats = EmbeddedChats(),
 ) -> Chats[PageT]:
     """Fetch all chats of a conversation, its pages concurrently, and prove that they belong together.
 
-    Every page must give the same `total_count`, no chat may come twice, and together they must be as many; else a
-    chat was added or deleted between two pages, and they are fetched again. Where a round only shows what the
-    round before showed, and more behind it, none was deleted: then they need only be as many as the last page
-    says, however fast others are added.
+    Every page must have the same `total_count`, no chat may come twice, and the number of chats must be that
+    count; otherwise a chat was added or deleted between two pages, and the pages are fetched again. Where a round
+    shows the chats of the round before, and then others, no chat was deleted: then the number must only be the
+    count on the last page, however fast chats are added.
 
-    They must hold the chats that the conversation itself has shown: a replica may lag behind, or an answer be
-    empty once. Chats that are still shown and follow the pages without a gap are joined to them.
+    The pages must hold the chats that came embedded with the conversation: a replica may lag behind, or an answer
+    may be empty once. Embedded chats that still exist and follow the pages without a gap are joined to them.
 
     Args:
-        fetch: Gives the page of a number, from 1.
-        conversation_id: The conversation, for the error.
-        expected: How many chats there are, if that is known: so many pages are asked for at once. Embedded chats
-            that follow a page without a gap are then not asked for.
+        fetch: Fetches the page with a number, from 1.
+        conversation_id: The conversation's id, for the error.
+        expected: Number of chats, where it is known: the pages for this number are requested at once, except
+            those whose chats came embedded. 0 where it is not known.
         shown: The chats that came with the conversation.
 
     Raises:
-        IncompleteError: They did not add up in several rounds.
+        IncompleteError: The pages did not add up in several rounds.
     """
     started = time.monotonic()
     before: list[str] | None = None
@@ -185,18 +187,18 @@ def _not_adding_up(conversation_id: str, why: str, seconds: float) -> Incomplete
 
 
 async def _round(
-    fetch: Callable[[int], Awaitable[PageT]], expected: int, joinable: Sequence[ChatHead], before: list[str] | None
+    fetch: Callable[[int], Awaitable[PageT]], expected: int, embedded: Sequence[ChatHead], before: list[str] | None
 ) -> tuple[Chats[PageT], list[str], bool]:
-    """Fetch all pages but those whose chats came embedded; and those too, where the embedded ones do not follow.
+    """Fetch all pages but those whose chats came embedded; those too, where the embedded chats do not follow.
 
     Returns:
-        The chats, the ids of those on pages, and whether they add up.
+        The chats, the ids of the chats on pages, and whether the pages add up.
     """
-    pages = await _pages(fetch, 1, -(-(expected - len(joinable)) // CHATS_PER_PAGE))
-    for rest in (len(joinable), 0):
+    pages = await _pages(fetch, 1, -(-(expected - len(embedded)) // CHATS_PER_PAGE))
+    for rest in (len(embedded), 0):
         if (last := page_count(pages[0], rest)) > len(pages):
             pages += await _pages(fetch, len(pages) + 1, last)
-        chats = Chats(pages, _tail(pages, joinable))
+        chats = Chats(pages, _tail(pages, embedded))
         ids = chats.ids
         if adds_up := _adds_up(chats, ids, before):
             break
@@ -214,8 +216,8 @@ def _difference(chats: Chats[PageT], ids: list[str]) -> str:
     return f"totalCount {totals}, {len(ids)} received, {len(set(ids))} of them distinct"
 
 
-async def _with_shown(chats: Chats[PageT], ids: list[str], shown: Shown) -> Chats[PageT] | None:
-    """The chats with those that only the conversation itself shows; None where these cannot be joined."""
+async def _with_shown(chats: Chats[PageT], ids: list[str], shown: EmbeddedChats) -> Chats[PageT] | None:
+    """The chats of the pages with the embedded ones that they lack; None where these cannot be joined."""
     if chats.tail or not shown.chats:
         return chats
     shown_ids = [chat.id for chat in shown.chats]
@@ -225,35 +227,35 @@ async def _with_shown(chats: Chats[PageT], ids: list[str], shown: Shown) -> Chat
     missing = [each for each in shown_ids if each not in fetched]
     if not missing:
         return chats
-    if shown.again is None:
+    if shown.refetch is None:
         return None
-    still_shown, count = await shown.again()
+    still_shown, count = await shown.refetch()
     if not set(missing) & set(still_shown):
-        return chats  # they were deleted meanwhile
+        return chats  # the missing chats were deleted meanwhile
     if missing != shown_ids[-len(missing) :] or not set(missing) <= set(still_shown):
         return None
     overlap = shown_ids[: -len(missing)]
     follows = bool(overlap) and ids[-len(overlap) :] == overlap
-    # Without a chat that both show, their number must tell that none lies between.
+    # Without a chat that both show, the chat count must prove that no chat lies between pages and embedded chats.
     last = chats.pages[-1].chats[-1].timestamp if ids else -math.inf
     is_all = not overlap and count == len(ids) + len(missing) and last <= shown.chats[0].timestamp
     return Chats(chats.pages, len(missing)) if follows or is_all else None
 
 
 async def _pages(fetch: Callable[[int], Awaitable[PageT]], first: int, last: int) -> list[PageT]:
-    """Fetch the pages of these numbers at once; or as far as there are any, should the last number be wrong."""
+    """Fetch the pages from one number to another at once, or up to an empty page, should `last` be too high."""
     if first >= last:
         return [await fetch(first)]
     pages: list[PageT] = []
     while first <= last and (not pages or pages[-1].chats):
         end = min(last, first + _AT_ONCE - 1)
-        pages += await concurrently([_coroutine(fetch, number) for number in range(first, end + 1)])
+        pages += await concurrently([_fetch_page(fetch, number) for number in range(first, end + 1)])
         first = end + 1
     return pages
 
 
-def _tail(pages: Sequence[ChatsPage], embedded: Sequence[ChatHead]) -> int:
-    """How many of the embedded chats follow the pages without a gap, so that all are there; 0 when they do not."""
+def _tail(pages: Sequence[AnyChatPage], embedded: Sequence[ChatHead]) -> int:
+    """How many embedded chats follow the pages without a gap and make them complete; 0 where they do not."""
     missing = pages[0].total_count - sum(len(page.chats) for page in pages)
     if not 0 < missing <= len(embedded) or not pages[-1].chats:
         return 0
@@ -270,5 +272,6 @@ def _tail(pages: Sequence[ChatsPage], embedded: Sequence[ChatHead]) -> int:
     return missing if is_seamless else 0
 
 
-async def _coroutine(fetch: Callable[[int], Awaitable[T]], number: int) -> T:
+async def _fetch_page(fetch: Callable[[int], Awaitable[T]], number: int) -> T:
+    # A task needs a coroutine, and `fetch` may return any awaitable.
     return await fetch(number)

@@ -1,7 +1,7 @@
 """The two forms a transcript can take: structs, or the bytes that the server sent.
 
-Either codec gives the stream what it needs (id, chat count, embedded chats, pages of chats) and joins it at the
-end.
+Either codec decodes what the stream needs (id, chat count, embedded chats, pages of chats) and joins a
+conversation and its chats to a transcript.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .._listing.pages import Row, decode_conversations
 from .._transport import wire
 from .._transport.decoding import row_decoder
 from ..models import ChatPage, Conversation, RawTranscript, Transcript
-from .chats import ChatHead, Chats, ChatsPage, decode_chats
+from .chats import AnyChatPage, ChatHead, Chats, decode_chats
 
-# What bytes.join takes; a memoryview or a Raw leaves the copying to it.
+# The types that bytes.join accepts; a memoryview or a Raw is copied only there.
 Buffer: TypeAlias = bytes | memoryview | Raw
 
 ResultT = TypeVar("ResultT", Transcript, RawTranscript)
@@ -47,15 +47,15 @@ class Codec(Protocol[ResultT]):
         ...
 
     @property
-    def chats(self) -> Callable[[bytes], ChatsPage]:
+    def chats(self) -> Callable[[bytes], AnyChatPage]:
         """Decodes a page of chats."""
         ...
 
-    def whole(self, item: Any, newest_first: bool) -> ResultT:
-        """The transcript of a conversation whose embedded chats are all there are."""
+    def from_embedded(self, row: Any, newest_first: bool) -> ResultT:
+        """The transcript of a conversation whose embedded chats are all its chats."""
         ...
 
-    def join(self, item: Any, chats: Chats[Any], newest_first: bool) -> ResultT:
+    def join(self, row: Any, chats: Chats[Any], newest_first: bool) -> ResultT:
         """The transcript of a conversation and its chats, some of which may be the embedded ones."""
         ...
 
@@ -63,17 +63,17 @@ class Codec(Protocol[ResultT]):
         """The number of chats in a transcript."""
         ...
 
-    def extent(self, item: Any) -> int:
-        """A number that changes when the texts or citations of the embedded chats do."""
+    def content_size(self, row: Any) -> int:
+        """Size of the content of the embedded chats, by which most changes are noticed."""
         ...
 
-    def agrees(self, item: Any, chats: Chats[Any]) -> bool:
+    def agrees(self, row: Any, chats: Chats[Any]) -> bool:
         """Whether the embedded chats have the same content as those of the pages with the same ids."""
         ...
 
 
 def is_newest_first(chats: Sequence[ChatHead]) -> bool | None:
-    """Whether embedded chats came in descending order of time (pages ascend); None when they do not tell."""
+    """Whether embedded chats came in descending order of time (pages ascend); None where they do not show it."""
     if len(chats) < 2 or chats[0].timestamp == chats[-1].timestamp:
         return None
     return bool(chats[0].timestamp > chats[-1].timestamp)
@@ -83,46 +83,41 @@ def is_newest_first(chats: Sequence[ChatHead]) -> bool | None:
 
 
 class StructCodec:
-    """Transcripts as structs."""
+    """Decodes to structs; the methods are described in `Codec`."""
 
     list_page = decode_conversations
     conversation = staticmethod(decode_conversation)
     chats = decode_chats
 
-    def whole(self, item: Conversation, newest_first: bool) -> Transcript:
-        """The transcript of a conversation whose embedded chats are all there are."""
-        return Transcript(item, item.chats[::-1] if newest_first else item.chats)
+    def from_embedded(self, row: Conversation, newest_first: bool) -> Transcript:
+        return Transcript(row, row.chats[::-1] if newest_first else row.chats)
 
-    def join(self, item: Conversation, chats: Chats[ChatPage], newest_first: bool) -> Transcript:
-        """The transcript of a conversation and its chats, some of which may be the embedded ones."""
+    def join(self, row: Conversation, chats: Chats[ChatPage], newest_first: bool) -> Transcript:
         if len(chats.pages) == 1 and not chats.tail:
-            return Transcript(item, chats.pages[0].chats)
+            return Transcript(row, chats.pages[0].chats)
         joined = [chat for page in chats.pages for chat in page.chats]
         if chats.tail:
-            joined += (item.chats[::-1] if newest_first else item.chats)[-chats.tail :]
-        return Transcript(item, joined)
+            joined += (row.chats[::-1] if newest_first else row.chats)[-chats.tail :]
+        return Transcript(row, joined)
 
     def size(self, result: Transcript) -> int:
-        """The number of chats in a transcript."""
         return len(result.chats)
 
-    def extent(self, item: Conversation) -> int:
-        """A number that changes when the texts or citations of the embedded chats do."""
-        extent = 0
-        for chat in item.chats:  # asked for each conversation of a list: `sum` of a generator takes longer
-            extent += len(chat.message)
+    def content_size(self, row: Conversation) -> int:
+        size = 0
+        for chat in row.chats:  # This runs for each conversation of a list, and `sum` of a generator takes longer.
+            size += len(chat.message)
             if chat.citations is not None:
-                extent += len(chat.citations)
-        return extent
+                size += len(chat.citations)
+        return size
 
-    def agrees(self, item: Conversation, chats: Chats[ChatPage]) -> bool:
-        """Whether the embedded chats have the same content as those of the pages with the same ids."""
-        # What nearly always is so: the last page ends with them.
-        shown = item.chats[::-1] if is_newest_first(item.chats) else item.chats
+    def agrees(self, row: Conversation, chats: Chats[ChatPage]) -> bool:
+        # The last page nearly always ends with the embedded chats.
+        shown = row.chats[::-1] if is_newest_first(row.chats) else row.chats
         if chats.pages[-1].chats[-len(shown) :] == shown:
             return True
         fetched = {chat.id: chat for page in chats.pages[-2:] for chat in page.chats}
-        return all(fetched.get(chat.id, chat) == chat for chat in item.chats)
+        return all(fetched.get(chat.id, chat) == chat for chat in row.chats)
 
 
 # --- bytes ------------------------------------------------------------------------------------------------
@@ -133,7 +128,7 @@ class _ChatHead(Struct, gc=False):
     timestamp: int | float
 
 
-class _Head(Struct, rename="camel", gc=False):
+class _ConversationHead(Struct, rename="camel", gc=False):
     id: str
     created_at: int | float
     chat_count: int
@@ -142,13 +137,13 @@ class _Head(Struct, rename="camel", gc=False):
     errors: object = None
 
 
-class _HeadList(Struct, gc=False):
-    conversations: list[_Head]
+class _ConversationHeads(Struct, gc=False):
+    conversations: list[_ConversationHead]
     cursor: str | None = None
     errors: object = None
 
 
-class _RawList(Struct, gc=False):
+class _RawConversations(Struct, gc=False):
     conversations: list[Raw]
 
 
@@ -162,8 +157,8 @@ class _RawChats(Struct, gc=False):
     chats: Raw
 
 
-class RawItem(Struct, gc=False):
-    """A conversation as bytes, with what had to be read of it; `fields` is read when it is needed."""
+class RawRow(Struct, gc=False):
+    """A conversation as bytes, with the fields that the stream needs; `fields` is decoded on first use."""
 
     id: str
     chat_count: int
@@ -177,101 +172,93 @@ class RawItem(Struct, gc=False):
 class RawListPage(Struct, gc=False):
     """A page of a list as bytes."""
 
-    conversations: list[RawItem]
+    conversations: list[RawRow]
     cursor: str | None
 
 
 class RawChatPage(Struct, gc=False):
-    """A page of chats as bytes: `array` is the JSON array they came in."""
+    """A page of chats as bytes: `array` is the JSON array of the chats."""
 
     chats: list[_ChatHead]
     total_count: int
     array: Raw
 
 
-_decode_raw = wire.decoder(Raw)
-_decode_head = wire.decoder(_Head)
-_decode_head_list = wire.decoder(_HeadList)
-_decode_list_head = msgspec.json.Decoder(_Head).decode
-_decode_raw_list = wire.decoder(_RawList, is_answer=False)
-_decode_raw_chats = wire.decoder(_RawChats, is_answer=False)
+_decode_conversation_bytes = wire.decoder(Raw)
+_decode_conversation_head = wire.decoder(_ConversationHead)
+_decode_list_heads = wire.decoder(_ConversationHeads)
+_decode_row_head = msgspec.json.Decoder(_ConversationHead).decode
+_decode_list_bytes = wire.decoder(_RawConversations, is_answer=False)
+_decode_chats_bytes = wire.decoder(_RawChats, is_answer=False)
 _decode_chat_heads = wire.decoder(_ChatHeads)
-# Bytes that are no UTF-8 are passed on, but a field's name has to be read.
+# Values are passed on even where they are not UTF-8, but names must be decoded: this decoder repairs them.
 _decode_fields = wire.decoder(dict[str, Raw])
 _decode_array = msgspec.json.Decoder(list[Raw]).decode
 
 _NEWLINES = bytes.maketrans(b"\n\r", b"  ")
 
 
-def _whole_list_page(body: bytes) -> RawListPage:
-    heads = _decode_head_list(body)
-    raws = _decode_raw_list(body).conversations
-    items = [_raw_item(head, raw) for head, raw in zip(heads.conversations, raws, strict=True)]
-    return RawListPage(items, heads.cursor)
+def _list_page(body: bytes) -> RawListPage:
+    heads = _decode_list_heads(body)
+    raws = _decode_list_bytes(body).conversations
+    rows = [_raw_row(head, raw) for head, raw in zip(heads.conversations, raws, strict=True)]
+    return RawListPage(rows, heads.cursor)
 
 
-def _list_row(raw: Raw) -> RawItem:
-    return _raw_item(_decode_list_head(raw), raw)
+def _list_row(raw: Raw) -> RawRow:
+    return _raw_row(_decode_row_head(raw), raw)
 
 
-def _raw_item(head: _Head, json: Raw | bytes) -> RawItem:
-    # Copied, so that one conversation that waits for its chats does not hold its whole page in memory.
-    return RawItem(head.id, head.chat_count, head.chats, bytes(json), head.created_at, head.last_chat_time)
+def _raw_row(head: _ConversationHead, json: Raw | bytes) -> RawRow:
+    # The bytes are copied, so that one conversation that waits for its chats does not keep its page in memory.
+    return RawRow(head.id, head.chat_count, head.chats, bytes(json), head.created_at, head.last_chat_time)
 
 
-decode_raw_list_page = row_decoder(RawListPage, "conversations", _list_row, _whole_list_page)
+decode_raw_list_page = row_decoder(RawListPage, "conversations", _list_row, _list_page)
 
 
 class RawCodec:
-    """Transcripts as the bytes that the server sent."""
+    """Keeps the bytes that the server sent; the methods are described in `Codec`."""
 
     list_page = decode_raw_list_page
 
-    def conversation(self, body: bytes) -> RawItem:
-        """Decode a single conversation."""
-        head = _decode_head(body)
-        # Not the body itself: a lone surrogate in it has been repaired here, or its fields could not be told
-        # apart.
-        return _raw_item(head, _decode_raw(body))
+    def conversation(self, body: bytes) -> RawRow:
+        head = _decode_conversation_head(body)
+        # Not `body`: this decoder has repaired lone surrogates, without which the field names do not decode.
+        return _raw_row(head, _decode_conversation_bytes(body))
 
     def chats(self, body: bytes) -> RawChatPage:
-        """Decode a page of chats."""
         heads = _decode_chat_heads(body)
-        return RawChatPage(heads.chats, heads.total_count, _decode_raw_chats(body).chats)
+        return RawChatPage(heads.chats, heads.total_count, _decode_chats_bytes(body).chats)
 
-    def whole(self, item: RawItem, newest_first: bool) -> RawTranscript:
-        """The transcript of a conversation whose embedded chats are all there are."""
-        json = item.json
+    def from_embedded(self, row: RawRow, newest_first: bool) -> RawTranscript:
+        json = row.json
         if newest_first:
-            fields = _fields_of(item)
+            fields = _fields_of(row)
             json = _with_chats(fields, _decode_array(fields["chats"])[::-1])
-        return RawTranscript(item.id, one_line(json), len(item.chats))
+        return RawTranscript(row.id, one_line(json), len(row.chats))
 
-    def join(self, item: RawItem, chats: Chats[RawChatPage], newest_first: bool) -> RawTranscript:
-        """The transcript of a conversation and its chats, some of which may be the embedded ones."""
-        fields = _fields_of(item)
-        # Without the brackets, and without a copy: a long conversation is copied once, when it is joined.
+    def join(self, row: RawRow, chats: Chats[RawChatPage], newest_first: bool) -> RawTranscript:
+        fields = _fields_of(row)
+        # A memoryview drops the brackets without a copy: a long conversation is copied once, when it is joined.
         parts: list[Buffer] = [memoryview(page.array)[1:-1] for page in chats.pages if page.chats]
         if chats.tail:
             embedded = _decode_array(fields["chats"])
             parts += (embedded[::-1] if newest_first else embedded)[-chats.tail :]
         count = sum(len(page.chats) for page in chats.pages) + chats.tail
-        return RawTranscript(item.id, one_line(_with_chats(fields, parts)), count)
+        return RawTranscript(row.id, one_line(_with_chats(fields, parts)), count)
 
     def size(self, result: RawTranscript) -> int:
-        """The number of chats in a transcript."""
         return result.chat_count
 
-    def extent(self, item: RawItem) -> int:
-        """A number that changes when the texts or citations of the embedded chats do."""
-        return len(item.json)
+    def content_size(self, row: RawRow) -> int:
+        return len(row.json)
 
-    def agrees(self, item: RawItem, chats: Chats[RawChatPage]) -> bool:
-        """Whether the embedded chats have the same content as those of the pages with the same ids."""
-        if not item.chats or not chats.pages[-1].chats:
+    def agrees(self, row: RawRow, chats: Chats[RawChatPage]) -> bool:
+        if not row.chats or not chats.pages[-1].chats:
             return True
-        embedded = _fields_of(item)["chats"]
-        # What nearly always is so, compared without looking into it: the same bytes at the end of the last page.
+        embedded = _fields_of(row)["chats"]
+        # The last page nearly always ends with the same bytes, which are compared without decoding them.
         shown_end = bytes(memoryview(embedded)[1:])
         if bytes(memoryview(chats.pages[-1].array)[-len(shown_end) :]) == shown_end:
             return True
@@ -280,14 +267,14 @@ class RawCodec:
             for page in chats.pages[-2:]
             for head, raw in zip(page.chats, _decode_array(page.array), strict=True)
         }
-        shown = zip(item.chats, _decode_array(embedded), strict=True)
+        shown = zip(row.chats, _decode_array(embedded), strict=True)
         return all(_is_same(fetched.get(head.id, raw), raw) for head, raw in shown)
 
 
-def _fields_of(item: RawItem) -> dict[str, Raw]:
-    if item.fields is None:
-        item.fields = _decode_fields(item.json)
-    return item.fields
+def _fields_of(row: RawRow) -> dict[str, Raw]:
+    if row.fields is None:
+        row.fields = _decode_fields(row.json)
+    return row.fields
 
 
 def _is_same(one: Raw, other: Raw) -> bool:
@@ -295,7 +282,7 @@ def _is_same(one: Raw, other: Raw) -> bool:
 
 
 def one_line(json: bytes) -> bytes:
-    """A record without newlines, which is what a line of JSON Lines has to be."""
+    """The same JSON without newlines, as a line of JSON Lines must be."""
     # A newline in JSON can only be white space between two tokens: inside a string it is escaped.
     return json.translate(_NEWLINES) if b"\n" in json or b"\r" in json else json
 
@@ -319,12 +306,12 @@ def _bracketed(chats: Sequence[Buffer]) -> Iterator[Buffer]:
     yield b"]"
 
 
-class Summary(Row, Protocol):
-    """What the stream needs to know of a conversation, in either form."""
+class ConversationRow(Row, Protocol):
+    """A conversation as a row of a list: what the stream needs to know of it, in either form."""
 
     @property
     def chats(self) -> Sequence[ChatHead]:
-        """The chats that came with it."""
+        """The chats that came embedded with the conversation."""
         ...
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-# So many conversations fetched both ways must agree before embedded chats are used. It is also the most that a
-# small job pays for knowing.
+# Conversations fetched both ways that must agree before embedded chats are used. It is also the most that a small
+# job pays for knowing.
 _PROOFS = 2
-# Conversations whose embedded chats were used are remembered up to this number, at about 250 bytes each.
-_MOST_USED = 100_000
-_EXTENT_BITS = 44
+# Conversations whose embedded chats were used that are remembered, at about 300 bytes each.
+_MAX_USED = 100_000
 
 
 @dataclass(slots=True)
@@ -18,15 +17,16 @@ class EmbeddedCheck:
     """Whether `chat_count` counts what the chat pages hold, and embedded chats have the content of the pages.
 
     The first conversations that are fetched both ways prove it. One disagreement, whenever it comes, ends the
-    trust, and the conversations that relied on it are looked at again.
+    trust, and the conversations that relied on it are fetched again.
 
     Attributes:
-        used: What was given of the conversations whose embedded chats were used; the oldest are forgotten first.
-        forgotten: How many of these were forgotten.
+        used: For each conversation whose embedded chats were used, the number of chats that the consumer got and
+            the size of their content; the oldest are forgotten first.
+        forgotten: How many of these conversations were forgotten.
         is_broken: Whether the two ways have disagreed.
     """
 
-    used: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    used: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)
     forgotten: int = 0
     is_broken: bool = False
     _proofs: int = 0
@@ -49,23 +49,15 @@ class EmbeddedCheck:
         """Note that a conversation fetched both ways disagreed."""
         self.is_broken = True
 
-    def use(self, conversation_id: str, chats: int, extent: int) -> None:
+    def use(self, conversation_id: str, chats: int, content_size: int) -> None:
         """Note that embedded chats were used.
 
         Args:
-            conversation_id: The conversation.
-            chats: How many chats were given.
-            extent: A number that changes with their content.
+            conversation_id: The conversation's id.
+            chats: Number of chats that the consumer gets.
+            content_size: Size of the content of the embedded chats.
         """
-        self.used[conversation_id] = chats << _EXTENT_BITS | extent
-        if len(self.used) > _MOST_USED:
+        self.used[conversation_id] = (chats, content_size)
+        if len(self.used) > _MAX_USED:
             self.used.popitem(last=False)
             self.forgotten += 1
-
-    def chats_used(self, conversation_id: str) -> int:
-        """How many chats were given of a conversation whose embedded chats were used."""
-        return self.used[conversation_id] >> _EXTENT_BITS
-
-    def extent_used(self, conversation_id: str) -> int:
-        """The extent of the content that was given of it."""
-        return self.used[conversation_id] & ((1 << _EXTENT_BITS) - 1)

@@ -16,46 +16,53 @@ from .._transport.session import Session
 from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
 from ..models import Skipped
 from .chats import CHATS_PER_PAGE
-from .codecs import Codec, ResultT, Summary
+from .codecs import Codec, ConversationRow, ResultT
 from .embedded import EmbeddedCheck
 from .fetcher import ChatFetcher
 
-# What may lie between the list's reader and the consumer, in pages, and in conversations whose chats are to be
-# fetched. They bound the memory, whatever the size: a conversation waits as 4 KB of JSON, or as 7 KB of structs.
+# Pages and conversations (whose chats are to be fetched) that may wait between the list's reader and the consumer.
+# They bound the memory, whatever the length of the list: a conversation waits as 4 KB of JSON or 7 KB of structs.
 PAGES_AHEAD, _JOBS_AHEAD = 4, 256
 
-EntryT = TypeVar("EntryT")
+T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Reads the conversations that a stream is about."""
+    """Reads the conversations whose transcripts a stream fetches."""
 
     def __call__(
         self, give: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
     ) -> Awaitable[None]:
-        """Give every conversation once, and report rows that cannot be had."""
+        """Hand every conversation to `give` once, and report rows that cannot be fetched."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Again(Generic[EntryT]):
-    """A transcript that was given before, and was not whole then."""
+class Correction(Generic[T]):
+    """A transcript that the consumer got before with missing chats or texts.
+
+    Attributes:
+        id: The conversation's id.
+        result: The complete transcript.
+        chats_before: Number of chats in the transcript that the consumer got before.
+    """
 
     id: str
-    result: EntryT
+    result: T
     chats_before: int
 
 
-# A transcript, or in an ordered stream the place of one whose chats are still to come.
-Entry: TypeAlias = EntryT | asyncio.Future[EntryT | None] | Again[EntryT]
+# What the consumer takes: a transcript, a correction, or in an ordered stream the slot of a transcript whose chats
+# are still being fetched.
+StreamEntry: TypeAlias = T | asyncio.Future[T | None] | Correction[T]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job(Generic[ResultT]):
-    """A conversation whose chats are to be fetched, and in an ordered stream the place kept for it."""
+    """A conversation whose chats are to be fetched, and in an ordered stream its slot in the output."""
 
-    item: Summary
-    place: asyncio.Future[ResultT | None] | None
+    row: ConversationRow
+    slot: asyncio.Future[ResultT | None] | None
 
 
 class Engine(Generic[ResultT]):
@@ -84,11 +91,11 @@ class Engine(Generic[ResultT]):
         self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec)
         self.gone = self._fetcher.gone
         self._reported: list[BadRow] = []
-        self._out: Channel[Sequence[Entry[ResultT]]]
+        self._out: Channel[Sequence[StreamEntry[ResultT]]]
         self._jobs: Channel[_Job[ResultT]] = Channel(_JOBS_AHEAD)
-        self._places: set[asyncio.Future[ResultT | None]] = set()
+        self._slots: set[asyncio.Future[ResultT | None]] = set()
 
-    async def run(self, out: Channel[Sequence[Entry[ResultT]]]) -> None:
+    async def run(self, out: Channel[Sequence[StreamEntry[ResultT]]]) -> None:
         """Put every transcript into `out`, then close it.
 
         Raises:
@@ -97,15 +104,15 @@ class Engine(Generic[ResultT]):
         self._out = out
         try:
             async with TaskGroup() as group:
-                pages: Channel[list[Summary]] = Channel(PAGES_AHEAD)
+                pages: Channel[list[ConversationRow]] = Channel(PAGES_AHEAD)
                 group.create_task(self._read(pages))
                 group.create_task(self._dispatch_all(pages))
                 for _ in range(self._workers):
                     group.create_task(self._work())
-            await self._look_again()
+            await self._put_corrections()
         finally:
-            for place in self._places:
-                _settle(place, None)
+            for slot in self._slots:
+                _fill(slot, None)
             out.close()
 
     async def _whole_list(
@@ -116,118 +123,126 @@ class Engine(Generic[ResultT]):
         )
         await ListReader(pages, give, report).read(ordered=self._ordered)
 
-    async def _read(self, pages: Channel[list[Summary]]) -> None:
-        """Read the list, while the conversations before are worked on."""
+    async def _read(self, pages: Channel[list[ConversationRow]]) -> None:
+        """Read the list, while the chats of earlier conversations are fetched."""
         await self._source(pages.put, self._report)
         pages.close()
 
     def _report(self, row: BadRow) -> None:
-        """Go on without a row that cannot be listed or decoded, where that is wanted."""
+        """Skip a row that cannot be listed or decoded, with `on_error="skip"`; otherwise raise its error.
+
+        An outage is no fault of the row.
+        """
         if self._skipped is None or row.error.is_outage:
             raise row.error
         if not any(row.is_same(other) for other in self._reported):
             self._reported.append(row)
             self._skipped.append(row.skipped)
 
-    async def _dispatch_all(self, pages: Channel[list[Summary]]) -> None:
+    async def _dispatch_all(self, pages: Channel[list[ConversationRow]]) -> None:
         async for page in pages:
             await self._dispatch(page)
         self._jobs.close()
 
-    async def _dispatch(self, items: list[Summary]) -> None:
-        """Send on what is whole, and queue the rest; before embedded chats are proved, prove them."""
-        descents = self._fetcher.look_at(items)
+    async def _dispatch(self, rows: list[ConversationRow]) -> None:
+        """Send on conversations whose embedded chats are complete, and queue the others.
+
+        As long as it is not proved that embedded chats can be used, some conversations are fetched both ways.
+        """
+        orders = self._fetcher.learn_order(rows)
         embedded, empty = self._fetcher.embedded, self._fetcher.empty
-        proved = await self._prove(items) if embedded.wanted or empty.wanted else {}
-        entries: list[Entry[ResultT]] = []
-        holds = {True: embedded.holds, False: empty.holds}
-        for item, descends in zip(items, descents, strict=True):
-            if item.id in proved:
-                entry: Entry[ResultT] | None = proved[item.id]
-            elif len(item.chats) == item.chat_count and holds[item.chat_count > 0]:
-                entry = self._whole(item, descends)
+        proved = await self._prove(rows) if embedded.wanted or empty.wanted else {}
+        entries: list[StreamEntry[ResultT]] = []
+        for row, newest_first in zip(rows, orders, strict=True):
+            if row.id in proved:
+                entry: StreamEntry[ResultT] | None = proved[row.id]
+            elif len(row.chats) == row.chat_count and (embedded.holds if row.chat_count else empty.holds):
+                entry = self._from_embedded(row, newest_first)
             else:
-                entry = self._place()
-                await self._jobs.put(_Job(item, entry))
+                entry = self._new_slot()
+                await self._jobs.put(_Job(row, entry))
             if entry is not None:
                 entries.append(entry)
         if entries:
             await self._out.put(entries)
 
-    def _whole(self, item: Summary, newest_first: bool) -> ResultT | None:
-        """The transcript of a conversation whose embedded chats are all there are; None when it was skipped."""
-        self._fetcher.check(item).use(item.id, item.chat_count, self.codec.extent(item))
+    def _from_embedded(self, row: ConversationRow, newest_first: bool) -> ResultT | None:
+        """Make a transcript of a conversation whose embedded chats are all its chats; None when it was skipped."""
+        self._fetcher.check(row).use(row.id, row.chat_count, self.codec.content_size(row))
         try:
-            return self.codec.whole(item, newest_first)
+            return self.codec.from_embedded(row, newest_first)
         except DecodeError as error:
-            self._skip(item.id, error)
+            self._skip(row.id, error)
             return None
 
-    async def _prove(self, items: list[Summary]) -> dict[str, ResultT | None]:
-        """Fetch a few conversations both ways: some that must be fetched anyway, then those with most to show.
+    async def _prove(self, rows: list[ConversationRow]) -> dict[str, ResultT | None]:
+        """Fetch a few conversations both ways: first some that must be fetched anyway, then others.
 
-        Of either those first whose texts are longest, if they fit one page of chats: this is what a small job
-        pays.
+        Of both kinds those with most content come first. These requests are the only ones that a small job would
+        not need.
         """
         embedded, empty = self._fetcher.embedded, self._fetcher.empty
-        chosen: list[Summary] = []
+        chosen: list[ConversationRow] = []
         if embedded.wanted:
-            must: list[Summary] = self._telling(item for item in items if len(item.chats) < item.chat_count)
-            may: list[Summary] = self._telling(item for item in items if len(item.chats) == item.chat_count > 0)
-            chosen = (must + may)[: embedded.wanted]
-        without: list[Summary] = [item for item in items if not item.chats and not item.chat_count]
-        chosen += without[: empty.wanted]
-        results = await concurrently([self._result(item) for item in chosen])
-        return {item.id: result for item, result in zip(chosen, results, strict=True)}
+            to_fetch = self._most_content_first(row for row in rows if len(row.chats) < row.chat_count)
+            complete = self._most_content_first(row for row in rows if len(row.chats) == row.chat_count > 0)
+            chosen = (to_fetch + complete)[: embedded.wanted]
+        without_chats = [row for row in rows if not row.chats and not row.chat_count]
+        chosen += without_chats[: empty.wanted]
+        results = await concurrently([self._result(row) for row in chosen])
+        return {row.id: result for row, result in zip(chosen, results, strict=True)}
 
-    def _telling(self, items: Iterable[Summary]) -> list[Summary]:
-        """The conversations that show most come first: those that fit a page, by the extent of their texts."""
-        return sorted(items, key=lambda item: (item.chat_count > CHATS_PER_PAGE, -self.codec.extent(item)))
+    def _most_content_first(self, rows: Iterable[ConversationRow]) -> list[ConversationRow]:
+        """Sort conversations by the size of their content, largest first; last those that take several pages."""
+        return sorted(rows, key=lambda row: (row.chat_count > CHATS_PER_PAGE, -self.codec.content_size(row)))
 
-    def _place(self) -> asyncio.Future[ResultT | None] | None:
-        """In an ordered stream, what keeps a conversation's place until its chats are there."""
+    def _new_slot(self) -> asyncio.Future[ResultT | None] | None:
+        """In an ordered stream, a future in the output that waits for a conversation's chats; otherwise None."""
         if not self._ordered:
             return None
-        place: asyncio.Future[ResultT | None] = asyncio.get_running_loop().create_future()
-        self._places.add(place)
-        return place
+        slot: asyncio.Future[ResultT | None] = asyncio.get_running_loop().create_future()
+        self._slots.add(slot)
+        return slot
 
     async def _work(self) -> None:
         async for job in self._jobs:
-            result = await self._result(job.item)
-            if job.place is not None:
-                self._places.discard(job.place)
-                _settle(job.place, result)
+            result = await self._result(job.row)
+            if job.slot is not None:
+                self._slots.discard(job.slot)
+                _fill(job.slot, result)
             elif result is not None:
                 await self._out.put((result,))
 
-    async def _result(self, item: Summary) -> ResultT | None:
-        """A conversation with the chats of its pages; None when it was skipped."""
-        newest_first = self._fetcher.is_newest_first(item)
+    async def _result(self, row: ConversationRow) -> ResultT | None:
+        """Make a conversation's transcript from its pages of chats; None when it was skipped."""
+        newest_first = self._fetcher.is_newest_first(row)
         try:
-            chats = await self._fetcher.agreed_chats(item, newest_first)
-            result: ResultT = self.codec.join(item, chats, newest_first)
+            chats = await self._fetcher.agreed_chats(row, newest_first)
+            result: ResultT = self.codec.join(row, chats, newest_first)
         except ConfigurationError as error:
             # The id cannot be a segment of a path.
-            self._skip(item.id, DecodeError(error.message, path="$.id"))
+            self._skip(row.id, DecodeError(error.message, path="$.id"))
             return None
         except NotFoundError as error:
-            if not await self._fetcher.is_gone(item.id):
-                self._skip(item.id, error)
+            if not await self._fetcher.is_gone(row.id):
+                self._skip(row.id, error)
             return None
         except AlliError as error:
-            self._skip(item.id, error)
+            self._skip(row.id, error)
             return None
         return result
 
     def _skip(self, conversation_id: str, error: AlliError) -> None:
-        """Go on without a conversation, where that is wanted. A closed client is no fault of the conversation."""
+        """Skip a conversation, with `on_error="skip"`; otherwise raise the error.
+
+        An outage or a closed client is no fault of the conversation.
+        """
         if self._skipped is None or error.is_outage or isinstance(error, ClientStateError):
             raise error
         self._skipped.append(Skipped(conversation_id, error))
 
-    async def _look_again(self) -> None:
-        """Where embedded chats were disproved after some were used: give those conversations again that differ."""
+    async def _put_corrections(self) -> None:
+        """Put out corrections of conversations whose embedded chats were used before they were disproved."""
         for check in (self._fetcher.embedded, self._fetcher.empty):
             if not check.is_broken:
                 continue
@@ -239,32 +254,29 @@ class Engine(Generic[ResultT]):
             used = list(check.used)
             for start in range(0, len(used), self._workers):
                 some = used[start : start + self._workers]
-                results = await concurrently([self._again(check, each) for each in some])
-                different = [each for each in results if each is not None]
-                if different:
-                    await self._out.put(different)
+                results = await concurrently([self._correction(check, each) for each in some])
+                corrections = [each for each in results if each is not None]
+                if corrections:
+                    await self._out.put(corrections)
 
-    async def _again(self, check: EmbeddedCheck, conversation_id: str) -> Again[ResultT] | None:
-        """A conversation with the chats of its pages; None when that is what was given before."""
+    async def _correction(self, check: EmbeddedCheck, conversation_id: str) -> Correction[ResultT] | None:
+        """Fetch a conversation and its chats again; None when they equal the transcript that was made before."""
         try:
-            item = await self._fetcher.get(conversation_id)
-            newest_first = self._fetcher.is_newest_first(item)
-            chats = await self._fetcher.chats(item, newest_first)
+            row = await self._fetcher.get(conversation_id)
+            newest_first = self._fetcher.is_newest_first(row)
+            chats = await self._fetcher.chats(row, newest_first)
         except AlliError as error:
             if not isinstance(error, NotFoundError) or not await self._fetcher.is_gone(conversation_id):
                 self._skip(conversation_id, error)
             return None
-        result = self.codec.join(item, chats, newest_first)
-        before = check.chats_used(conversation_id)
-        is_same = (
-            self.codec.size(result) == before
-            and self.codec.extent(item) == check.extent_used(conversation_id)
-            and self.codec.agrees(item, chats)
-        )
-        return None if is_same else Again(conversation_id, result, before)
+        result = self.codec.join(row, chats, newest_first)
+        now = self.codec.size(result), self.codec.content_size(row)
+        before = check.used[conversation_id]
+        is_same = now == before and self.codec.agrees(row, chats)
+        return None if is_same else Correction(conversation_id, result, before[0])
 
 
-def _settle(place: asyncio.Future[ResultT | None], result: ResultT | None) -> None:
-    # A consumer that is cancelled while it waits at a place cancels the place.
-    if not place.done():
-        place.set_result(result)
+def _fill(slot: asyncio.Future[ResultT | None], result: ResultT | None) -> None:
+    # A consumer that is cancelled while it waits for a slot cancels the slot.
+    if not slot.done():
+        slot.set_result(result)

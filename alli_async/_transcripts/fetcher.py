@@ -1,4 +1,4 @@
-"""The chats of conversations, fetched and held against what the list has shown."""
+"""The chats of conversations, fetched and compared with those that the list has shown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, NotFoundError
-from .chats import Chats, Shown, all_chats, fetch_chats
-from .codecs import Codec, ResultT, Summary, is_newest_first
+from .chats import Chats, EmbeddedChats, all_chats, fetch_chats
+from .codecs import Codec, ConversationRow, ResultT, is_newest_first
 from .embedded import EmbeddedCheck
 
-# How often a conversation whose two sources disagree is asked for, before its pages are taken as they are.
+# Most times that a conversation whose embedded chats and pages disagree is fetched; then its pages are used.
 _MAX_ROUNDS = 4
 
 
@@ -26,8 +26,8 @@ class ChatFetcher(Generic[ResultT]):
 
     Attributes:
         embedded: Whether the embedded chats of conversations that have chats can be used.
-        empty: Whether conversations that seem to have no chats have none. This is proved apart: of them a count
-            that is wrong shows nothing.
+        empty: Whether conversations that seem to have no chats have none. Checked separately: a wrong count of 0
+            cannot be noticed from embedded chats.
         gone: The ids of conversations that were deleted after the list had shown them.
     """
 
@@ -38,29 +38,30 @@ class ChatFetcher(Generic[ResultT]):
         self._codec: Codec[ResultT] = codec
         self._newest_first = False
 
-    def look_at(self, items: Sequence[Summary]) -> list[bool]:
-        """Learn from the conversations of a page.
+    def learn_order(self, rows: Sequence[ConversationRow]) -> list[bool]:
+        """Learn from a page of conversations in which order this server sends embedded chats.
 
         Returns:
-            Whether the embedded chats of each came newest first; where they do not tell, as the others did.
+            For each conversation, whether its embedded chats came newest first. Where they do not show it, the
+            conversation before decides.
         """
-        if any(len(item.chats) > item.chat_count for item in items):
+        if any(len(row.chats) > row.chat_count for row in rows):
             self.embedded.disprove()
-        descents = [is_newest_first(item.chats) for item in items]
-        self._newest_first = next((each for each in reversed(descents) if each is not None), self._newest_first)
-        return [self._newest_first if each is None else each for each in descents]
+        orders = [is_newest_first(row.chats) for row in rows]
+        self._newest_first = next((each for each in reversed(orders) if each is not None), self._newest_first)
+        return [self._newest_first if each is None else each for each in orders]
 
-    def check(self, item: Summary) -> EmbeddedCheck:
-        """What tells whether the embedded chats of a conversation can be used."""
-        return self.embedded if item.chats or item.chat_count else self.empty
+    def check(self, row: ConversationRow) -> EmbeddedCheck:
+        """The check that decides whether the embedded chats of a conversation can be used."""
+        return self.embedded if row.chats or row.chat_count else self.empty
 
-    def is_newest_first(self, item: Summary) -> bool:
-        """Whether embedded chats came newest first; if they do not tell, whether the others did."""
-        descending = is_newest_first(item.chats)
-        return self._newest_first if descending is None else descending
+    def is_newest_first(self, row: ConversationRow) -> bool:
+        """Whether embedded chats came newest first; where they do not show it, whether the others did."""
+        order = is_newest_first(row.chats)
+        return self._newest_first if order is None else order
 
     async def is_gone(self, conversation_id: str) -> bool:
-        """Whether a conversation was deleted since the list was asked for: the server knows it no more."""
+        """Whether a conversation was deleted since the list was read: the server no longer knows it."""
         try:
             await self.get(conversation_id)
         except NotFoundError:
@@ -72,34 +73,34 @@ class ChatFetcher(Generic[ResultT]):
             return False
         return False
 
-    async def chats(self, item: Summary, newest_first: bool) -> Chats[Any]:
-        """Fetch the chats of a conversation; every chat that the conversation has shown is among them."""
+    async def chats(self, row: ConversationRow, newest_first: bool) -> Chats[Any]:
+        """Fetch the chats of a conversation. Every chat that came embedded with it is among them."""
 
-        async def again() -> tuple[list[str], int]:
-            now = await self.get(item.id)
+        async def refetch() -> tuple[list[str], int]:
+            now = await self.get(row.id)
             return [chat.id for chat in now.chats], now.chat_count
 
         holds = self.embedded.holds
         chats = await all_chats(
-            lambda number: fetch_chats(self._session, item.id, self._codec.chats, number),
-            item.id,
-            item.chat_count if holds else 0,
-            Shown(item.chats[::-1] if newest_first else item.chats, again),
+            lambda number: fetch_chats(self._session, row.id, self._codec.chats, number),
+            row.id,
+            row.chat_count if holds else 0,
+            EmbeddedChats(row.chats[::-1] if newest_first else row.chats, refetch),
         )
         if chats.tail and holds:
-            self.embedded.use(item.id, len(chats.ids) + chats.tail, self._codec.extent(item))
+            self.embedded.use(row.id, len(chats.ids) + chats.tail, self._codec.content_size(row))
         return chats
 
-    async def agreed_chats(self, item: Summary, newest_first: bool) -> Chats[Any]:
-        """The chats of a conversation that was fetched both ways, and what that says about embedded chats.
+    async def agreed_chats(self, row: ConversationRow, newest_first: bool) -> Chats[Any]:
+        """Fetch the chats of a conversation, and note whether its embedded chats agree with them.
 
-        A chat may have come or gone, or been rated, since the list was asked for; or one of the two answers may be
-        wrong once. So a difference counts only if it is still there when both were asked for once more, and
-        nothing has changed meanwhile.
+        A chat may have been added, deleted or rated since the list was read, or one of the two answers may be
+        wrong once. So a difference counts only if it is still there after both were fetched once more and nothing
+        has changed meanwhile.
         """
-        check = self.check(item)
-        chats = await self.chats(item, newest_first)
-        now = item
+        check = self.check(row)
+        chats = await self.chats(row, newest_first)
+        now = row
         for _ in range(_MAX_ROUNDS):
             if check.is_broken and (chats.ids or not now.chat_count):
                 break
@@ -107,24 +108,26 @@ class ChatFetcher(Generic[ResultT]):
                 check.prove()
                 break
             before, ids = now, chats.ids
-            now = await self.get(item.id)
+            now = await self.get(row.id)
             if self._is_agreed(now, chats):
                 check.prove()
                 break
-            chats = await self.chats(item, newest_first)
-            is_same = before.chat_count == now.chat_count and self._codec.extent(before) == self._codec.extent(now)
+            chats = await self.chats(row, newest_first)
+            is_same = before.chat_count == now.chat_count and self._codec.content_size(
+                before
+            ) == self._codec.content_size(now)
             if ids == chats.ids and is_same:
                 check.disprove()
                 break
         return chats
 
-    def _is_agreed(self, item: Summary, chats: Chats[Any]) -> bool:
-        return item.chat_count == chats.pages[0].total_count and self._codec.agrees(item, chats)
+    def _is_agreed(self, row: ConversationRow, chats: Chats[Any]) -> bool:
+        return row.chat_count == chats.pages[0].total_count and self._codec.agrees(row, chats)
 
-    async def get(self, conversation_id: str) -> Summary:
+    async def get(self, conversation_id: str) -> ConversationRow:
         """Fetch a conversation."""
         path = wire.conversation_path(conversation_id)
-        summary: Summary = await self._session.request(
+        summary: ConversationRow = await self._session.request(
             Request("getConversation", "GET", path), self._codec.conversation
         )
         return summary

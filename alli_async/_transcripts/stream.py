@@ -17,9 +17,9 @@ from .._transport.session import Session
 from ..errors import ClientStateError, ConfigurationError
 from ..models import Skipped, StreamStats
 from .codecs import Codec, ResultT
-from .engine import PAGES_AHEAD, Again, Engine, Entry, Source
+from .engine import PAGES_AHEAD, Correction, Engine, Source, StreamEntry
 
-# Seconds for which a consumer that awaits nothing itself is given transcripts before other tasks get their turn.
+# Seconds in which a consumer that awaits nothing itself gets transcripts before other tasks get their turn.
 _SECONDS_A_TURN = 0.005
 
 
@@ -27,14 +27,14 @@ class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
     """Conversations, each with all its chats.
 
     An async iterator, to be walked once, and an async context manager, which ends the work when it is left.
-    Breaking out of a plain `async for` ends it too, as soon as the iterator is let go.
+    Breaking out of a plain `async for` ends the work too, as soon as the iterator is garbage.
 
     Attributes:
-        stats: What it has done so far.
-        skipped: With `on_error="skip"`: the conversations that could not be made whole, and why.
+        stats: The numbers of the stream so far.
+        skipped: With `on_error="skip"`: the conversations that could not be fetched completely, and why.
         gone: The ids of conversations that were deleted after the list had shown them.
-        again: The ids of conversations that were given a second time, at the end: their embedded chats had been
-            used, and later proved not to be what the pages of chats hold.
+        again: The ids of conversations that come a second time, corrected, at the end of the stream: their
+            embedded chats were used, and later proved to differ from the pages of chats.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
             page_size=page_size,
         )
         self.gone = self._engine.gone
-        self._out: Channel[Sequence[Entry[ResultT]]] = Channel(PAGES_AHEAD)
-        self._batch: Iterator[Entry[ResultT]] = iter(())
+        self._out: Channel[Sequence[StreamEntry[ResultT]]] = Channel(PAGES_AHEAD)
+        self._batch: Iterator[StreamEntry[ResultT]] = iter(())
         self._turn_ends = math.inf
 
     async def next_result(self) -> ResultT:
-        """The next result.
+        """The next transcript.
 
         Raises:
-            StopAsyncIteration: There is none left, or the stream was closed.
+            StopAsyncIteration: There is no transcript left, or the stream was closed.
             ClientStateError: The client was closed.
         """
         size = self._engine.codec.size
@@ -90,7 +90,7 @@ class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
             if entry is None:
                 self._batch = iter(await self._next_batch())
                 continue
-            if isinstance(entry, Again):
+            if isinstance(entry, Correction):
                 self.again.add(entry.id)
                 self.stats.chats += size(entry.result) - entry.chats_before
                 return entry.result
@@ -101,13 +101,14 @@ class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
                 return result
         raise StopAsyncIteration
 
-    async def _next_batch(self) -> Sequence[Entry[ResultT]]:
-        """The next entries; the end of the work when there are none, with its error if it has one."""
+    async def _next_batch(self) -> Sequence[StreamEntry[ResultT]]:
+        """Take the next entries. When there are none left, wait for the end of the work and raise its error."""
         task = self._task
         if task is None:
             task = self._begin(lambda: self._engine.run(self._out), self._out)
             self._turn_ends = time.monotonic() + _SECONDS_A_TURN
-        async for batch in self._out:
+        batch = await anext(self._out, None)
+        if batch is not None:
             return batch
         await wait_done(task)
         if not self._is_client_closed and not self._is_ended:

@@ -18,14 +18,14 @@ FetchPage = Callable[[int], Awaitable[ChatPage]]
 
 
 async def is_running(session: Session, conversation_id: str) -> bool:
-    """Whether an answer is being made now."""
+    """Whether an answer is being generated now."""
     path = wire.conversation_path(conversation_id, "running")
     answer = await session.request(Request("getConversationRunning", "GET", path), bodies.decode_running)
     return answer.is_running
 
 
 async def wait_idle(session: Session, conversation_id: str, poll_interval: float) -> None:
-    """Wait until no answer is being made.
+    """Wait until no answer is being generated.
 
     Raises:
         AlliTimeoutError: It is still running at the session's deadline.
@@ -37,7 +37,7 @@ async def wait_idle(session: Session, conversation_id: str, poll_interval: float
 
 
 async def _is_still_running(session: Session, conversation_id: str, *, is_first: bool) -> bool:
-    """Ask whether an answer is being made; a deadline that passes meanwhile is told as what it means."""
+    """Ask whether an answer is being generated. An error at the deadline says that the conversation still runs."""
     try:
         return await is_running(session, conversation_id)
     except AlliTimeoutError as error:
@@ -66,13 +66,13 @@ async def _pause(session: Session, conversation_id: str, seconds: float) -> None
 async def watch_chats(
     open_session: Callable[[], Session], conversation_id: str, poll_interval: float, *, history: bool
 ) -> AsyncGenerator[Chat, None]:
-    """Give the chats that appear, each once and when it is finished, until the conversation is idle.
+    """Yield the chats that appear, each once and when it is finished, until the conversation is idle.
 
     Args:
-        open_session: Makes the session, whose deadline begins with the first poll.
+        open_session: Makes the session, whose deadline counts from the first poll.
         conversation_id: The conversation's id.
         poll_interval: Seconds between two polls.
-        history: Whether to begin with the chats that are already there.
+        history: Whether to start with the chats that are already there.
 
     Raises:
         AlliTimeoutError: It is still running at the session's deadline.
@@ -83,7 +83,7 @@ async def watch_chats(
         await tail.skip_present()
     is_first = True
     while True:
-        # The chats are read after the question: whatever an idle conversation shows is finished.
+        # The chats are read after this request: every chat of an idle conversation is finished.
         running = await _is_still_running(session, conversation_id, is_first=is_first)
         is_first = False
         for chat in await tail.finished(is_idle=not running):
@@ -94,10 +94,10 @@ async def watch_chats(
 
 
 class ChatTail:
-    """Reads the end of a conversation again and again, and tells which chats are new and finished.
+    """Reads the end of a conversation again and again, and finds the chats that are new and finished.
 
-    A chat is finished when two reads in a row showed it alike, or when the conversation is idle. Chats are given
-    in order, so one that is finished waits for those before it.
+    A chat is finished when two reads in a row showed the same content, or when the conversation is idle. Chats are
+    returned in order, so a finished chat waits for the chats before it.
 
     Args:
         fetch: Fetches one page of chats; the first has number 1.
@@ -108,11 +108,11 @@ class ChatTail:
         self._known: set[str] = set()
         self._before: dict[str, Chat] = {}
         self._unfinished: Chat | None = None
-        # Chats in all at the last read, how many of the first ones are given or known, and chats of a full page.
+        # Number of chats at the last read, of chats at the start that were returned or known, and of a full page.
         self._total = self._settled = self._per_page = 0
 
     async def skip_present(self) -> None:
-        """Take the chats that are there as known. The last one may still be written, and is given if it grows."""
+        """Read the chats that are there, and leave them out later, except the last one if it still grows."""
         present = await self._read()
         self._known = {chat.id for chat in present}
         self._before = {chat.id: chat for chat in present[-1:]}
@@ -120,10 +120,10 @@ class ChatTail:
         self._settled = self._total - 1
 
     async def finished(self, *, is_idle: bool) -> list[Chat]:
-        """Read the end of the conversation, and give the new chats that are finished.
+        """Read the end of the conversation, and return the new chats that are finished.
 
         Args:
-            is_idle: Whether no answer is being made any more, so that every chat is finished.
+            is_idle: Whether the conversation is idle, so that every chat is finished.
         """
         chats = await self._read(is_whole=is_idle)
         if (last := self._unfinished) is not None and any(
@@ -147,7 +147,7 @@ class ChatTail:
         return found
 
     async def _read(self, *, is_whole: bool = False) -> Sequence[Chat]:
-        """The chats from the last page on that has known ones; all of them at first and after deletions."""
+        """Read the chats from the last page with known chats on; all chats at first and after deletions."""
         number = self._settled // self._per_page if self._per_page else 0
         if number > 1 and not is_whole:
             pages = await self._pages_from(number)

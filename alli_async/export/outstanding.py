@@ -9,7 +9,7 @@ from .._aio.tasks import concurrently
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader, keeping_body
 from .._listing.walks import StuckError, Walk
-from .._transcripts.codecs import RAW_CODEC, RawChatPage, RawCodec, RawItem
+from .._transcripts.codecs import RAW_CODEC, RawChatPage, RawCodec, RawRow
 from .._transcripts.fetcher import ChatFetcher
 from .._transport import wire
 from .._transport.session import Session
@@ -114,7 +114,7 @@ async def list_again(session: Session, filters: Filters, plan: RunPlan) -> tuple
         Their ids, and the rows that still cannot be listed or decoded.
     """
     spans: list[tuple[float, float] | None] = [None] if plan.again_list else [*plan.again_spans]
-    pages: PageReader[RawItem] = PageReader(
+    pages: PageReader[RawRow] = PageReader(
         session, filters, keeping_body(RAW_CODEC.list_page), size=plan.page_size
     )
     ids: dict[str, None] = {}
@@ -124,7 +124,7 @@ async def list_again(session: Session, filters: Filters, plan: RunPlan) -> tuple
         if span is not None:
             units_per_second = units_per_second_of(span[1])
             window = filters.within(span[0] - units_per_second, span[1] + units_per_second)
-        walk: Walk[RawItem] = Walk(pages, Order.FIRST_CHAT_TIME_ASC, window)
+        walk: Walk[RawRow] = Walk(pages, Order.FIRST_CHAT_TIME_ASC, window)
         try:
             while (entries := await walk.next()) is not None:
                 for entry in entries:
@@ -159,14 +159,14 @@ async def ask_again(
     query = filters.variables_query()
     for start in range(0, len(ids), _AT_A_TIME):
         some = ids[start : start + _AT_A_TIME]
-        for each in await concurrently([_whole(session, query, one) for one in some]):
+        for each in await concurrently([_fetch_transcript(session, query, one) for one in some]):
             yield each
 
 
 class _BodyKeepingCodec(RawCodec):
     """The codec of bytes, whose errors keep the body that could not be decoded."""
 
-    def conversation(self, body: bytes) -> RawItem:
+    def conversation(self, body: bytes) -> RawRow:
         """Decode a single conversation."""
         return keeping_body(super().conversation)(body)
 
@@ -175,7 +175,7 @@ class _BodyKeepingCodec(RawCodec):
         return keeping_body(super().chats)(body)
 
 
-async def _whole(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped | Gone:
+async def _fetch_transcript(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped | Gone:
     fetcher = ChatFetcher(session, _BodyKeepingCodec())
     try:
         path = wire.conversation_path(conversation_id)
@@ -185,11 +185,11 @@ async def _whole(session: Session, query: str, conversation_id: str) -> RawTrans
     request = Request("getConversation", "GET", path, query)
     try:
         try:
-            item = await session.request(request, keeping_body(RAW_CODEC.conversation))
+            row = await session.request(request, keeping_body(RAW_CODEC.conversation))
         except NotFoundError:
             return Gone(conversation_id)
-        newest_first = fetcher.is_newest_first(item)
-        return RAW_CODEC.join(item, await fetcher.chats(item, newest_first), newest_first)
+        newest_first = fetcher.is_newest_first(row)
+        return RAW_CODEC.join(row, await fetcher.chats(row, newest_first), newest_first)
     except _ITS_OWN as error:
         if error.is_outage:
             raise

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageFaultError, PageReader
-from .._transcripts.codecs import RAW_CODEC, RawItem
+from .._transcripts.codecs import RAW_CODEC, RawRow
 from .._transport.session import Session
 from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ConfigurationError, ExportError, NotFoundError, PermissionDeniedError
@@ -66,7 +66,7 @@ async def check_project(
 
 async def _lists_one_of(session: Session, held: Holdings) -> bool:
     """Whether either end of the list shows a conversation that is held: retention takes the noted ones in time."""
-    pages: PageReader[RawItem] = PageReader(session, Filters(), RAW_CODEC.list_page)
+    pages: PageReader[RawRow] = PageReader(session, Filters(), RAW_CODEC.list_page)
     for order in (Order.LAST_CHAT_TIME_DESC, Order.FIRST_CHAT_TIME_ASC):
         try:
             page = await pages.page(order)

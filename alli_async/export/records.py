@@ -41,7 +41,7 @@ class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected: int | None = None
 
     @property
-    def whole(self) -> bool:
+    def is_whole_list(self) -> bool:
         """Whether it is the whole list."""
         return self.start is None and self.end is None
 

@@ -119,7 +119,7 @@ class ShardReader:
         page_size: int = MAX_PAGE_SIZE,
     ) -> None:
         codec = _ExportCodec()
-        is_part = span is not None and profile is not None and not shard.whole
+        is_part = span is not None and profile is not None and not shard.is_whole_list
         self.skipped: list[Skipped] = []
         self.bad: list[BadRow] = []
         self._shard = shard

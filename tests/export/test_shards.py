@@ -181,7 +181,7 @@ async def test_where_windows_are_of_no_use_the_list_is_one_shard(
     async with Sandbox(**{"conversations": 300, **way}) as sandbox:
         alli = make_client(sandbox)
         plan = await planned(alli)
-        assert (plan.span, [shard.whole for shard in plan.shards]) == (None, [True])
+        assert (plan.span, [shard.is_whole_list for shard in plan.shards]) == (None, [True])
 
 
 async def test_a_plan_tells_about_how_much_there_is_and_how_many_requests_it_takes(

@@ -52,7 +52,7 @@ def decode(body: bytes) -> None:
 def pass_on(body: bytes) -> None:
     """What is passed on as bytes, turned round or joined, is refused or on one line; and JSON, if it is text."""
     chats = Chats([RAW_CODEC.chats(CHATS), RAW_CODEC.chats(CHATS)])
-    for make in (RAW_CODEC.whole, lambda item, turn: RAW_CODEC.join(item, chats, turn)):
+    for make in (RAW_CODEC.from_embedded, lambda item, turn: RAW_CODEC.join(item, chats, turn)):
         for turn in (False, True):
             try:
                 made = make(RAW_CODEC.conversation(body), turn)

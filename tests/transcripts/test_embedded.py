@@ -129,7 +129,7 @@ async def test_more_embedded_chats_than_the_count_break_its_word_at_once(make_cl
 async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
     make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded_module, "_MOST_USED", 10)
+    monkeypatch.setattr(embedded_module, "_MAX_USED", 10)
     conversations = [embedded(n, 5) for n in range(150)]
     conversations[149] = embedded(149, 3, count=5)
     totals = {f"c{n}": 5 for n in range(150)} | {"c149": 8}

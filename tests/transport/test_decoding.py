@@ -235,9 +235,9 @@ def test_bytes_that_are_no_text_are_passed_on_as_they_came_where_no_name_is_read
     assert [item.json for item in items] == [WHOLE, body]  # type: ignore[attr-defined]
     if b'"\xff":1' in body and turn:
         with pytest.raises(DecodeError, match="the answer is no JSON"):
-            RAW_CODEC.whole(items[1], turn)
+            RAW_CODEC.from_embedded(items[1], turn)
     else:
-        assert not is_utf8(RAW_CODEC.whole(items[1], turn).json)
+        assert not is_utf8(RAW_CODEC.from_embedded(items[1], turn).json)
 
 
 @pytest.mark.parametrize("chats", [0, 2])
