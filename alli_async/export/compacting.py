@@ -54,7 +54,8 @@ async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -
     Every part is proved to be what was written before it is read, and what takes its place is proved before it is
     removed. The compaction can be killed at any byte: until its last record is written the old parts count, and
     from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the runs. One that
-    is cancelled, or fails, removes what it has written.
+    is cancelled, or fails, removes what it has written. In Parquet the column `deleted_at` then says when a
+    conversation was found deleted.
 
     Args:
         dest: The directory, or the address in an object store.
@@ -263,6 +264,12 @@ class _Compaction:
         if batch:
             yield batch
 
+    def _deleted_at(self) -> dict[str, datetime] | None:
+        """When conversations were found deleted; None where the columns were chosen."""
+        if self._spec.fields.columns is not None:
+            return None
+        return {name: datetime.fromisoformat(each.noticed_at) for name, each in self._deleted.items()}
+
     def _write_tables(self, shard: str, group: Sequence[_Source]) -> Commit:
         store, versions = self.destination.store, dict[str, Version]()
         writer = ParquetShardWriter(store, self._number, shard, self._spec.compression)
@@ -273,7 +280,9 @@ class _Compaction:
                 commit = source.commit
                 parts = VerifiedParts(store, commit.parts)
                 ids = set(ids_of(parts, commit.parts[0]))
-                conversations, chats = kept_tables(parts, commit.parts, ids & self._seen, self._number)
+                conversations, chats = kept_tables(
+                    parts, commit.parts, ids & self._seen, self._number, self._deleted_at()
+                )
                 writer.write_tables([conversations, chats])
                 counts = dict.fromkeys(ids - self._seen, 0)
                 for each in chats["conversation_id"].to_pylist():

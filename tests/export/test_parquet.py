@@ -18,11 +18,11 @@ from alli_async import ConfigurationError, RawTranscript
 from alli_async.export import compact, export
 from alli_async.export.formats import arrow
 from alli_async.export.formats.fields import camel_case
-from alli_async.export.formats.parquet import DEFAULT_SIZES, ParquetShardWriter, ParquetSizes
+from alli_async.export.formats.parquet import DEFAULT_SIZES, ParquetShardWriter, ParquetSizes, kept_tables
 from alli_async.export.storage.directory import DirectoryStore
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import manifest
+from tests.export.support import lines_of, manifest
 from tests.support import chat, conversation
 
 
@@ -245,7 +245,9 @@ def test_whatever_the_contract_allows_becomes_a_row_of_the_same_values(tmp_path:
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_null_in_any_field_is_a_null_in_its_column(tmp_path: Path, is_known: bool) -> None:
-    nulls = dict.fromkeys(camel_case(name) for name in arrow.schemas()[0].names if name not in ("run", "extra"))
+    nulls = dict.fromkeys(
+        camel_case(name) for name in arrow.schemas()[0].names if name not in ("run", "extra", "deleted_at")
+    )
     no_chat = dict.fromkeys(
         ("id", "sender", "message", "timestamp", "rating", "agentRating", "source", "citations")
     )
@@ -327,3 +329,51 @@ def test_what_no_column_takes_is_put_aside_alone(tmp_path: Path, field: bytes, v
 )
 def test_the_variables_are_the_conversations_own(record: str, expected: str | None) -> None:
     assert arrow.variables(record.encode()) == expected
+
+
+async def test_compaction_tells_in_a_column_when_a_conversation_was_found_deleted(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    def deleted() -> dict[str, datetime]:
+        return {each["id"]: each["deleted_at"] for each in rows(tmp_path, "conversations") if each["deleted_at"]}
+
+    async with Sandbox(conversations=60) as sandbox:
+        client = make_client(sandbox)
+        await export(client, tmp_path, format="parquet")
+        gone = sandbox.delete_conversations(2)
+        await export(client, tmp_path, format="parquet", refresh=True)
+        noticed = lines_of(tmp_path / "deleted.jsonl")
+        assert sorted(each["id"] for each in noticed) == sorted(gone)
+        # Parts do not change once they are written.
+        assert deleted() == {}
+        await compact(tmp_path)
+        expected = {each["id"]: datetime.fromisoformat(each["noticed_at"]) for each in noticed}
+        assert deleted() == expected
+        sandbox.add_conversations(1)
+        await export(client, tmp_path, format="parquet", incremental=True)
+        await compact(tmp_path)
+        assert deleted() == expected
+        assert len(rows(tmp_path, "conversations")) == 61
+        await compact(tmp_path, drop_deleted=True)
+        assert deleted() == {}
+        assert len(rows(tmp_path, "conversations")) == 59
+
+
+def test_a_part_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    earlier = ParquetShardWriter(store, 1, "00000", "zstd")
+    earlier.write([raw(conversation(id="a")), raw(conversation(id="b"))])
+    earlier.finish()
+    parts = earlier.commit("00000")
+    for part in parts:
+        table = pq.read_table(tmp_path / part.name)
+        kept = [name for name in table.column_names if name not in ("extra", "deleted_at")]
+        pq.write_table(table.select(kept), tmp_path / part.name)
+    noticed = datetime(2026, 1, 2, tzinfo=UTC)
+    writer = ParquetShardWriter(store, 2, "00000", "zstd")
+    writer.write_tables(kept_tables(store, parts, set(), 2, {"b": noticed}))
+    assert [each.rows for each in writer.commit("00000")] == [2, 0]
+    (tmp_path / parts[0].name).unlink()
+    found = rows(tmp_path, "conversations")
+    assert [(each["id"], each["run"], each["deleted_at"]) for each in found] == [("a", 2, None), ("b", 2, noticed)]
+    assert {each["extra"] for each in found} == {None}

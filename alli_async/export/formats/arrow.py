@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from ...errors import ConfigurationError
 from .extra import LATEST, SECONDS_END, Extra, ExtraReader, extra_fields
-from .fields import CONVERSATION, EXTRA, Field, camel_case
+from .fields import CONVERSATION, DELETED_AT, EXTRA, Field, camel_case
 from .projection import EVERYTHING, Projection
 
 
@@ -50,7 +50,10 @@ def _schemas(projection: Projection) -> tuple[Any, Any]:
         if field.name == "chats":
             chats |= {each.name: _type(each) for each in field.fields}
     chats |= {EXTRA: pa.string()} if projection.has_chat_extra else {}
-    return tuple(pa.schema([*fields.items(), ("run", pa.int32())]) for fields in (conversations, chats))
+    conversations["run"] = chats["run"] = pa.int32()
+    if projection.choice.columns is None:
+        conversations[DELETED_AT] = pa.timestamp("us", tz="UTC")
+    return pa.schema(conversations), pa.schema(chats)
 
 
 def _type(field: Field, *, is_wire: bool = False) -> Any:
@@ -161,6 +164,8 @@ def _table(schema: Any, columns: dict[str, Any], run: int) -> Any:
     pa, _ = load()
     rows = len(columns["id"])
     columns["run"] = pa.repeat(pa.scalar(run, pa.int32()), rows)
+    # It is known later; compaction fills it in.
+    columns[camel_case(DELETED_AT)] = pa.nulls(rows, pa.timestamp("us", tz="UTC"))
     # The same values under our names; nothing is copied.
     arrays = [_viewed(columns[camel_case(field.name)], field.type) for field in schema]
     table = pa.Table.from_arrays(arrays, schema=schema)

@@ -78,6 +78,9 @@ CONVERSATION = (
 # Stands for the fields that this version does not know, in a conversation and in each of its chats.
 EXTRA = "extra"
 
+# The column of Parquet that tells when an export found that the server does not have a conversation any more.
+DELETED_AT = "deleted_at"
+
 
 def paths(fields: tuple[Field, ...] = CONVERSATION, prefix: str = "") -> Iterator[tuple[str, Field | None]]:
     """Every name for `columns` and `redact`, like `user.first_name`; None stands for the unknown fields."""

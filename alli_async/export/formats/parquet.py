@@ -4,8 +4,9 @@
 # pyarrow has no types; pyright guesses them, and does not see functions that are made at run time.
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ...models import RawTranscript
@@ -13,7 +14,7 @@ from ..records import Part, Quarantined
 from ..storage.store import PartStore, Store
 from .arrow import load, pool, schemas
 from .conversion import tables_of
-from .fields import EXTRA
+from .fields import DELETED_AT, EXTRA
 from .projection import EVERYTHING, Projection
 from .shard_writer import HashingSink, part_name
 
@@ -154,7 +155,7 @@ class ParquetShardWriter:
 def _columns_of(table: Any, schema: Any) -> Any:
     """The schema of a table; that of all columns where only what earlier versions did not write is missing."""
     missing = set(schema.names) - set(table.column_names)
-    return schema if missing <= {EXTRA} else table.schema
+    return schema if missing <= {EXTRA, DELETED_AT} else table.schema
 
 
 def _fitted(table: Any, schema: Any) -> Any:
@@ -193,8 +194,22 @@ class _File:
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def kept_tables(store: PartStore, parts: Sequence[Part], superseded: set[str], run: int) -> list[Any]:
-    """A shard's tables, without the conversations that are superseded, as rows of another run."""
+def kept_tables(
+    store: PartStore,
+    parts: Sequence[Part],
+    superseded: set[str],
+    run: int,
+    deleted: Mapping[str, datetime] | None = None,
+) -> list[Any]:
+    """A shard's tables, without the conversations that are superseded, as rows of another run.
+
+    Args:
+        store: The destination of the parts.
+        parts: The parts of conversations and of chats.
+        superseded: The ids of conversations that are left out.
+        run: The number of the other run.
+        deleted: When conversations were found deleted, by their ids; None where there is no column for it.
+    """
     pa, parquet = load()
     import pyarrow.compute as pc
 
@@ -207,7 +222,16 @@ def kept_tables(store: PartStore, parts: Sequence[Part], superseded: set[str], r
         place = table.schema.get_field_index("run")
         field = table.schema.field(place)
         tables.append(table.set_column(place, field, pa.array([run] * table.num_rows, field.type)))
-    return tables
+    return tables if deleted is None else [_with_deleted(tables[0], deleted), tables[1]]
+
+
+def _with_deleted(table: Any, deleted: Mapping[str, datetime]) -> Any:
+    """Conversations with the times at which they were found deleted; earlier versions lack that column."""
+    pa, _ = load()
+    times = [deleted.get(each) for each in table["id"].to_pylist()]
+    column = pa.array(times, schemas()[0].field(DELETED_AT).type)
+    place = table.schema.get_field_index(DELETED_AT)
+    return table.append_column(DELETED_AT, column) if place < 0 else table.set_column(place, DELETED_AT, column)
 
 
 def ids_of(store: PartStore, part: Part) -> list[str]:
