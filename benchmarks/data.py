@@ -53,12 +53,12 @@ class _Made(NamedTuple):
 class Dataset:
     """Conversations by their place in a day, those with chats first, in the order of their first chat."""
 
-    def __init__(self, conversations: int, seed: int = 1) -> None:
+    def __init__(self, conversations: int, seed: int = 1, *, a_day: int = _A_DAY) -> None:
         self.conversations = conversations
-        self._a_day = min(conversations, _A_DAY)
+        self._a_day = min(conversations, a_day)
         self.days, rest = divmod(conversations, max(1, self._a_day))
         if conversations < 1 or rest:
-            raise ValueError(f"conversations: expected up to {_A_DAY}, or a multiple of it, got {conversations}")
+            raise ValueError(f"conversations: expected up to {a_day}, or a multiple of it, got {conversations}")
         draw = random.Random(seed)
         made = _make(self._a_day, draw)
         self._counts = array("I", (each.chats for each in made))
@@ -168,7 +168,7 @@ class Dataset:
         self._chats.append(pages)
 
 
-def index_of(conversation_id: str, conversations: int) -> int:
+def index_of(conversation_id: str, conversations: int, *, a_day: int = _A_DAY) -> int:
     """Which conversation an id is of; -1 if it is no id."""
     if len(conversation_id) != _ID_LENGTH:
         return -1
@@ -176,7 +176,7 @@ def index_of(conversation_id: str, conversations: int) -> int:
         day, place = int(conversation_id[-12:-7]) - _FIRST_DAY, int(conversation_id[-7:-2])
     except ValueError:
         return -1
-    index = day * min(conversations, _A_DAY) + place
+    index = day * min(conversations, a_day) + place
     return index if 0 <= index < conversations else -1
 
 

@@ -40,7 +40,10 @@ async def make_client() -> AsyncIterator[ClientFactory]:
 
 @pytest.fixture
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that retries would have slept; none of them is slept."""
+    """The seconds that retries would have slept; none of them is slept.
+
+    Time is what a test cannot have: the backoffs of the tables would last for minutes.
+    """
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -111,11 +111,8 @@ def test_a_tally_knows_what_is_missing_repeated_and_strange() -> None:
 
 
 @pytest.mark.parametrize("order", ["FIRST", "LAST"])
-def test_the_windows_of_a_repeated_day_hold_each_conversation_with_chats_once(
-    order: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.data._A_DAY", 300)
-    data = Dataset(600)
+def test_the_windows_of_a_repeated_day_hold_each_conversation_with_chats_once(order: str) -> None:
+    data = Dataset(600, a_day=300)
     rows = data.window(order, None, None)
     times = [-1.0, *data.first_chat_times(7)[1:-1], 9e12]
     found = []
@@ -124,14 +121,15 @@ def test_the_windows_of_a_repeated_day_hold_each_conversation_with_chats_once(
         found += [data.index(order, row) for row in range(window.low, window.high)]
     assert sorted(found) == sorted(data.index(order, row) for row in range(rows.timed))
     assert sorted(data.index(order, row) for row in range(rows.high)) == list(range(600))
-    assert index_of(json.loads(data.item(599))["id"], 600) == 599
+    assert index_of(json.loads(data.item(599))["id"], 600, a_day=300) == 599
 
 
 @pytest.mark.parametrize("way", ["ASC", "DESC"])
 @pytest.mark.parametrize(("by", "time"), [("FIRST", "createdAt"), ("LAST", "lastChatTime")])
 def test_the_server_lists_in_the_order_asked_for(by: str, way: str, time: str) -> None:
     service = Service(Dataset(120))
-    times, cursor = [], ""
+    times: list[float | None] = []
+    cursor: str | None = ""
     while cursor is not None:
         status, body = service.answer(
             f"/webapi/v2/conversations?order={by}_CHAT_TIME_{way}&pageSize=50&cursor={cursor}", b""

@@ -108,14 +108,14 @@ def test_an_option_that_cannot_be_right_is_refused_by_name_and_without_secrets(
     assert raised.value.outcome == "not_sent"
 
 
-@pytest.mark.parametrize("name", ["base", "cap", "retry_after_cap"])
-def test_a_retry_policy_checks_its_numbers(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("base", -1), ("cap", -1), ("retry_after_cap", -1), ("max_attempts", 0), ("quota", -1)],
+)
+def test_a_retry_policy_checks_its_numbers(name: str, value: Any) -> None:
+    options: dict[str, Any] = {name: value}
     with pytest.raises(ConfigurationError, match=rf"retry\.{name}"):
-        RetryPolicy(**{name: -1})
-    with pytest.raises(ConfigurationError, match=r"retry\.max_attempts"):
-        RetryPolicy(max_attempts=0)
-    with pytest.raises(ConfigurationError, match=r"retry\.quota"):
-        RetryPolicy(quota=-1)
+        RetryPolicy(**options)
 
 
 def test_a_secret_shows_nowhere() -> None:

@@ -289,7 +289,8 @@ async def test_what_cannot_be_right_is_refused_at_once(
 
 async def test_nothing_to_do_gives_nothing_and_results_are_walked_once() -> None:
     async with AlliClient("key", base_url="http://127.0.0.1:9") as alli:
-        results = alli.conversations.for_each([], alli.conversations.get)
+        nothing: list[str] = []
+        results = alli.conversations.for_each(nothing, alli.conversations.get)
         assert [each async for each in results] == []
         with pytest.raises(ConfigurationError, match="walked once"):
             results.__aiter__()

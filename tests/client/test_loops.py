@@ -83,7 +83,7 @@ def test_a_loop_that_ends_with_calls_in_flight_takes_no_place_from_the_next_one(
         del calls, stream
         gc.collect()
         assert asyncio.run(work()) == [50] * 6
-        assert (client._tenant.limiter.in_flight, derived._limiter.in_flight) == (0, 0)
+        assert (client.limits.in_flight, derived.limits.in_flight) == (0, 0)
         asyncio.run(client.aclose())
 
 

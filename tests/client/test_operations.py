@@ -66,8 +66,8 @@ async def test_list_filters_and_a_datetime_is_sent_in_the_servers_unit(sandbox: 
     }
     assert one.last_chat is not None
     margin = timedelta(seconds=1)
-    span = {"started_at": one.last_chat - margin, "end_at": one.last_chat + margin}
-    around = [each async for each in alli.conversations.list(**span)]
+    start, end = one.last_chat - margin, one.last_chat + margin
+    around = [each async for each in alli.conversations.list(started_at=start, end_at=end)]
     expected = {
         each.id
         for each in everything

@@ -87,7 +87,7 @@ def test_the_eleven_operations_of_the_contract_are_all_there() -> None:
 def test_the_structs_have_every_field_of_the_contract_and_ask_for_none_that_may_be_missing() -> None:
     contract = json.loads((Path(__file__).parents[1] / "data" / "alli-openapi.json").read_text("utf-8"))
     schemas = contract["components"]["schemas"]
-    pairs = {
+    pairs: dict[str, type[msgspec.Struct]] = {
         "ConversationsResponse": models.ConversationPage,
         "ChatsResponse": models.ChatPage,
         "FeedbackResponse": models.Feedback,

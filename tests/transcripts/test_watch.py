@@ -122,13 +122,13 @@ async def test_only_the_end_of_a_long_conversation_is_read_again(make_client: Cl
 
 
 async def test_a_timeout_ends_it_with_an_error_and_replaces_the_deadline(make_client: ClientFactory) -> None:
-    for options, each in (({"deadline": 0.3}, {}), ({"deadline": 0.01}, {"timeout": 0.3})):
+    for deadline, timeout in ((0.3, None), (0.01, 0.3)):
         async with Running(chats(1), *[chats(1, 2)] * 100_000) as server:
             found = []
             with pytest.raises(AlliTimeoutError):
                 async with asyncio.timeout(30):
-                    client = make_client(server, **options)
-                    async for one in client.conversations.watch("a", poll_interval=0.001, **each):
+                    client = make_client(server, deadline=deadline)
+                    async for one in client.conversations.watch("a", poll_interval=0.001, timeout=timeout):
                         found.append(one.id)
             assert found in (["chat-2"], [])
 

@@ -232,7 +232,7 @@ NO_UTF8 = [
 @pytest.mark.parametrize("turn", [False, True])
 def test_bytes_that_are_no_text_are_passed_on_as_they_came_where_no_name_is_read(body: bytes, turn: bool) -> None:
     items = RAW_CODEC.list_page(page_of([WHOLE, body])).conversations
-    assert [item.json for item in items] == [WHOLE, body]  # type: ignore[attr-defined]
+    assert [item.json for item in items] == [WHOLE, body]
     if b'"\xff":1' in body and turn:
         with pytest.raises(DecodeError, match="the answer is no JSON"):
             RAW_CODEC.from_embedded(items[1], turn)

@@ -98,5 +98,5 @@ async def test_a_stream_over_large_pages_is_whole(make_client: ClientFactory, ra
         return answer(200, {"chats": [chat(number, message=LARGE)], "pageNo": 1, "totalCount": 1})
 
     async with ScriptedServer(serve) as server:
-        stream: Any = make_client(server).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(server).conversations.transcripts(raw=raw)
         assert sorted([each.id async for each in stream]) == sorted(row["id"] for row in ROWS)

@@ -189,8 +189,7 @@ async def test_while_nothing_is_served_one_request_at_a_time_is_sent(make_client
 
         def fail(_: Exchange) -> Answer:
             server.latency = 0.02
-            if client._tenant.outage.cause is not None:
-                at_once.append(server.under_way)
+            at_once.append(server.under_way)
             return answer(500)
 
         with pytest.raises(ServerError) as raised:
@@ -318,9 +317,10 @@ async def outage_of(client: AlliClient, server: Project) -> None:
     """Let calls fail until the client knows that nothing is served."""
     await client.conversations.get("c1")
     server.fault = lambda _: answer(503, {"error": "down"})
+    failed: list[Any] = []
     async with asyncio.timeout(30):
-        while client._tenant.outage.cause is None:
-            await asyncio.gather(*(get(client.conversations) for _ in range(8)), return_exceptions=True)
+        while not any(isinstance(each, AlliError) and each.is_outage for each in failed):
+            failed = await asyncio.gather(*(get(client.conversations) for _ in range(8)), return_exceptions=True)
 
 
 async def test_a_single_call_waits_as_long_as_its_backoffs_then_fails_with_the_outages_cause(
@@ -383,7 +383,6 @@ async def test_a_call_right_after_an_outage_is_served_and_not_kept_out_by_its_me
         server.fault = lambda _: None
         for _ in range(3):
             await client.conversations.get("c1")
-        assert client._tenant.outage.cause is None
 
 
 async def test_a_404_ends_an_outage_and_is_about_its_request(make_client: ClientFactory) -> None:
@@ -393,7 +392,9 @@ async def test_a_404_ends_an_outage_and_is_about_its_request(make_client: Client
         server.fault = lambda _: None
         with pytest.raises(NotFoundError):
             await client.conversations.get("gone")
-        assert client._tenant.outage.cause is None
+        sent = len(server.requests)
+        await asyncio.gather(*(client.conversations.get(f"c{n}") for n in range(20)))
+        assert len(server.requests) - sent == 20  # no canary among them
 
 
 async def test_a_cancelled_canary_lets_the_next_call_ask(make_client: ClientFactory) -> None:
@@ -445,12 +446,13 @@ async def test_a_bad_row_in_the_read_that_serves_as_canary_ends_no_job(make_clie
 
 async def test_an_outage_interrupts_the_waits_for_a_derived_clients_own_limit(make_client: ClientFactory) -> None:
     async with Project() as server:
-        client = make_client(server).with_options(rate_limit=0.02)
+        parent = make_client(server, retry=RetryPolicy(base=0.02, cap=0.05))
+        client = parent.with_options(rate_limit=0.02, retry=RetryPolicy(base=20))
         await client.conversations.get("c1")
         waiting = asyncio.create_task(client.conversations.get("c2"))
         while not client.limits.waiting:
             await asyncio.sleep(0)
-        client._tenant.outage.suspect(AlliConnectionError("gone"), asyncio.get_running_loop().time())
+        await outage_of(parent, server)
         async with asyncio.timeout(20):  # else it would wait for 50 s
             while client.limits.waiting:
                 await asyncio.sleep(0.01)

@@ -38,8 +38,8 @@ def fail_canary(outage: Outage, at: float, retry_after: float | None = None) -> 
 
 def test_failures_of_one_call_alone_are_no_outage_nor_are_a_few_nor_those_of_a_moment() -> None:
     outage, one, other = Outage(), call(), call()
-    for at in range(20):
-        outage.failed(one, error(), float(at), POLICY)
+    for at in map(float, range(20)):
+        outage.failed(one, error(), at, POLICY)
     assert outage.cause is None
     outage.served(20.0)
     for at in (20.1, 20.2, 20.3, 20.4, 20.5, 20.6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -77,7 +78,7 @@ NO_IDS: list[Any] = [
 async def test_what_is_no_id_is_refused_and_nothing_is_sent(make_client: ClientFactory, value: Any) -> None:
     async with ScriptedServer(OK) as server:
         api = make_client(server).conversations
-        calls = {
+        calls: dict[str, list[Callable[[], Awaitable[Any]]]] = {
             "conversation id": [
                 lambda: api.get(value),
                 lambda: api.update(value, title="x"),

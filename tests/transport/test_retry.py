@@ -6,6 +6,8 @@ clients: a script of answers, and what must be seen on the wire.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from alli_async import (
@@ -18,17 +20,19 @@ from alli_async import (
     NotFoundError,
     RateLimitError,
     RedirectError,
+    Request,
+    Response,
     ResponseTooLargeError,
     RetryPolicy,
     ServerError,
 )
-from alli_async._transport import retry
 from tests.conftest import ClientFactory
 from tests.support import Answer, ScriptedServer, answer, hang_up, reset, servers, silence
 from tests.support.servers import OK, Call, LateServer, delete, fact, get, patch, post, put
 
 pytestmark = pytest.mark.wire
 
+Handler = Callable[[Request], Awaitable[Response]]
 POLICY = RetryPolicy(max_attempts=4)
 
 
@@ -142,19 +146,20 @@ async def test_it_is_given_up_after_as_many_requests_and_says_what_may_have_happ
 
 @pytest.mark.parametrize("call", [get, put, patch, post, delete])
 async def test_a_refused_connection_was_not_sent_and_is_tried_again_until_the_server_is_up(
-    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch, call: Call
+    make_client: ClientFactory, call: Call
 ) -> None:
     async with LateServer(OK) as server:
-        slept = []
+        attempts = 0
 
-        async def open_meanwhile(seconds: float) -> None:
-            slept.append(seconds)
-            if len(slept) == 2:
+        async def open_at_the_third(request: Request, call_next: Handler) -> Response:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 3:
                 await server.open_up()
+            return await call_next(request)
 
-        monkeypatch.setattr(retry, "sleep", open_meanwhile)
-        await call(make_client(server).conversations)
-        assert (len(slept), len(server.requests)) == (2, 1)
+        await call(make_client(server, middlewares=[open_at_the_third]).conversations)
+        assert (attempts, len(server.requests)) == (3, 1)
 
 
 async def test_a_server_that_stays_down_was_not_sent_anything(

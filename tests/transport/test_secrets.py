@@ -114,7 +114,7 @@ async def _cancelled(url: str, call: Call) -> None:
     async with AlliClient(CANARY, base_url=url) as client:
         task = asyncio.ensure_future(call(client.conversations))
         async with asyncio.timeout(20):
-            while not client.conversations._session.stats.in_flight:
+            while not client.limits.in_flight:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         task.cancel()

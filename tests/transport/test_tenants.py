@@ -39,8 +39,12 @@ async def test_a_pause_that_the_server_asks_one_key_for_delays_no_other_key_and_
         early = client.with_options(api_key="another")
         await refused(client)
         assert not await is_paused(early)
-        for other in ({"api_key": "third"}, {"token": "the-key"}, {"base_url": elsewhere.url}):
-            assert not await is_paused(client.with_options(**other))
+        for other in (
+            client.with_options(api_key="third"),
+            client.with_options(token="the-key"),
+            client.with_options(base_url=elsewhere.url),
+        ):
+            assert not await is_paused(other)
         for same in (client, client.with_options(timeout=5), client.with_options(api_key="the-key")):
             assert await is_paused(same)
         assert await is_paused(early.with_options(api_key="the-key", agent_email="a@b.c"))
@@ -106,4 +110,4 @@ async def test_a_rate_limit_that_was_given_holds_for_all_clients_made_from_there
 @pytest.mark.parametrize("option", ["session", "proxy", "trust_env", "ssl"])
 def test_an_option_of_the_connections_is_none_of_with_options(option: str) -> None:
     with pytest.raises(TypeError, match=rf"{option}.*connections"):
-        AlliClient("k").with_options(**{option: None})  # type: ignore[arg-type, misc]
+        AlliClient("k").with_options(**{option: None})  # type: ignore[arg-type]
