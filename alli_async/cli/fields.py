@@ -25,7 +25,8 @@ FIELDS = cloup.option_group(
     cloup.option(
         "--redact-key-file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="File with the secret key of the hashes, of at least 16 bytes.",
+        help="File with the secret key of the hashes, of at least 16 bytes. Workers (--dask) read it from the "
+        "file that ALLI_REDACT_KEY_FILE names in their environment.",
     ),
 )
 

@@ -100,8 +100,9 @@ async def export(
         cluster: A `distributed.Client`, or a scheduler's address like `"tcp://scheduler:8786"`: its workers write
             the shards, each as many at a time as an export without them would, within the client's
             `max_concurrency` and `rate_limit` in all. They need `dest`, a directory under the same path or an
-            object store, and in their own environment the key (`ALLI_API_KEY` or `ALLI_TOKEN`) and the object
-            store's credentials. What is one shard is written by this process: a small list, and an incremental
+            object store, and in their own environment the key (`ALLI_API_KEY` or `ALLI_TOKEN`), the object
+            store's credentials and, if `redact` hashes a field, `ALLI_REDACT_KEY_FILE`: a file with the key of the
+            hashes. What is one shard is written by this process: a small list, and an incremental
             run.
         **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
             `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as

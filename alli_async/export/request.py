@@ -85,8 +85,6 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         _check_choices(file_format(file, format), compression)
         checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
         spec, projection = _checked_spec(file_format(file, format), compression, checked, columns, redact)
-        if on_cluster and spec.fields.hashed:
-            raise ConfigurationError("redact: a hash needs its key, which is not sent to a cluster")
         _check_writing(dest, mode, on_error)
         return cls(
             dest=dest,

@@ -35,13 +35,21 @@ class WorkerRun:
         assignment: The run, and how it is read.
         session: The session that sends the requests.
         store: The destination.
+        projection: Makes of the server's JSON what is written.
 
     Attributes:
         splits: Names of the shards that this worker has split.
     """
 
-    def __init__(self, request: JoinRequest, assignment: Assignment, session: Session, store: Store) -> None:
-        spec, number, projection = request.spec, assignment.plan.run, Projection(request.spec.fields)
+    def __init__(
+        self,
+        request: JoinRequest,
+        assignment: Assignment,
+        session: Session,
+        store: Store,
+        projection: Projection,
+    ) -> None:
+        spec, number = request.spec, assignment.plan.run
         # In an object store the names of parts are unique in any case.
         is_unique = isinstance(store, DirectoryStore)
         self._store = store

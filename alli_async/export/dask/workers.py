@@ -19,10 +19,12 @@ from ..._transport.retry import is_transient
 from ..._version import __version__
 from ...client import AlliClient
 from ...errors import AlliError, ConfigurationError
+from ..formats.projection import Projection
 from ..formats.writers import check_installed
 from ..progress import ExportProgress
 from ..records import Shard
 from ..storage.store import Store
+from .hash_key import read_hash_key
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
 from .sharing import LimiterShare, check_same_place, open_shared
 from .worker_run import WorkerRun
@@ -36,6 +38,7 @@ class WorkerSession:
         store: The destination.
         client: The worker's own client.
         worker: The Dask worker.
+        hash_key: The key of the hashed fields; None where no field is hashed.
 
     Attributes:
         limiter: The worker's share of the export's budget.
@@ -45,9 +48,12 @@ class WorkerSession:
         loop: The worker's event loop.
     """
 
-    def __init__(self, request: JoinRequest, store: Store, client: AlliClient, worker: Any) -> None:
+    def __init__(
+        self, request: JoinRequest, store: Store, client: AlliClient, worker: Any, hash_key: bytes | None = None
+    ) -> None:
         self.request = request
         self.store = store
+        self._projection = Projection(request.spec.fields, hash_key)
         self._client = client
         self._worker = worker
         self.limiter = LimiterShare(client._tenant.limiter)
@@ -66,7 +72,7 @@ class WorkerSession:
 
     def begin(self, assignment: Assignment) -> WorkerRun:
         """Take the assignment, once."""
-        self.run = self.run or WorkerRun(self.request, assignment, self.session, self.store)
+        self.run = self.run or WorkerRun(self.request, assignment, self.session, self.store, self._projection)
         return self.run
 
     async def write(self, shard: Shard) -> TaskResult:
@@ -130,13 +136,14 @@ async def join(request: JoinRequest, dask_worker: Any) -> str | None:
         check_installed(request.spec.format, request.spec.compression)
         if request.tunes_malloc:
             tune_malloc()
+        hash_key = await in_thread(read_hash_key, request.spec.fields)
         client = _client(request)
         store = await in_thread(_open, request)
     except AlliError as error:
         return error.message
     if (before := SESSIONS.get((request.session, dask_worker.address))) is not None:
         await before.leave()  # its confirmation came too late, so the export asked again
-    SESSIONS[request.session, dask_worker.address] = WorkerSession(request, store, client, dask_worker)
+    SESSIONS[request.session, dask_worker.address] = WorkerSession(request, store, client, dask_worker, hash_key)
     return None
 
 

@@ -205,9 +205,14 @@ def choose(columns: Sequence[str] | None, redact: Redact | None) -> tuple[Choice
         columns=None if chosen is None else sorted(chosen),
         removed=sorted(keys.keys() - set(hashed)),
         hashed=hashed,
-        key_check="" if key is None else hmac.new(key, b"alli_async", hashlib.sha256).hexdigest()[:12],
+        key_check="" if key is None else key_check_of(key),
     )
     return choice, key
+
+
+def key_check_of(key: bytes) -> str:
+    """A hash that tells another key from the same key; it does not reveal the key."""
+    return hmac.new(key, b"alli_async", hashlib.sha256).hexdigest()[:12]
 
 
 def _checked(what: str, names: Sequence[str]) -> list[str]:
