@@ -40,7 +40,7 @@ async def in_order(alli: AlliClient) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize(("way", "place"), PLACES, ids=str)
-async def test_a_row_that_cannot_be_listed_is_told_of_with_its_span_and_all_others_are_there(
+async def test_a_row_that_cannot_be_listed_is_reported_with_its_span_and_all_others_are_written(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], place: int
 ) -> None:
     async with Sandbox(conversations=450, **way) as sandbox:
@@ -85,7 +85,7 @@ async def test_the_conversation_with_the_latest_chat_may_be_one_that_cannot_be_l
         assert [each.id for each in report.skipped] == [None]
 
 
-async def test_rows_that_could_not_be_listed_are_brought_by_the_next_run_once_they_can_be(
+async def test_the_next_run_writes_rows_that_could_not_be_listed_before(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=500) as sandbox:
@@ -108,7 +108,7 @@ async def test_rows_that_could_not_be_listed_are_brought_by_the_next_run_once_th
         assert chats_by_id(tmp_path).keys() == set(sandbox.conversation_ids())
 
 
-async def test_a_row_that_cannot_be_listed_is_said_in_words_and_makes_the_exit_code_3(
+async def test_the_command_reports_a_row_that_cannot_be_listed_and_exits_with_3(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=60) as sandbox:
@@ -160,7 +160,7 @@ async def test_answers_with_errors_beside_some_rows_or_none_are_asked_for_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("time", [1e300, -5.0, 1.7e18, 4e12])
-async def test_a_time_that_is_nonsense_ends_no_job_and_costs_no_conversation(
+async def test_a_nonsense_time_ends_no_export_and_loses_no_conversation(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], time: float
 ) -> None:
     async with Sandbox(conversations=700, **way) as sandbox:

@@ -108,7 +108,7 @@ async def test_chats_that_come_and_go_while_an_export_runs_lose_and_repeat_no_co
         assert all(each.id is None for each in report.skipped)
 
 
-async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shard_is_not_there(
+async def test_a_conversation_that_is_deleted_after_it_was_deferred_to_the_last_shard_is_not_written(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=400) as sandbox:
@@ -137,7 +137,7 @@ async def test_a_conversation_that_is_deleted_after_it_was_left_to_the_last_shar
 
 
 @pytest.mark.parametrize(("way", "committed"), MOMENTS, ids=str)
-async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shards_were_committed(
+async def test_a_row_that_moves_to_a_later_shard_is_written_once_however_many_shards_were_committed(
     make_client: ClientFactory,
     tmp_path: Path,
     way: dict[str, Any],
@@ -166,7 +166,7 @@ async def test_a_row_that_moves_to_a_later_shard_is_written_once_whichever_shard
 
 
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
-async def test_a_row_that_moves_into_a_shard_that_was_read_from_one_that_was_not_is_given_once(
+async def test_a_row_that_moves_from_an_unread_shard_into_a_read_one_is_given_once(
     make_client: ClientFactory, way: dict[str, Any]
 ) -> None:
     async with Sandbox(conversations=300, **way) as sandbox:
@@ -225,7 +225,7 @@ async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_sh
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=name_of)
 @pytest.mark.parametrize("kind", ["raised", "cancelled"])
-async def test_an_export_that_is_stopped_goes_on_and_has_every_row_once_although_rows_moved_in_between(
+async def test_a_stopped_export_resumes_and_has_every_row_once_although_rows_moved_in_between(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], kind: str
 ) -> None:
     async with Sandbox(conversations=1500, **way) as sandbox:

@@ -158,7 +158,7 @@ def test_gaps_overlaps_and_names_given_twice_are_seen(shards: list[Shard]) -> No
         check_cover(shards, None, None)
 
 
-def test_a_shard_has_one_fate() -> None:
+def test_a_shard_is_committed_or_split_once() -> None:
     state = ShardState(plan([1.0]))
     state.apply(ShardRecord(shard="00000", commit=commit()))
     for record in (
@@ -189,7 +189,7 @@ def test_a_record_is_written_once_and_readable_by_people(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "data", [b"", b"{", b'{"run": "x"}', b"\xff\xfe", b'{"shard": "9"}', b'{"shard": "00000", "of": 1}']
 )
-def test_a_record_that_is_none_is_named(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, data: bytes) -> None:
     store = DirectoryStore(tmp_path)
     write_spec(store, SPEC)
     RunLog.begin(store, plan([1.0]))

@@ -28,7 +28,7 @@ def record(
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN), min_size=1, max_size=6))
-def test_whatever_was_met_before_the_extra_fields_of_a_record_are_the_same(draws: list[Any]) -> None:
+def test_the_extra_fields_of_a_record_do_not_depend_on_the_records_before_it(draws: list[Any]) -> None:
     reader = ExtraReader()
     for draw in draws:
         made = record(*draw)
@@ -43,7 +43,7 @@ def test_whatever_was_met_before_the_extra_fields_of_a_record_are_the_same(draws
         assert inside.get("citations", [{}])[0] == in_citation
 
 
-def test_names_without_end_are_read_as_well() -> None:
+def test_ever_new_names_of_unknown_fields_are_read() -> None:
     reader = ExtraReader()
     for number in range(200):
         text = json.dumps(conversation(chats=[chat(1, byId={"a": 1})]) | {f"name-{number}": number}).encode()

@@ -126,7 +126,7 @@ async def test_lines_hold_the_chosen_fields_as_the_server_sent_them(
 
 
 @pytest.mark.parametrize("name", ["all", "all.jsonl.gz"])
-async def test_what_is_redacted_is_nowhere_and_neither_is_what_this_version_does_not_know(
+async def test_a_redacted_export_holds_no_redacted_and_no_unknown_field(
     make_client: ClientFactory, tmp_path: Path, name: str
 ) -> None:
     found = await lines(
@@ -227,7 +227,7 @@ SOME: dict[str, Any] = {
         ),
     ],
 )
-async def test_names_that_cannot_be_right_are_refused_with_those_that_are_before_anything_is_sent(
+async def test_unknown_names_are_refused_with_the_known_ones_before_anything_is_sent(
     make_client: ClientFactory, tmp_path: Path, how: dict[str, Any], why: str
 ) -> None:
     async with Sandbox(conversations=1) as sandbox:
@@ -296,7 +296,7 @@ def serving_texts() -> ScriptedServer:
 
 
 @pytest.mark.parametrize("name", ["all", "all.csv", "all.csv.gz"])
-async def test_csv_is_a_row_a_chat_that_no_spreadsheet_takes_for_a_formula(
+async def test_csv_has_a_row_for_each_chat_that_no_spreadsheet_takes_for_a_formula(
     make_client: ClientFactory, tmp_path: Path, name: str
 ) -> None:
     async with serving_texts() as server:

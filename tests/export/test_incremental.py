@@ -40,7 +40,7 @@ def latest(dest: Path) -> dict[str, list[str]]:
         ("none", {"cursor": "keyset"}),
     ],
 )
-async def test_what_came_during_an_export_is_brought_by_the_next_and_compaction_keeps_the_latest(
+async def test_the_next_run_writes_what_came_during_an_export_and_compaction_keeps_the_latest(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], compression: Any
 ) -> None:
     options: dict[str, Any] = {"compression": compression}
@@ -80,7 +80,7 @@ async def test_what_came_during_an_export_is_brought_by_the_next_and_compaction_
         assert [each["run"] for each in manifest(tmp_path)["runs"]] == [1, 2, 3, 4, 5]
 
 
-async def test_the_first_incremental_run_brings_everything_and_an_unfinished_one_is_gone_on_with(
+async def test_the_first_incremental_run_writes_everything_and_an_unfinished_one_is_resumed(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=100) as sandbox:
@@ -100,7 +100,7 @@ async def test_the_first_incremental_run_brings_everything_and_an_unfinished_one
         assert (await export(client, tmp_path)).finished_before is True
 
 
-async def test_an_incremental_run_of_what_was_empty_brings_the_first(
+async def test_an_incremental_run_after_an_empty_export_finds_nothing_on_an_empty_server(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=0) as sandbox:
@@ -110,7 +110,7 @@ async def test_an_incremental_run_of_what_was_empty_brings_the_first(
         assert (report.kind, report.conversations) == ("incremental", 0)
 
 
-async def test_incremental_does_not_go_with_bounds_on_the_last_chat(
+async def test_incremental_is_refused_with_bounds_on_the_last_chat(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=1) as sandbox:
@@ -152,9 +152,7 @@ def test_a_compaction_that_is_killed_leaves_a_whole_export(tmp_path: Path, call:
         assert done.stdout.startswith("Complete already"), done.stderr
 
 
-async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
-    make_client: ClientFactory, tmp_path: Path
-) -> None:
+async def test_the_next_export_drops_an_unfinished_compaction(make_client: ClientFactory, tmp_path: Path) -> None:
     async with Sandbox(conversations=100) as sandbox:
         client = make_client(sandbox)
         await export(client, tmp_path)
@@ -168,7 +166,7 @@ async def test_an_unfinished_compaction_is_nothing_to_the_next_export(
 
 
 @pytest.mark.parametrize("options", [{}, {"format": "parquet"}], ids=["jsonl", "parquet"])
-async def test_what_could_not_be_made_whole_is_asked_for_again_until_it_is(
+async def test_an_incomplete_conversation_is_asked_for_again_until_it_is_whole_or_gone(
     make_client: ClientFactory, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     def listed() -> list[str]:
@@ -222,7 +220,7 @@ async def test_what_could_not_be_made_whole_is_asked_for_again_until_it_is(
         assert (listed(), noticed()) == ([], gone)
 
 
-async def test_compaction_keeps_the_list_of_what_is_not_whole_as_the_latest_run_told_it(
+async def test_compaction_keeps_the_list_of_incomplete_conversations_of_the_latest_run(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=100, embed=0) as sandbox:
@@ -242,7 +240,7 @@ async def test_compaction_keeps_the_list_of_what_is_not_whole_as_the_latest_run_
         assert latest(tmp_path) == truth(sandbox)
 
 
-async def test_of_what_is_asked_for_again_an_error_that_is_not_its_own_ends_the_run(
+async def test_an_error_that_is_not_about_one_conversation_ends_the_run_that_asks_again(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     async with Sandbox(conversations=100, embed=0) as sandbox:
@@ -261,7 +259,7 @@ async def test_of_what_is_asked_for_again_an_error_that_is_not_its_own_ends_the_
 
 
 @pytest.mark.parametrize("again", ["export", "compact"])
-async def test_a_run_that_was_dropped_leaves_its_number_to_no_other(
+async def test_the_number_of_a_dropped_run_is_not_used_again(
     make_client: ClientFactory, tmp_path: Path, again: str
 ) -> None:
     async with Sandbox(conversations=100) as sandbox:

@@ -100,7 +100,7 @@ def raw(record: dict[str, Any]) -> RawTranscript:
     return RawTranscript(record["id"], json.dumps(record).encode(), len(record["chats"] or []))
 
 
-def test_what_keeps_to_no_contract_is_bad_and_what_can_be_repaired_is_written(tmp_path: Path) -> None:
+def test_records_that_break_the_contract_are_put_aside_and_repairable_ones_are_written(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     writer = ParquetShardWriter(store, 1, "00000", "zstd")
     assert not writer.write(

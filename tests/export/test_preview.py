@@ -33,7 +33,9 @@ async def look(client: AlliClient, sandbox: Sandbox, dest: Path, requests: int, 
     return found
 
 
-async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFactory, tmp_path: Path) -> None:
+async def test_a_preview_of_an_unfinished_export_tells_which_shards_are_left(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
     async with Sandbox(conversations=400) as sandbox:
         stop = when_committed(tmp_path, 3, lambda: running.cancel())
         running = asyncio.create_task(
@@ -54,7 +56,7 @@ async def test_of_a_half_done_export_it_tells_what_is_left(make_client: ClientFa
         assert report.resumed == found.written > 0
 
 
-async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_ones_are_asked_for(
+async def test_a_preview_of_a_complete_export_tells_that_nothing_is_left_or_since_when_it_asks(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
     about: list[str] = []
@@ -77,9 +79,7 @@ async def test_of_a_finished_one_that_there_is_nothing_to_do_or_since_when_new_o
         assert since == found.plan.since
 
 
-async def test_a_compaction_that_was_stopped_is_not_gone_on_with(
-    make_client: ClientFactory, tmp_path: Path
-) -> None:
+async def test_a_preview_ignores_a_compaction_that_was_stopped(make_client: ClientFactory, tmp_path: Path) -> None:
     async with Sandbox(conversations=100) as sandbox:
         client = make_client(sandbox)
         await export(client, tmp_path)
@@ -89,7 +89,7 @@ async def test_a_compaction_that_was_stopped_is_not_gone_on_with(
         assert (await look(client, sandbox, tmp_path, 1)).state == "complete"
 
 
-async def test_what_the_export_would_refuse_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
+async def test_a_preview_refuses_what_the_export_would_refuse(make_client: ClientFactory, tmp_path: Path) -> None:
     async with Sandbox(conversations=100) as sandbox, Sandbox(conversations=5, seed=9) as other:
         client = make_client(sandbox)
         await export(client, tmp_path / "all")
@@ -107,7 +107,7 @@ async def test_what_the_export_would_refuse_is_refused(make_client: ClientFactor
         assert [each.name for each in tmp_path.iterdir()] == ["all"]
 
 
-async def test_the_command_says_it(make_client: ClientFactory, tmp_path: Path) -> None:
+async def test_a_dry_run_of_the_command_prints_the_preview(make_client: ClientFactory, tmp_path: Path) -> None:
     dest = tmp_path / "all"
     async with Sandbox(conversations=60) as sandbox:
         await export(make_client(sandbox), dest)

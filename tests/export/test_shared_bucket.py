@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(60)
 SECRETS = [ENVIRONMENT[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
 
 
-async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_credential(
+async def test_workers_write_everything_into_a_bucket_once_and_no_credential_is_sent(
     make_client: ClientFactory,
     dest: str,
     tmp_path: Path,
@@ -64,7 +64,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_nobody_is_told_a_
 
 
 @pytest.mark.timeout(90)
-async def test_a_worker_that_is_killed_costs_a_bucket_only_what_was_not_committed(
+async def test_after_a_worker_was_killed_a_bucket_holds_everything_once(
     make_client: ClientFactory, dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Any
 ) -> None:
     async with (

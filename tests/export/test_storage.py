@@ -195,7 +195,7 @@ def test_a_holder_whose_lease_was_taken_over_writes_no_more(
     assert not list(tmp_path.glob("*/*.jsonl"))
 
 
-def test_after_a_pause_the_lease_is_looked_at_before_anything_is_written(
+def test_after_a_pause_the_holder_checks_its_lease_before_it_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_file_locks(monkeypatch)
@@ -208,7 +208,7 @@ def test_after_a_pause_the_lease_is_looked_at_before_anything_is_written(
     assert not (tmp_path / "two.json").exists()
 
 
-def test_of_two_who_take_an_abandoned_lease_one_has_it(tmp_path: Path) -> None:
+def test_only_one_of_two_processes_gets_an_abandoned_lease(tmp_path: Path) -> None:
     folder = tmp_path / "_journal"
     held_by(folder / "lease-00001")
     os.utime(folder / "lease-00001", (1.0, 1.0))
@@ -311,7 +311,7 @@ async def test_without_a_temporary_directory_an_object_store_is_written_from_mem
         (f"ulimit -v {90 << 10}", "(out of memory|no more threads)"),
     ],
 )
-def test_a_machine_that_gives_no_more_ends_the_command_in_one_line_and_it_can_go_on(
+def test_a_machine_out_of_descriptors_or_memory_ends_the_command_in_one_line_and_it_resumes(
     tmp_path: Path, limit: str, why: str
 ) -> None:
     with serving("--conversations", "120") as exports:

@@ -203,7 +203,9 @@ async def test_a_full_disk_is_one_clear_error_and_nothing_half_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_compression_that_is_none_is_refused(make_client: ClientFactory, tmp_path: Path) -> None:
+async def test_wrong_arguments_are_refused_before_anything_is_written(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
     async with Sandbox(conversations=1) as sandbox:
         with pytest.raises(ConfigurationError, match="compression"):
             await export(make_client(sandbox), tmp_path, compression="zip")  # type: ignore[arg-type]
