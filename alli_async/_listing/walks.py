@@ -20,6 +20,7 @@ Where cursors are not offsets the walk follows the server's own cursors, and pro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import groupby
 from typing import Generic, TypeVar
 
 from .._transport import wire
@@ -40,6 +41,8 @@ _FIRST_STEP = 4
 # Pages in a row without a new row, before the list is taken for endless. Going back by doubled steps through a
 # list of a hundred million rows takes fewer.
 _MAX_IDLE = 100
+# How often rows are fetched one by one until none leaves or comes in meanwhile.
+_MAX_TRIES = 4
 # Pages in a row that hold the overlapping row alone, before one is asked for without it. Ragged pages are longer
 # the next time; where a page never holds more than one row, the overlap can prove nothing.
 _MAX_STALLED = 3
@@ -346,6 +349,39 @@ class Walk(Generic[RowT]):
             return await self._row_by_row(at, cursor, refused_is_end=refused_is_end and at > 0)
 
     async def _row_by_row(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
+        """Fetch rows one by one, again where rows have left or come in meanwhile: single rows have no overlap."""
+        page = await self._single_rows(at, cursor, refused_is_end=refused_is_end)
+        for _ in range(_MAX_TRIES):
+            if await self._is_still_there(page, at):
+                return page
+            page = await self._single_rows(at, cursor, refused_is_end=refused_is_end)
+        self.is_disturbed = True
+        return page
+
+    async def _is_still_there(self, page: Page[RowT], at: int) -> bool:
+        """Whether the rows that were fetched one by one stand where they stood then, if that can be found out."""
+        cursors = self._cursors
+        if cursors is None or not self._is_confirmed:
+            return True  # then the walk is not proved anyway
+        for is_bad, group in groupby(enumerate(page.entries, at), key=lambda each: isinstance(each[1], BadRow)):
+            rows = list(group)
+            if is_bad or len(rows) == 1 == len(page.entries):
+                continue
+            first, ids = rows[0][0], [entry.id for _, entry in rows]
+            try:
+                cursor = cursors.cursor(first) if first else None
+                again = await self._pages.page(self._order, cursor, self.filters, size=len(ids))
+            except BadRequestError:
+                return False  # beyond the end, which has come nearer
+            except PageFaultError:
+                self.is_proved = False
+                return True
+            if [entry.id for entry in again.entries] != ids[: len(again.entries)] or not again.entries:
+                return False
+            self.is_proved = self.is_proved and len(again.entries) == len(ids)
+        return True
+
+    async def _single_rows(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
         """Fetch rows one by one, and step over those that cannot be read, up to one that can."""
         entries: list[Entry[RowT]] = []
         bad = all_bad = 0

@@ -89,6 +89,12 @@ EXAMPLES = {
         {"conversations": 30, "seed": 62, "chat_count": "user", "embed": "all", "chat_lag": 20},
         Reader("incremental"),
     ),
+    "rows are deleted while others are fetched one by one": Case(
+        {"conversations": 137, "seed": 57},
+        Reader("export"),
+        (Change("delete", after=30, at=500, n=60),),
+        marks=(Mark("huge", 1000),),
+    ),
     "an id cannot be part of a path": Case(
         {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
     ),
