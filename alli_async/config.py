@@ -30,8 +30,8 @@ BASE_URLS = {Region.US: "https://backend.alli.ai", Region.JA: "https://backend-j
 # Bytes of a decompressed answer. A page of 50 conversations has about 170 KB, a decompression bomb hundreds of MB.
 MAX_RESPONSE_BYTES = 32 << 20
 
-# The least number of a key's first characters that give it away, where a text was cut in its middle.
-_TELLING = 8
+# Number of a key's first characters that reveal the key, where a text was cut in its middle.
+_MIN_REVEALING = 8
 # What documentation and other clients take for a part of the base URL; here it belongs to each path.
 _BELOW_BASE = re.compile(r"/webapi(/v2(/conversations)?)?$")
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
@@ -174,7 +174,7 @@ def _masked(text: str, secret: str) -> str:
                 break
             end, matched = more.end(), matched + 1
         is_key = matched == len(rest) or not text[end : end + 1].isalnum()
-        if len(secret) < _TELLING:  # so short a key is in many words
+        if len(secret) < _MIN_REVEALING:  # so short a key is in many words
             is_key = not (
                 text[end : end + 1].isalnum() or text[max(found.start() - 1, 0) : found.start()].isalnum()
             )
@@ -187,7 +187,7 @@ def _masked(text: str, secret: str) -> str:
 def _spelt(secret: str) -> tuple[re.Pattern[str], list[str]]:
     """Patterns of what gives a secret away, its beginning, and of each character after that."""
     chars = [_spellings(char) for char in secret]
-    return re.compile("".join(chars[:_TELLING])), chars[_TELLING:]
+    return re.compile("".join(chars[:_MIN_REVEALING])), chars[_MIN_REVEALING:]
 
 
 def _spellings(char: str) -> str:

@@ -137,7 +137,7 @@ class ConversationsAPI:
         fetched = set(chats.ids)
         newest_first = bool(is_newest_first(conversation.chats))
         if any(chat.id not in fetched for chat in conversation.chats):
-            # They were asked for at the same moment: the pages may be older, or lag behind.
+            # Conversation and pages were requested at the same moment: the pages may be older.
 
             async def refetch() -> tuple[list[str], int]:
                 now = await _get(session, conversation_id)

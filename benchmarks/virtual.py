@@ -143,7 +143,7 @@ class Simulation:
     def _reader(self) -> _Steps:
         while True:
             was_active = bool(self.planner.active)
-            partition = self.planner.take()
+            partition = self.planner.next_partition()
             if partition is not None:
                 yield from self._read(partition)
                 self._wake()

@@ -1,8 +1,8 @@
-"""The end of reading in partitions: what moved meanwhile, what is new, and the conversations without chats.
+"""The end of reading in partitions: rows that moved meanwhile, new rows, and conversations without chats.
 
-Rows without chats are in no window of first chat times. They stand at the begin of the list or at its end. So they
-are read last, without a window: a row that got its first chat meanwhile stands at the end of those with chats, and
-one that lost its only chat among those without.
+Rows without chats are in no window of first chat times. They stand at the start of the list or at its end. So they
+are read last, without a window: a row that got its first chat meanwhile stands after the other rows with chats,
+and a row that lost its only chat stands among the rows without chats.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from .._aio.tasks import concurrently
 from ..errors import BadRequestError
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import BadRow, Entry, PageFaultError, PageReader
+from .page_reader import BadRow, ListEntry, PageFaultError, PageReader
 from .pages import Row
-from .partition_reader import ASC, Give, GivenRows, PartitionReader
+from .partition_reader import ASC, ClaimedRows, Emit, PartitionReader
 from .survey import LONG_AGO, ServerProfile, Span, is_empty, moment
 from .walks import StuckError, Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
-# How often a partition, or the end of the list, is read again because something new was found in it; and how many
-# passes must bring nothing new where the order of rows is not stable.
-_MOST_PASSES, _QUIET_PASSES = 20, 5
-# Partitions that are looked at again at a time.
+# Passes in which the end of the list, or all partitions, are read again because new rows were found there; and
+# passes in a row that must bring nothing new where the order of rows is not stable.
+_MAX_PASSES, _QUIET_PASSES = 20, 5
+# Partitions that are read again at a time.
 _AT_ONCE = 16
-# Rows to go back at first to find a row with chats.
+# Number of rows to go back at first to find a row with chats.
 _FIRST_STEP = 10
-# By how much, in resolutions, the end of the span is widened to find a cursor near the end of the list.
+# Multiples of the span's resolution by which its end is widened to find a cursor near the end of the list.
 _WIDENINGS = (4.0, 256.0, 16_384.0)
 
 
-class KnownRows(GivenRows, Protocol):
-    """What was given of a list."""
+class TrackedRows(ClaimedRows, Protocol):
+    """The rows of a list that were emitted, those of partitions that are being read included."""
 
     def __contains__(self, conversation_id: str) -> bool:
-        """Whether a row was given."""
+        """Whether a row was emitted."""
         ...
 
-    def begin(self, reader: PartitionReader[Any]) -> None:
-        """Count what a partition gives from now on."""
+    def track(self, reader: PartitionReader[Any]) -> None:
+        """Include the rows that a reader emits from now on."""
         ...
 
     def finish(self, reader: PartitionReader[Any]) -> None:
-        """Take over what a partition has given, which is read to its end."""
+        """Keep the ids of a reader that has read its partition to the end."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionResult:
-    """What was read of a partition.
+    """The result of reading a partition.
 
     Attributes:
-        start: Where it begins; None for the begin of the list.
-        end: Where it ends.
-        own: Rows that belong to it, and that no other partition has given.
-        last_own_id: The last row that belongs to it.
-        has_moved: Whether rows left or came while it was read, or another partition had given a row of it before.
+        start: Start of the partition; None for the start of the list.
+        end: End of the partition.
+        own: Number of rows that belong to the partition and that no other partition emitted.
+        last_own_id: The id of the last row that belongs to the partition.
+        has_moved: Whether rows left or came while it was read, or another partition had emitted one of its rows.
     """
 
     start: float | None
@@ -71,60 +71,61 @@ class PartitionResult:
 
     @classmethod
     def of(cls, reader: PartitionReader[RowT], start: float | None, end: float) -> PartitionResult:
-        """What a reader has read, in numbers."""
-        return cls(start, end, reader.own, reader.last_own_id, reader.has_moved or reader.crossed > 0)
+        """The result of a reader that has read its partition."""
+        has_moved = reader.has_moved or reader.crossed_count > 0
+        return cls(start, end, reader.own_count, reader.last_own_id, has_moved)
 
 
 @dataclass(slots=True)
 class Closing(Generic[RowT]):
-    """What is left to read once all partitions were.
+    """Reads what is left once all partitions were read.
 
     Args:
         pages: Fetches the pages of the list.
         span: The span of the list.
         profile: How the server behaves.
         empty_first: Whether the list begins with conversations without chats.
-        given: What the partitions have given.
-        take: Takes rows; those given before are dropped by it.
-        give: Takes rows that were not given before.
-        report: Takes rows that cannot be had.
-        results: What was read of the partitions.
+        emitted: The rows that the partitions emitted.
+        take: Called with the rows of a page; it drops rows that were emitted before.
+        emit: Called with rows that were not emitted before.
+        report: Called with rows that cannot be read.
+        results: The results of the partitions.
     """
 
     pages: PageReader[RowT]
     span: Span
     profile: ServerProfile
     empty_first: bool
-    given: KnownRows
-    take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]]
-    give: Give[RowT]
+    emitted: TrackedRows
+    take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]
+    emit: Emit[RowT]
     report: Callable[[BadRow], None]
     results: Sequence[PartitionResult]
 
     async def run(self) -> None:
-        """Read it.
+        """Read the rows that moved or are new, and the conversations without chats.
 
         Raises:
-            AlliError: A page could not be had.
+            AlliError: A page could not be fetched.
         """
         if self.profile.offsets is not None:
             await self._by_count(self.profile.offsets)
         else:
             await self._by_passes()
 
-    async def _take_all(self, walk: Walk[RowT], seen: set[str]) -> tuple[int, set[str]]:
+    async def _read_walk(self, walk: Walk[RowT], seen: set[str]) -> tuple[int, set[str]]:
         """Read a walk to its end.
 
-        What began after the survey is given as well, but is no reason to read once more: of that there may be no
-        end.
+        Conversations that started after the survey are taken as well, but are not counted: they are no reason to
+        read once more, since new ones may never end.
 
         Args:
             walk: The walk.
-            seen: Takes the ids of the rows.
+            seen: The ids of rows that earlier walks saw; the ids of this walk's rows are added.
 
         Returns:
-            How many rows are new, of those that were there before; and the ids of rows that were given before, and
-            are not among those seen.
+            The number of rows that were missed before; and the ids of rows that were emitted before, and that no
+            earlier walk saw.
         """
         found, known = 0, set[str]()
         while True:
@@ -132,31 +133,32 @@ class Closing(Generic[RowT]):
                 entries = await walk.next()
             except StuckError as stuck:
                 self.report(BadRow("rows that no cursor leads past", stuck.error))
-                await walk.from_other_end(self.take)
+                await walk.read_from_other_end(self.take)
                 return found, known
             if entries is None:
                 return found, known
-            known.update(entry.id for entry in entries if entry.id in self.given and entry.id not in seen)
-            found += sum(entry.id not in self.given and self._is_old(entry) for entry in entries)
+            known.update(entry.id for entry in entries if entry.id in self.emitted and entry.id not in seen)
+            found += sum(entry.id not in self.emitted and self._is_old(entry) for entry in entries)
             seen.update(entry.id for entry in entries)
             await self.take(entries)
 
-    def _is_old(self, entry: Entry[RowT]) -> bool:
+    def _is_old(self, entry: ListEntry[RowT]) -> bool:
         time = None if isinstance(entry, BadRow) else moment(entry, self.span.units_per_second)
         return time is None or time <= self.span.high
 
     # --- where cursors are offsets ------------------------------------------------------------------------
 
     async def _by_count(self, cursors: OffsetCursors) -> None:
-        """Begin with the last row of the last partition, by the count of all rows: then nothing has moved.
+        """Read the end of the list, and everything again unless a count proves that no row has moved.
 
+        The proof is that the last row of the last partition stands at the index that is the count of all rows.
         Otherwise all partitions are read again, and after them the end once more, since a row that was missed may
-        have lost its only chat meanwhile. Counting each partition would not tell which of them to read again: as
-        many rows may have left a partition as others have moved into it.
+        have lost its only chat meanwhile. Counting each partition would not show which of them to read again: as
+        many rows may have left a partition as have moved into it.
         """
         has_moved = any(result.has_moved for result in self.results)
-        for _ in range(_MOST_PASSES):
-            before = await self._empty_at_begin() if self.empty_first and not self.span.bounded else 0
+        for _ in range(_MAX_PASSES):
+            before = await self._read_empty_at_start() if self.empty_first and not self.span.bounded else 0
             total = before + sum(result.own for result in self.results)
             has_moved = await self._read_end(cursors, total) or has_moved
             if not has_moved or not await self._read_partitions_again():
@@ -169,39 +171,39 @@ class Closing(Generic[RowT]):
         Returns:
             Whether anything has moved: the last row does not stand at the index of all rows, or rows left or came.
         """
-        at = max(total - 1, 0)
+        index = max(total - 1, 0)
         last_id = self._last_id()
-        entries = await self._entries_at(cursors, at)
+        entries = await self._entries_at(cursors, index)
         is_proved = bool(entries) and entries[0].id == last_id
         if not is_proved:
-            # Rows that were given may have moved to the end, among others that are new: no index tells where to
-            # begin, but the time does.
+            # Rows that were emitted may have moved to the end, among new rows: the index at which to start is not
+            # known, but the time is.
             await self._read_until_quiet(self._newest(), 0, last_id)
-            at = await self._last_with_chats(cursors, at)
-        moved = await self._read_until_quiet(self.pages.filters, at, last_id)
+            index = await self._last_with_chats(cursors, index)
+        moved = await self._read_until_quiet(self.pages.filters, index, last_id)
         return moved or not is_proved
 
-    async def _read_until_quiet(self, filters: Filters, at: int, last_id: str | None) -> bool:
-        """Read a list to its end, and again where rows came in behind the walk or have no stable order.
+    async def _read_until_quiet(self, filters: Filters, index: int, last_id: str | None) -> bool:
+        """Read a list to its end, and again where rows came into the part already read or have no stable order.
 
         Args:
             filters: The filters of the list.
-            at: The index to begin at.
+            index: The index of the row to start with.
             last_id: The id of the last row of the last partition.
 
         Returns:
-            Whether rows left or came, or a row behind the last partition was given by one.
+            Whether rows left or came, or a partition emitted a row that is now later than the last partition.
         """
         seen: set[str] = set()
         quiet = 0
         has_moved = False
-        for _ in range(_MOST_PASSES):
-            walk: Walk[RowT] = Walk(self.pages, ASC, filters, cursors=self.profile.offsets, at=at)
-            found, known = await self._take_all(walk, seen)
+        for _ in range(_MAX_PASSES):
+            walk: Walk[RowT] = Walk(self.pages, ASC, filters, cursors=self.profile.offsets, index=index)
+            found, known = await self._read_walk(walk, seen)
             crossed = not known <= {last_id}
             has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_disturbed
             quiet = 0 if found else quiet + 1
-            is_counted = not walk.rows_left and len(seen) == walk.rows_before - at
+            is_counted = not walk.rows_left and len(seen) == walk.rows_before - index
             if is_counted or not (walk.rows_came or walk.is_disturbed):
                 break
             if quiet >= (_QUIET_PASSES if walk.is_disturbed else 1):
@@ -209,38 +211,38 @@ class Closing(Generic[RowT]):
         return has_moved
 
     def _newest(self) -> Filters:
-        """The filters of what lies behind the last partition."""
+        """The filters of the rows that are later than the last partition."""
         return self.pages.filters.within(self.span.last_cut - self.span.resolution, None)
 
     def _last_id(self) -> str | None:
-        """The id of the last row of the last partition that has any."""
+        """The id of the last row of the last partition that has rows."""
         ordered = sorted(self.results, key=lambda each: each.end)
         return next((each.last_own_id for each in reversed(ordered) if each.last_own_id), None)
 
-    async def _last_with_chats(self, cursors: OffsetCursors, at: int) -> int:
+    async def _last_with_chats(self, cursors: OffsetCursors, index: int) -> int:
         """The index of a row before the rows without chats at the end of the list, or 0."""
         step = _FIRST_STEP
-        while at > 0:
-            entries = await self._entries_at(cursors, at)
+        while index > 0:
+            entries = await self._entries_at(cursors, index)
             if entries and self._has_chats(entries[0]):
-                return at
-            at = max(0, at - step)
+                return index
+            index = max(0, index - step)
             step *= 4
         return 0
 
-    async def _entries_at(self, cursors: OffsetCursors, at: int) -> Sequence[Entry[RowT]]:
-        """The rows from an index on; none where there are none, or they cannot be had."""
+    async def _entries_at(self, cursors: OffsetCursors, index: int) -> Sequence[ListEntry[RowT]]:
+        """The rows from an index on; none where there are none, or where they cannot be read."""
         try:
-            page = await self.pages.page(ASC, cursors.cursor(at) if at else None, size=1)
+            page = await self.pages.page(ASC, cursors.cursor(index) if index else None, size=1)
         except (BadRequestError, PageFaultError):
             return ()
         return page.entries
 
-    def _has_chats(self, entry: Entry[RowT]) -> bool:
+    def _has_chats(self, entry: ListEntry[RowT]) -> bool:
         return not isinstance(entry, BadRow) and not is_empty(entry)
 
-    async def _empty_at_begin(self) -> int:
-        """Read the rows without chats at the begin of the list; gives how many there are."""
+    async def _read_empty_at_start(self) -> int:
+        """Read the rows without chats at the start of the list, and return their number."""
         walk: Walk[RowT] = Walk(self.pages, ASC, self.pages.filters, cursors=self.profile.offsets)
         count = 0
         while True:
@@ -251,70 +253,69 @@ class Closing(Generic[RowT]):
                 return count
             if entries is None:
                 return count
-            begin = next((n for n, entry in enumerate(entries) if self._has_chats(entry)), len(entries))
-            count += begin
-            await self.take(entries[:begin])
-            if begin < len(entries):
+            empty_count = next((n for n, entry in enumerate(entries) if self._has_chats(entry)), len(entries))
+            count += empty_count
+            await self.take(entries[:empty_count])
+            if empty_count < len(entries):
                 return count
 
     # --- partitions once more -----------------------------------------------------------------------------
 
     async def _read_partitions_again(self) -> int:
-        """Read all partitions once more; gives how many rows were found."""
+        """Read all partitions once more, and return the number of rows that were missed before."""
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def read(result: PartitionResult) -> int:
             async with slots:
                 reader = self._reader(result)
-                self.given.begin(reader)
+                self.emitted.track(reader)
                 await reader.read()
-                self.given.finish(reader)
-                return reader.new
+                self.emitted.finish(reader)
+                return reader.new_count
 
         return sum(await concurrently([read(result) for result in self.results]))
 
     def _reader(self, result: PartitionResult) -> PartitionReader[RowT]:
-        reader = PartitionReader(
+        return PartitionReader(
             self.pages,
             self.span,
             result.start,
             result.end,
-            give=self.give,
+            emit=self.emit,
             report=self.report,
-            given=self.given,
+            others=self.emitted,
             offsets=self.profile.offsets,
+            checks_all=True,
         )
-        reader.checks_all = True
-        return reader
 
     # --- where cursors are not offsets --------------------------------------------------------------------
 
     async def _by_passes(self) -> None:
-        """Read everything again until nothing new comes: the partitions, what is new, the rows without chats."""
+        """Read the partitions, the rows without chats and the newest rows again until no missed row is found."""
         seen: set[str] = set()
-        for _ in range(_MOST_PASSES):
+        for _ in range(_MAX_PASSES):
             found = await self._read_partitions_again()
-            for _ in range(_MOST_PASSES):
+            for _ in range(_MAX_PASSES):
                 if self.span.bounded or not await self._read_empty(seen):
                     break
-            # Last, since a row without chats that gets its first one moves there.
-            await self._take_all(Walk(self.pages, ASC, self._newest()), set())
+            # The newest rows come last, since a row without chats that gets its first chat moves there.
+            await self._read_walk(Walk(self.pages, ASC, self._newest()), set())
             if not found:
                 return
 
     async def _read_empty(self, seen: set[str]) -> int:
-        """Read the rows without chats; gives how many of them were new."""
+        """Read the rows without chats, and return the number of rows that were missed before."""
         if self.empty_first:
-            await self._empty_at_begin()
+            await self._read_empty_at_start()
             return 0
         walk: Walk[RowT] = Walk(self.pages, ASC, self.pages.filters)
         if (cursor := await self._cursor_near_end()) is not None:
             walk.begin_at(cursor)
-        found, _ = await self._take_all(walk, seen)
+        found, _ = await self._read_walk(walk, seen)
         return found
 
     async def _cursor_near_end(self) -> str | None:
-        """A cursor near the end of the list, where one made within a window serves without the window as well."""
+        """A cursor near the end of the list, made within a window; None where it does not serve without one."""
         low = LONG_AGO * self.span.units_per_second
         for widening in _WIDENINGS:
             start = max(self.span.high - self.span.resolution * widening, low)
@@ -332,7 +333,7 @@ class Closing(Generic[RowT]):
             except (BadRequestError, PageFaultError):
                 return None
             ids, all_ids = ([entry.id for entry in page.entries] for page in (here, there))
-            # A server may go on with the window that the cursor was made in: then both are the same.
+            # A server may keep to the window that the cursor was made in: then both pages are the same.
             goes_on = there.cursor is not None or len(all_ids) > len(ids)
             return cursor if ids and ids == all_ids[: len(ids)] and goes_on else None
         return None

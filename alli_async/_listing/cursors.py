@@ -1,9 +1,9 @@
 """Cursors that are offsets: opaque by contract, but the server's own cursors show what they count.
 
-A cursor is taken for an offset only when the same arithmetic gives back two or more cursors that the server made
-itself, or when a page that was asked for with a made cursor begins with the row that it should. Cursors for
-another list of the same server are made from the first cursor that the server gave for it, so that whatever else a
-cursor holds stays as it was.
+A cursor counts as an offset only when the same arithmetic reproduces two or more cursors that the server made, or
+when a page that was requested with a made cursor begins with the expected row. Cursors for another list of the
+same server are made from the first cursor that the server sent for that list, so that everything else in a cursor
+stays as it was.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
-_Codec = Callable[[str], str]
-# The text itself comes last: base64 holds digits as well.
-_CODECS: tuple[tuple[_Codec, _Codec], ...] = (
+_Convert = Callable[[str], str]
+# Pairs of a decoder and an encoder. Plain text comes last: base64 contains digits as well.
+_ENCODINGS: tuple[tuple[_Convert, _Convert], ...] = (
     (
         lambda cursor: b64decode(cursor, validate=True).decode("ascii"),
         lambda text: b64encode(text.encode()).decode(),
@@ -30,39 +30,43 @@ _CODECS: tuple[tuple[_Codec, _Codec], ...] = (
 )
 
 
-class OffsetCursors(Struct, frozen=True):
+# The field's name in the plans of exports, which outlive a release.
+_NAMES_IN_PLANS = {"encoding_index": "codec"}
+
+
+class OffsetCursors(Struct, frozen=True, rename=_NAMES_IN_PLANS):
     """Makes and reads the offset cursors of one list.
 
     Attributes:
         head: The decoded cursor's text before the number.
-        tail: The text behind the number.
+        tail: The text after the number.
         shift: The number in a cursor, less the count of rows before it.
-        codec: Which of the known encodings the cursor has.
+        encoding_index: Index of the cursor's encoding among the known ones.
     """
 
     head: str
     tail: str
     shift: int
-    codec: int
+    encoding_index: int
 
     def learn(self, cursor: str, rows: int) -> OffsetCursors | None:
-        """Read the form of another list's cursors from one of them; None when it is not such an offset.
+        """The offset cursors of another list of this server; None when they have another form.
 
         Args:
-            cursor: A cursor that the same server gave for the other list.
-            rows: How many rows of that list are before it.
+            cursor: A cursor that the server sent for the other list.
+            rows: Number of rows of that list before the cursor.
         """
-        found = (
-            each for each in _candidates(cursor, rows) if (each.shift, each.codec) == (self.shift, self.codec)
-        )
-        return next(found, None)
+        for each in _candidates(cursor, rows):
+            if (each.shift, each.encoding_index) == (self.shift, self.encoding_index):
+                return each
+        return None
 
     @classmethod
     def agreeing(cls, cursors: Sequence[tuple[str, int]]) -> OffsetCursors | None:
-        """What gives back all these cursors of one list; None when they are not offsets.
+        """The offset cursors that reproduce these cursors of one list; None when these are not offsets.
 
         Args:
-            cursors: At least two cursors that the server gave, each with the count of rows before it.
+            cursors: At least two cursors that the server sent, each with the number of rows before it.
         """
         if len(cursors) < 2:
             return None
@@ -71,20 +75,20 @@ class OffsetCursors(Struct, frozen=True):
 
     @classmethod
     def guess(cls, cursor: str, rows: int) -> OffsetCursors | None:
-        """What a single cursor looks like, if it holds a count of the rows before it or the last one's index.
+        """The likely form of a list's cursors, if one cursor holds the count of rows before it or the last index.
 
-        A single cursor proves nothing: what such a cursor brings is to be held against it.
+        A single cursor proves nothing: the page at a made cursor must show whether the guess was right.
         """
         return next((found for found in _candidates(cursor, rows) if found.shift in (0, -1)), None)
 
     def cursor(self, rows: int) -> str:
-        """The cursor behind so many rows."""
-        return _CODECS[self.codec][1](f"{self.head}{rows + self.shift}{self.tail}")
+        """The cursor after this number of rows."""
+        return _ENCODINGS[self.encoding_index][1](f"{self.head}{rows + self.shift}{self.tail}")
 
     def rows_before(self, cursor: str) -> int | None:
-        """How many rows are before a cursor; None when it has another form."""
+        """Number of rows before a cursor; None when it has another form."""
         try:
-            text = _CODECS[self.codec][0](cursor)
+            text = _ENCODINGS[self.encoding_index][0](cursor)
         except (binascii.Error, ValueError):
             return None
         number = text[len(self.head) : len(text) - len(self.tail)]
@@ -94,8 +98,8 @@ class OffsetCursors(Struct, frozen=True):
 
 
 def _candidates(cursor: str, rows: int) -> Iterator[OffsetCursors]:
-    """Every number in a cursor, however the cursor can be decoded, as if it were the offset."""
-    for codec, (decode, encode) in enumerate(_CODECS):
+    """Every number in a cursor, in every encoding that can decode the cursor, as if it were the offset."""
+    for encoding_index, (decode, encode) in enumerate(_ENCODINGS):
         try:
             text = decode(cursor)
         except (binascii.Error, ValueError):
@@ -104,4 +108,4 @@ def _candidates(cursor: str, rows: int) -> Iterator[OffsetCursors]:
             number = int(found[0])
             head, tail = text[: found.start()], text[found.end() :]
             if encode(f"{head}{number}{tail}") == cursor:
-                yield OffsetCursors(head, tail, number - rows, codec)
+                yield OffsetCursors(head, tail, number - rows, encoding_index)

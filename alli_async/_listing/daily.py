@@ -11,10 +11,10 @@ from ..config import RetryPolicy
 from ..errors import AlliError
 from ..models import to_datetime
 
-# The counts only save time, so they are asked for once and for at most these seconds, whatever the policy says.
+# Seconds for the one request for counts, whatever the retry policy says: the counts only save time.
 _DEADLINE = 5.0
-# A span of more days than this comes from a wrong clock; a server may count day after day for it.
-_MOST_DAYS = 10_000
+# Days of the longest span that is requested: a longer one comes from a wrong clock, and costs the server time.
+_MAX_DAYS = 10_000
 
 
 async def daily_activity(
@@ -23,17 +23,18 @@ async def daily_activity(
     """Ask for the server's daily counts of a span of time.
 
     Args:
-        session: Where the request goes.
+        session: The session that sends the request.
         low: Start of the span, in the server's unit.
         high: End of the span.
         units_per_second: Units of the server's timestamps in one second.
 
     Returns:
-        Pairs of a day's begin (UTC, in the server's unit) and the conversations active on it, which is about how
-        many began on it. Which time zone the server's days have is not known. Empty where it does not count.
+        Pairs of the start of a day (UTC, in the server's unit) and the number of conversations active on it, which
+        is about the number that started on it. The time zone of the server's days is not known. Empty where the
+        server has no counts.
     """
     first, last = to_datetime(low).date(), to_datetime(high).date()
-    if (last - first).days > _MOST_DAYS:
+    if (last - first).days > _MAX_DAYS:
         return []
     once = replace(session.config, retry=RetryPolicy(max_attempts=1), deadline=_DEADLINE)
     try:

@@ -1,4 +1,4 @@
-"""The filters of a list of conversations: checked before anything is sent, and what each means for a reader."""
+"""The filters of a list of conversations, checked before a request is sent, and what each means for a reader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class ConversationFilters(TypedDict, total=False):
         search_term: Conversations that contain this text.
         variables: Selects nothing: the names of the variables to return with each conversation.
         active_only: Only conversations that have not ended.
-        background_running: Only conversations that are being answered now (True), or are not (False).
+        background_running: Only conversations for which an answer is being generated (True), or the others
+            (False).
     """
 
     user_ids: Sequence[str] | None
@@ -97,7 +98,7 @@ class Filters:
 
     @property
     def selects_all(self) -> bool:
-        """Whether every conversation is selected, but for bounds on the first chat's time."""
+        """Whether every conversation is selected, apart from bounds on the first chat's time."""
         return not any(name not in (*_FIRST_CHAT, "variables") for name, _ in self.pairs)
 
     def _has(self, *names: str) -> bool:
@@ -125,9 +126,9 @@ class Filters:
         The bounds are sent as whole numbers, rounded outwards: a server may refuse or cut fractions.
 
         Args:
-            start: In the server's unit; None for the bound that is set already, if any.
-            end: As `start`.
-            keep: Whether bounds that are set already stay where None is given.
+            start: Earliest first chat time, in the server's unit; None for the bound that is set already, if any.
+            end: Latest first chat time, in the server's unit; None as for `start`.
+            keep: Whether a bound that is set already stays where `start` or `end` is None.
         """
         bounds = {name: value for name, value in self.pairs if name in _FIRST_CHAT} if keep else {}
         if start is not None:
@@ -145,7 +146,7 @@ class Filters:
         return Filters(tuple(pair for pair in self.pairs if pair[0] not in _LAST_CHAT))
 
     def without_last_chat_end(self) -> tuple[Filters, str | datetime | None]:
-        """The same filters without an end of the last chat's time, and that end."""
+        """The same filters without the latest time of the last chat, and that time."""
         end = next((value for name, value in self.pairs if name == _LAST_CHAT[1]), None)
         return Filters(tuple(pair for pair in self.pairs if pair[0] != _LAST_CHAT[1])), end
 

@@ -1,9 +1,9 @@
-"""One page of a list for a reader: whatever cannot be decoded or fetched is isolated down to its row."""
+"""One page of a list for a reader: a row that cannot be decoded or fetched is isolated from the others."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -20,9 +20,9 @@ from .pages import MAX_PAGE_SIZE, Row, fetch_conversations
 RowT = TypeVar("RowT", bound=Row)
 T = TypeVar("T")
 
-# The sizes in which a page that cannot be had is asked for again, before its rows are asked for one by one.
+# Rows to ask for when a larger page cannot be read, before its rows are requested one by one.
 _SMALLER = 10
-# Rows in a row that cannot be listed, before the server is at fault and not the rows.
+# Consecutive rows that cannot be listed after which the server is at fault, not the rows.
 MAX_BAD_ROWS = 10
 
 
@@ -31,11 +31,11 @@ class BadRow:
     """A row that could not be decoded, or not be listed at all; it keeps its place among the rows of a page.
 
     Attributes:
-        id: The conversation's id where it could be read, else what tells this row from others.
-        error: Why it could not be had.
-        raw: The row as it was sent; empty when no page that holds it could be had.
+        id: The conversation's id where it could be decoded, otherwise a text that identifies this row.
+        error: Why the row could not be read.
+        raw: The row as it was sent; empty when no page with it could be fetched.
         is_known: Whether `id` is the conversation's id.
-        span: First chat times between which it lies, in the server's unit, where that is known.
+        span: First chat times between which the row lies, in the server's unit, where they are known.
     """
 
     id: str
@@ -49,22 +49,27 @@ class BadRow:
     chats: Sequence[Any] = field(default_factory=tuple)
 
     def within(self, span: tuple[float, float]) -> BadRow:
-        """The same row, between these first chat times if nothing nearer is known."""
+        """The same row, between these first chat times unless its own span is known."""
         return self if self.span is not None else replace(self, span=span)
 
     def is_same(self, other: BadRow) -> bool:
-        """Whether two reports are about one row, as far as can be told of rows that were listed nowhere."""
+        """Whether two reports are about one row. Rows without id and content are one if their spans overlap."""
         if self.id == other.id or self.raw or other.raw or self.span is None or other.span is None:
             return self.id == other.id
         return self.span[0] <= other.span[1] and other.span[0] <= self.span[1]
 
     @property
     def skipped(self) -> Skipped:
-        """What is reported of this row."""
+        """The report of this row."""
         return Skipped(self.id if self.is_known else None, self.error, self.span)
 
 
-Entry: TypeAlias = RowT | BadRow
+ListEntry: TypeAlias = RowT | BadRow
+
+
+def good_rows(entries: Iterable[ListEntry[RowT]]) -> list[RowT]:
+    """The rows among entries that were listed and decoded."""
+    return [entry for entry in entries if not isinstance(entry, BadRow)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +77,11 @@ class Page(Generic[RowT]):
     """A page of a list.
 
     Attributes:
-        entries: The rows, in the server's order; a BadRow stands for one that could not be had.
+        entries: The rows, in the server's order; a BadRow stands for a row that could not be read.
         cursor: The cursor of the next page; None on the last.
     """
 
-    entries: Sequence[Entry[RowT]]
+    entries: Sequence[ListEntry[RowT]]
     cursor: str | None
 
 
@@ -85,7 +90,7 @@ class ListPage(Protocol):
 
     @property
     def conversations(self) -> Sequence[Any]:
-        """The rows."""
+        """The rows, in the server's order."""
         ...
 
     @property
@@ -95,10 +100,10 @@ class ListPage(Protocol):
 
 
 class PageFaultError(Exception):
-    """A page cannot be had because of a row on it, or of its size; the server is well.
+    """A page cannot be read because of a row on it, or because of its size; the server is well.
 
     Attributes:
-        error: Why it cannot be had.
+        error: Why the page cannot be read.
     """
 
     def __init__(self, error: AlliError) -> None:
@@ -109,8 +114,8 @@ class PageFaultError(Exception):
 class PageReader(Generic[RowT]):
     """Fetches pages of one list.
 
-    Pages of which the server can only make smaller ones (a timeout in its gateway at 50 rows, an answer beyond the
-    limit on bytes) are asked for in smaller ones from then on.
+    Once the server could not make a page but could make a smaller one (its gateway timed out at 50 rows, or the
+    answer was over the limit on bytes), it is only asked for smaller ones.
 
     Args:
         session: The session that sends the requests.
@@ -129,7 +134,7 @@ class PageReader(Generic[RowT]):
     ) -> None:
         self.session = session
         self.filters = filters
-        self._decode = _row_by_row(decode)
+        self._decode = _isolating_bad_rows(decode)
         self.size = self._largest = size
 
     async def page(
@@ -144,12 +149,12 @@ class PageReader(Generic[RowT]):
 
         Args:
             order: The order of the list.
-            cursor: The page's cursor; None for the first.
-            filters: In place of the list's own.
-            size: Rows to ask for; None for as many as the server can make.
+            cursor: The page's cursor; None for the first page.
+            filters: Filters to use in place of the list's own.
+            size: Number of rows to ask for; None for as many as the server can make.
 
         Raises:
-            PageFaultError: This page cannot be had, though the server is well.
+            PageFaultError: This page cannot be read, though the server is well.
             AlliError: The server, the key or the request is at fault.
         """
         filters = self.filters if filters is None else filters
@@ -167,7 +172,7 @@ class PageReader(Generic[RowT]):
             if not is_about_the_page(failure):
                 raise
             raise PageFaultError(error) from None
-        # The size is at fault. Should it be a single row further on, small pages cost time, not rows.
+        # The size is at fault. If it is a single row further on after all, small pages cost time, but no rows.
         self.size = min(self.size, _SMALLER)
         return page
 
@@ -175,7 +180,7 @@ class PageReader(Generic[RowT]):
         """Fetch a page of one row.
 
         Raises:
-            PageFaultError: This row cannot be had, though the server is well.
+            PageFaultError: This row cannot be read, though the server is well.
             AlliError: The server, the key or the request is at fault.
         """
         try:
@@ -205,9 +210,9 @@ class PageReader(Generic[RowT]):
         self.size = self._largest
 
     async def _check_server(self, error: AlliError) -> None:
-        """Raise the error if it is not about a page: if the server serves no page of one row either.
+        """Raise the error if it is not about one page: if the server serves no page of one row either.
 
-        The first row of some orders may be the very row that cannot be had, so all four are tried.
+        The first row in some orders may be the row that cannot be read, so all four orders are tried.
         """
         if not self._may_be_about_the_page(error):
             raise error
@@ -228,12 +233,12 @@ class PageReader(Generic[RowT]):
 
 
 def is_about_the_page(error: AlliError, *, has_served: bool = True) -> bool:
-    """Whether an error may be caused by what is on the page, and not by the server, the key or the request.
+    """Whether a row on the page may cause an error, rather than the server, the key or the request.
 
     Args:
         error: The error.
-        has_served: Whether the server ever served anything. Before that, one row that is on all pages that were
-            asked for looks like an outage.
+        has_served: Whether the server ever served a request. Before that, a row that is on all requested pages
+            looks like an outage.
     """
     may_be = isinstance(error, ServerError | DecodeError | ResponseTooLargeError | AlliTimeoutError)
     return may_be and not (error.is_outage and has_served)
@@ -255,8 +260,8 @@ _decode_raw_page = msgspec.json.Decoder(_RawPage).decode
 _decode_id = msgspec.json.Decoder(_Identified).decode
 
 
-def _row_by_row(decode: Callable[[bytes], ListPage]) -> Callable[[bytes], Page[Any]]:
-    """A decoder of pages that gives a BadRow for each row it cannot decode."""
+def _isolating_bad_rows(decode: Callable[[bytes], ListPage]) -> Callable[[bytes], Page[Any]]:
+    """A decoder of pages that puts a BadRow in place of each row that it cannot decode."""
 
     def decode_page(body: bytes) -> Page[Any]:
         try:
@@ -292,10 +297,10 @@ def page_of(records: Sequence[bytes], cursor: bytes = b"null") -> bytes:
 
 
 class UndecodableError(DecodeError):
-    """An answer that is not what the contract says, with the answer itself.
+    """An answer that does not follow the contract, with its body.
 
     Attributes:
-        body: The answer as it came.
+        body: The body as it was received.
     """
 
     body: bytes = b""

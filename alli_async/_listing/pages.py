@@ -24,23 +24,23 @@ PageT = TypeVar("PageT")
 ItemT = TypeVar("ItemT")
 
 MAX_PAGE_SIZE = 50
-# A backend that filters behind its cursor may give some empty pages in a row; a list that never ends gives no
-# others. The bound is far above what a filter over a million rows in pages of 50 could bring in practice.
+# Empty pages in a row after which a list counts as endless. A backend that filters after it has cut a page may
+# send some; the bound is far above the number that a filter over a million rows in pages of 50 causes in practice.
 _MAX_EMPTY_PAGES = 1000
-# How often one and the same page may come again before the list is taken for endless. A list that moves while it
-# is walked repeats a whole page by chance at most once.
+# Times that the same page may come again before the list counts as endless. A list that moves while it is walked
+# repeats a whole page by chance at most once.
 _MAX_SAME_PAGES = 3
-# Rows whose times are looked at to learn the server's unit: one of them may be nonsense, not most of them.
+# Rows by whose times the server's unit is learnt: one of them may be nonsense, but not most of them.
 _UNIT_ROWS = 10
 
 decode_conversations = row_decoder(ConversationPage, "conversations", msgspec.json.Decoder(Conversation).decode)
 
 
 def check_page_size(page_size: int) -> None:
-    """Refuse a size of pages that the server does not serve.
+    """Refuse a page size that the server does not serve.
 
     Raises:
-        ConfigurationError: It is not a whole number from 1 to 50.
+        ConfigurationError: The page size is not a whole number from 1 to 50.
     """
     if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE_SIZE:
         raise ConfigurationError(
@@ -58,30 +58,30 @@ class Row(Protocol):
 
     @property
     def created_at(self) -> float:
-        """When it was opened, in the server's unit: at or before its first chat."""
+        """When the conversation was opened, in the server's unit: at or before its first chat."""
         ...
 
     @property
     def last_chat_time(self) -> float | None:
-        """When its last chat was; None when it has none, and in some old rows."""
+        """The time of its last chat; None when it has no chats, and in some old rows."""
         ...
 
     @property
     def chat_count(self) -> int:
-        """How many chats the server says it has."""
+        """Number of its chats, by the server's count."""
         ...
 
     @property
     def chats(self) -> Sequence[Any]:
-        """The chats that came with it."""
+        """The chats that came embedded with it."""
         ...
 
 
 class Pages(Generic[PageT, ItemT]):
     """A list to walk in one of three ways.
 
-    `async for item in pages` gives items, `async for page in pages.pages()` gives pages, and `await pages` the
-    first page. Nothing is sent before; each walk starts anew.
+    `async for item in pages` yields items, `async for page in pages.pages()` yields pages, and `await pages`
+    returns the first page. No request is sent before; each walk starts anew.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ async def fetch_conversations(
         pairs.append(("order", order.value))
     if cursor is not None:
         pairs.append(("cursor", cursor))
-    # A list is sequential and everything else follows from it: its pages go before requests for chats.
+    # The pages of a list are sequential, and other requests wait for them: they go before requests for chats.
     request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
     try:
         return await session.request(request, decode)
@@ -186,11 +186,11 @@ async def epoch_number(session: Session, value: str | datetime) -> float:
 async def walk_list(
     fetch: Callable[[str | None], Awaitable[ConversationPage]], cursor: str | None = None
 ) -> AsyncGenerator[ConversationPage, None]:
-    """Follow the cursors to the end, and give the server's pages as they are.
+    """Follow the cursors to the end, and yield the server's pages as they are.
 
     Args:
-        fetch: Gives the page at a cursor.
-        cursor: The cursor to begin with; None for the begin of the list.
+        fetch: Fetches the page at a cursor.
+        cursor: The cursor to start with; None for the start of the list.
 
     Raises:
         PaginationError: The list does not end: a cursor or a page comes again, or pages stay empty.
@@ -208,7 +208,8 @@ async def walk_list(
 class EndlessGuard:
     """Notices a list that never ends: a cycle of cursors or of pages of any length, in constant memory.
 
-    Cursors and pages are compared with one that is kept and renewed after 1, 2, 4, 8, … pages (Brent's method).
+    Each cursor and page is compared with one that is kept, and replaced after 1, 2, 4, 8, … pages (Brent's
+    method).
     """
 
     def __init__(self) -> None:
@@ -218,12 +219,12 @@ class EndlessGuard:
         self._renew = 1
 
     def check(self, cursor: str | None, following: str, ids: list[str]) -> None:
-        """Look at one more page.
+        """Check one more page.
 
         Args:
-            cursor: The cursor it was asked for with.
-            following: The cursor that it gives.
-            ids: The ids of its rows.
+            cursor: The cursor of the page.
+            following: The cursor of the next page.
+            ids: The ids of the page's rows.
 
         Raises:
             PaginationError: The list does not end.

@@ -1,9 +1,9 @@
-"""Reading one partition: every row in it once, those of the next partition left to that one.
+"""Reading one partition: every row in it once, without the rows of the next partition.
 
-A partition is asked for with a little more on either side (`Span.resolution`). A row that stands in the windows of
-two partitions belongs to the right-hand one. Where the order of rows is not stable, so that pages do not fit
-together, the partition is read again in windows of which each fits one page: a page is one moment, and needs no
-order.
+A partition is asked for with a little more on either side (`Span.resolution`). A row in the windows of two
+partitions belongs to the right-hand one, which has the later times. Where the order of rows is not stable, so that
+pages do not fit together, the partition is read again in windows that each fit one page: a page shows one moment,
+and needs no order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import AlliError, IncompleteError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import BadRow, Entry, Page, PageFaultError, PageReader
+from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader
 from .pages import Row
 from .survey import LONG_AGO, Span, moment, moments, with_spans
 from .walks import StuckError, Walk
@@ -25,32 +25,33 @@ from .walks import StuckError, Walk
 RowT = TypeVar("RowT", bound=Row)
 
 ASC = Order.FIRST_CHAT_TIME_ASC
-# Rows that a window of one page is made for: some room is left for what comes, and for what the guess was off.
+# Rows that a window of one page is made for: the rest of a page is left for new rows and for a wrong estimate.
 _ROOMY = 35
-# Rows at the end of a page that tell how far it reaches: some of them may have been opened long before.
+# Rows at the end of a page whose times show how far the page reaches: some may have been opened long before.
 _LATEST = 5
-# How often rows of one instant that do not fit a page are read, and how many passes must bring nothing new where
-# no count proves that all were seen: a row of 120 in random order is missed by five passes in 1 of 3,000 cases.
-_MOST_PASSES, _QUIET_PASSES = 40, 5
+# Passes in which rows of one instant that do not fit a page are read; and passes in a row that must bring nothing
+# new where no count proves that all rows were seen: five passes over 120 rows in random order miss a row in 1 of
+# 3,000 cases.
+_MAX_PASSES, _QUIET_PASSES = 40, 5
 
-Give = Callable[[list[RowT]], Awaitable[None]]
+Emit = Callable[[list[RowT]], Awaitable[None]]
 
 
-class GivenRows(Protocol):
-    """What the other partitions of a list have given."""
+class ClaimedRows(Protocol):
+    """The rows that other partitions of a list have emitted or claimed."""
 
     @property
     def before(self) -> Container[str]:
-        """Ids of rows that were given before any partition was read."""
+        """Ids of rows that were emitted before any partition was read."""
         ...
 
     @property
     def moved(self) -> Container[str]:
-        """Ids of rows that were claimed lately, and may be on a page of another partition as well."""
+        """Ids of rows that were claimed recently, and may be on a page of another partition as well."""
         ...
 
     def claim(self, conversation_id: str) -> bool:
-        """Claim a row that may have moved between partitions; False when it is another one's."""
+        """Claim a row that may have moved between partitions; False when another partition has it."""
         ...
 
 
@@ -60,24 +61,27 @@ class PartitionReader(Generic[RowT]):
     Args:
         pages: Fetches the pages of the list.
         span: The span of the list.
-        start: Where the partition begins; None for the begin of the list.
-        end: Where it ends; None for the end of the list.
-        give: Takes the rows, each once.
-        report: Takes the rows that cannot be had. It may raise.
-        given: Knows what the other partitions have given.
+        start: Start of the partition; None for the start of the list.
+        end: End of the partition; None for the end of the list.
+        emit: Called with the rows, each once.
+        report: Called with rows that cannot be read. It may raise.
+        others: The rows that other partitions have emitted or claimed.
         offsets: How this server makes offset cursors; None to follow its own cursors, which proves nothing.
+        on_page: Called after each page but the last, with the number of its new rows and about the time at which
+            it ended.
+        checks_all: Whether every row may have been emitted before, because the partition is read once more.
 
     Attributes:
         walk: The walk over the partition's pages.
-        end: Where the partition ends; nearer once it was cut.
-        ids: The ids of all rows that its window has shown.
-        own: Rows that belong to this partition, but for those that another one has given.
-        crossed: Rows that belong to this partition now and that another one has given.
-        last_own_id: The last row of both kinds that was read.
-        given: The ids of these rows, whether they were given by this reader, before it, or reported.
-        new: Rows that were given by this reader.
-        checks_all: Whether every row may have been given before: when a partition is read once more.
-        overlap_read: Set once all rows that the partition on the left may show as well were seen.
+        end: End of the partition; nearer once it was cut.
+        ids: The ids of all rows that the partition's window has shown.
+        own_count: Number of rows that belong to this partition and that no other partition emitted.
+        crossed_count: Number of rows that belong to this partition now and that another partition emitted.
+        last_own_id: The id of the last row that belongs to this partition, whoever emitted it.
+        accounted_ids: The ids of the `own_count` rows: emitted by this reader, emitted before any partition was
+            read, or reported.
+        new_count: Number of rows that this reader emitted.
+        overlap_read: Set once all rows were seen that the partition on the left may show as well.
     """
 
     def __init__(
@@ -87,25 +91,27 @@ class PartitionReader(Generic[RowT]):
         start: float | None,
         end: float | None,
         *,
-        give: Give[RowT],
+        emit: Emit[RowT],
         report: Callable[[BadRow], None],
-        given: GivenRows,
+        others: ClaimedRows,
         offsets: OffsetCursors | None,
+        on_page: Callable[[int, float], Awaitable[None]] | None = None,
+        checks_all: bool = False,
     ) -> None:
         self.end = end
-        self.own = self.crossed = self.new = 0
+        self.own_count = self.crossed_count = self.new_count = 0
         self.last_own_id: str | None = None
-        self.given: set[str] = set()
+        self.accounted_ids: set[str] = set()
         self.overlap_read = asyncio.Event()
-        self.on_page: Callable[[int, float], Awaitable[None]] | None = None
         self._pages = pages
         self._offsets = offsets
         self._span = span
         self._start = start
-        self._give = give
+        self._emit = emit
         self._report = report
-        self._others = given
-        self.checks_all = False
+        self._others = others
+        self._on_page = on_page
+        self._checks_all = checks_all
         self._boundary: Container[str] = frozenset()
         self._position = span.low if start is None else start
         self.ids: set[str] = set()
@@ -118,23 +124,22 @@ class PartitionReader(Generic[RowT]):
         """Whether rows left or came while the partition was read, or had no stable order."""
         return self.walk.rows_left or self.walk.rows_came or self.walk.is_disturbed
 
-    def seed(self, walk: Walk[RowT], given: Collection[str]) -> None:
-        """Go on where a walk over the begin of the list has stopped, whose rows were given."""
+    def seed(self, walk: Walk[RowT], emitted_ids: Collection[str]) -> None:
+        """Continue a walk over the start of the list, whose rows were emitted."""
         self.walk.seed(walk)
-        self.ids.update(given)
-        self.walk.ids = self.ids
-        self.own += len(given)
+        self.ids.update(emitted_ids)
+        self.own_count += len(emitted_ids)
         self.last_own_id = walk.last_id
 
     async def read(self, boundary: Callable[[], Awaitable[Container[str]]] | None = None) -> None:
         """Read the partition to its end.
 
         Args:
-            boundary: Gives the ids of rows that belong to the partition on the right; called once, before any row
-                is given.
+            boundary: Returns the ids of rows that belong to the partition on the right; called once, before any
+                row is emitted.
 
         Raises:
-            AlliError: What is wrong is not about one row.
+            AlliError: A page could not be read, and a single row is not the reason.
         """
         await self._read_pages(boundary)
         self.overlap_read.set()
@@ -156,19 +161,19 @@ class PartitionReader(Generic[RowT]):
                 self.overlap_read.set()
             if boundary is not None:
                 self._boundary, boundary = await boundary(), None
-            await self._take(entries, (before, self._position))
-            if self.on_page is not None and not self.walk.has_ended:
-                await self.on_page(len(entries), self._position)
+            await self._emit_own(entries, (before, self._position))
+            if self._on_page is not None and not self.walk.has_ended:
+                await self._on_page(len(entries), self._position)
 
-    def _moments(self, entries: Sequence[Entry[RowT]]) -> list[float]:
-        """When rows began, as far as they say so within the partition."""
+    def _moments(self, entries: Sequence[ListEntry[RowT]]) -> list[float]:
+        """About the first chat times of the last rows of a page, without times after the partition's end."""
         limit = self._span.high if self.end is None else self.end
         return [time for time in moments(entries[-_LATEST:], self._span.units_per_second) if time <= limit]
 
-    async def _take(self, entries: Sequence[Entry[RowT]], where: tuple[float, float]) -> None:
-        """Give the rows that belong to this partition, and report those that cannot be had."""
+    async def _emit_own(self, entries: Sequence[ListEntry[RowT]], where: tuple[float, float]) -> None:
+        """Emit the rows that belong to this partition, and report rows that cannot be read."""
         rows: list[RowT] = []
-        own: list[str] = []
+        accounted: list[str] = []
         boundary, before, moved = self._boundary, self._others.before, self._others.moved
         earliest = -math.inf if self._start is None else self._start - self._span.resolution
         for entry in with_spans(entries, self._span.units_per_second, where):
@@ -180,25 +185,25 @@ class PartitionReader(Generic[RowT]):
                 if name not in before:
                     self._report(entry)
             elif name not in before:
-                # A row that was opened before this partition begins may have had an earlier first chat, which was
-                # deleted since another partition has given it.
-                is_suspect = not entry.created_at >= earliest or self.checks_all or name in moved
+                # A conversation that was opened before this partition starts may have had an earlier first chat,
+                # which was deleted after another partition emitted the row.
+                is_suspect = not entry.created_at >= earliest or self._checks_all or name in moved
                 if is_suspect and not self._others.claim(name):
-                    self.crossed += 1
+                    self.crossed_count += 1
                     continue
                 rows.append(entry)
-            own.append(name)
-        self.own += len(own)
-        self.given.update(own)
+            accounted.append(name)
+        self.own_count += len(accounted)
+        self.accounted_ids.update(accounted)
         if rows:
-            self.new += len(rows)
-            await self._give(rows)
+            self.new_count += len(rows)
+            await self._emit(rows)
 
     def _window(self, start: float | None, end: float | None) -> Filters:
-        """The filters of a part of the list, with a little more on either side."""
+        """The filters of a span of time, with a little more on either side."""
         resolution = self._span.resolution
         if start is None:
-            # Without any bound at the start a server may give rows without chats as well.
+            # Without a bound at the start a server may send rows without chats as well.
             low = None if self._span.bounded else LONG_AGO * self._span.units_per_second
         else:
             low = start - resolution
@@ -206,48 +211,51 @@ class PartitionReader(Generic[RowT]):
 
     # --- a nearer end -------------------------------------------------------------------------------------
 
-    async def try_cut(self, at: float) -> Page[RowT] | None:
-        """Let the partition end at a cut ahead of it, if no row behind the cut was read yet.
+    async def try_cut(self, cut_time: float) -> Page[RowT] | None:
+        """Let the partition end at a cut, if no row later than the cut was read yet.
+
+        Args:
+            cut_time: The time of the cut, in the server's unit.
 
         Returns:
-            The first page of what lies behind the cut; None when the partition was not cut.
+            The first page of the part after the cut; None when the partition was not cut.
         """
         end = self.end
         try:
-            page = await self._pages.page(ASC, None, self._window(at, end))
+            page = await self._pages.page(ASC, None, self._window(cut_time, end))
         except PageFaultError:
             return None
         ids = {entry.id for entry in page.entries}
-        overlap = await self._rest_of_overlap(page, at)
-        behind = ids | overlap
-        if not ids or self.end != end or self.walk.has_ended or not behind.isdisjoint(self.ids):
+        overlap = await self._rest_of_overlap(page, cut_time)
+        right_ids = ids | overlap
+        if not ids or self.end != end or self.walk.has_ended or not right_ids.isdisjoint(self.ids):
             return None
-        beyond = {entry.id for entry in page.entries if self._is_behind(entry, at)}
-        self.end, self._boundary = at, behind
-        self.walk.end_before(self._window(self._start, at), beyond)
+        beyond = {entry.id for entry in page.entries if self._is_after_overlap(entry, cut_time)}
+        self.end, self._boundary = cut_time, right_ids
+        self.walk.end_before(self._window(self._start, cut_time), beyond)
         return page
 
-    async def _rest_of_overlap(self, page: Page[RowT], at: float) -> frozenset[str]:
-        """The ids of the rows in the overlap at a cut that the first page behind it may not show."""
+    async def _rest_of_overlap(self, page: Page[RowT], cut_time: float) -> frozenset[str]:
+        """The ids of the rows in the overlap at a cut that the first page after the cut may not show."""
         times = self._moments(page.entries)
-        # Rows stand in the order of their first chats, which are no earlier than the conversations themselves.
-        reaches_over = len(times) == _LATEST and min(times) > at + self._span.resolution
+        # Rows are in the order of their first chats, and no first chat is earlier than its conversation.
+        reaches_over = len(times) == _LATEST and min(times) > cut_time + self._span.resolution
         if page.cursor is None or reaches_over:
             return frozenset()
-        return await boundary_ids(self._pages, self._span, at)
+        return await boundary_ids(self._pages, self._span, cut_time)
 
-    def _is_behind(self, entry: Entry[RowT], at: float) -> bool:
-        """Whether a row cannot lie in the overlap at a cut, but only behind it."""
+    def _is_after_overlap(self, entry: ListEntry[RowT], cut_time: float) -> bool:
+        """Whether a row is later than the overlap at a cut."""
         time = None if isinstance(entry, BadRow) else moment(entry, self._span.units_per_second)
-        return time is not None and time > at + self._span.resolution
+        return time is not None and time > cut_time + self._span.resolution
 
     # --- rows that cannot be listed, where no cursor leads past them --------------------------------------
 
     async def _step_over(self, error: AlliError) -> None:
-        """Go on behind a row that cannot be listed: at the nearest time from which on the list can be had."""
-        units_per_second, begin = self._span.units_per_second, self._position
+        """Continue after a row that cannot be listed, at the nearest time from which the list can be read."""
+        units_per_second, stuck_time = self._span.units_per_second, self._position
         limit = self._span.high if self.end is None else self.end
-        failing, step = begin, units_per_second
+        failing, step = stuck_time, units_per_second
         while failing + step < limit and not await self._can_list(failing + step):
             failing, step = failing + step, step * 2
         good = min(failing + step, limit)
@@ -257,25 +265,25 @@ class PartitionReader(Generic[RowT]):
                 good = middle
             else:
                 failing = middle
-        row = BadRow(f"a row between {begin} and {good}", error, span=(begin, good))
-        if row.id in self.given:
+        row = BadRow(f"a row between {stuck_time} and {good}", error, span=(stuck_time, good))
+        if row.id in self.accounted_ids:
             raise error
-        self.given.add(row.id)
+        self.accounted_ids.add(row.id)
         self._report(row)
 
-        async def take(entries: Sequence[Entry[RowT]]) -> None:
-            await self._take_new(entries, (begin, good))
+        async def take(entries: Sequence[ListEntry[RowT]]) -> None:
+            await self._emit_unseen(entries, (stuck_time, good))
 
-        # What stands behind it at the same instant can be had from the other side.
-        between = self._window(max(begin - units_per_second, self._start or 0.0), good)
+        # Rows after it at the same instant can be read from the other end.
+        between = self._window(max(stuck_time - units_per_second, self._start or 0.0), good)
         walk: Walk[RowT] = Walk(self._pages, ASC, between, follow=True)
-        await walk.from_other_end(take)
+        await walk.read_from_other_end(take)
         window = self._window(good + self._span.resolution, self.end)
         self.walk = Walk(self._pages, ASC, window, follow=True, ids=self.ids)
         self._position = good
 
     async def _can_list(self, start: float) -> bool:
-        """Whether the first row from a time on can be listed, and lies behind all that was read."""
+        """Whether the first row from a time on can be listed, and was not read yet."""
         try:
             page = await self._pages.row(ASC, None, self._window(start + self._span.resolution, self.end))
         except PageFaultError:
@@ -285,49 +293,48 @@ class PartitionReader(Generic[RowT]):
     # --- an order that is not stable ----------------------------------------------------------------------
 
     async def _read_again(self) -> None:
-        """Read the partition in windows of one page each; what was seen before is known."""
+        """Read the partition in windows of one page each. Rows that were seen before are left out."""
         span = self._span
         low = span.low if self._start is None else self._start
         high = span.high if self.end is None else self.end
-        own = max(len(self.ids), 1)
-        at, width = low, max((high - low) * _ROOMY / own, span.resolution)
+        start, width = low, max((high - low) * _ROOMY / max(len(self.ids), 1), span.resolution)
         is_first = True
-        while at < high or is_first:
-            to = min(at + width, high)
-            window = self._window(self._start if is_first else at, self.end if to >= high else to)
+        while start < high or is_first:
+            end = min(start + width, high)
+            window = self._window(self._start if is_first else start, self.end if end >= high else end)
             try:
                 page = await self._pages.page(ASC, None, window)
             except PageFaultError:
-                await self._read_until_stable(window, (at, to))
-                at, is_first = to, False
+                await self._read_until_stable(window, (start, end))
+                start, is_first = end, False
                 continue
-            await self._take_new(page.entries, (at, to))
-            if page.cursor is not None and to - at > span.resolution:
-                width = max(span.resolution, (to - at) / 2)
+            await self._emit_unseen(page.entries, (start, end))
+            if page.cursor is not None and end - start > span.resolution:
+                width = max(span.resolution, (end - start) / 2)
                 continue
             if page.cursor is not None:
-                await self._read_until_stable(window, (at, to))
-            at, is_first = to, False
+                await self._read_until_stable(window, (start, end))
+            start, is_first = end, False
             fill = _ROOMY / max(len(page.entries), 1)
             width = max(span.resolution, width * min(max(fill, 0.5), 2.0))
 
-    async def _take_new(self, entries: Sequence[Entry[RowT]], where: tuple[float, float]) -> None:
+    async def _emit_unseen(self, entries: Sequence[ListEntry[RowT]], where: tuple[float, float]) -> None:
         fresh = [entry for entry in entries if entry.id not in self.ids]
         self.ids.update(entry.id for entry in fresh)
-        await self._take(fresh, where)
+        await self._emit_own(fresh, where)
 
     async def _read_until_stable(self, window: Filters, where: tuple[float, float]) -> None:
-        """Read rows of one instant, more than fit a page, until their count is reached or nothing new comes."""
+        """Read rows of one instant that do not fit a page, until their count is reached or no new row comes."""
         seen: set[str] = set()
         quiet = 0
-        for _ in range(_MOST_PASSES):
+        for _ in range(_MAX_PASSES):
             one_pass: Walk[RowT] = Walk(self._pages, ASC, window, cursors=self._offsets, follow=True)
             quiet += 1
             while (entries := await _next_of(one_pass)) is not None:
                 if any(entry.id not in seen for entry in entries):
                     quiet = 0
                 seen.update(entry.id for entry in entries)
-                await self._take_new(entries, where)
+                await self._emit_unseen(entries, where)
             if len(seen) == one_pass.listed:
                 return
             if quiet >= _QUIET_PASSES:
@@ -340,8 +347,8 @@ class PartitionReader(Generic[RowT]):
         self._report(BadRow(f"rows between {where[0]} and {where[1]}", error, span=where))
 
 
-async def _next_of(walk: Walk[RowT]) -> list[Entry[RowT]] | None:
-    """The next rows of a walk; where it cannot get past a row, that row and no more."""
+async def _next_of(walk: Walk[RowT]) -> list[ListEntry[RowT]] | None:
+    """The next rows of a walk; where it cannot get past a row, only that row."""
     try:
         return await walk.next()
     except StuckError as stuck:
@@ -350,7 +357,7 @@ async def _next_of(walk: Walk[RowT]) -> list[Entry[RowT]] | None:
 
 
 async def boundary_ids(pages: PageReader[RowT], span: Span, cut: float) -> frozenset[str]:
-    """The ids of the rows that stand in the windows on both sides of a cut."""
+    """The ids of the rows in the windows of both partitions beside a cut."""
     window = pages.filters.within(cut - span.resolution, cut + span.resolution)
     ids: set[str] = set()
     walk: Walk[RowT] = Walk(pages, ASC, window, ids=ids)

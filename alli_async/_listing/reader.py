@@ -3,13 +3,13 @@
 A list is read in one of three ways, which the survey chooses:
 
 - in partitions of first chat times, many at once, where the server keeps to windows and order;
-- plainly, with one cursor from begin to end, in a small list, in order, or where windows are not kept;
+- plainly, with one cursor from start to end, in a small list, in order, or where windows are not kept;
 - by last chat, from the latest on and then again from the top (`last_chat`), where nothing else is served.
 
-When all partitions were read, rows can have moved: out of a partition that was not read yet, into one that was.
-With offset cursors one request tells: the row at the index of all that was counted must be the last one counted.
-If it is not, each partition is asked the same, and read again where it has other rows now. Where cursors are not
-offsets, all partitions are read again until nothing new comes.
+When all partitions were read, rows may have moved out of a partition that was not read yet, into one that was.
+With offset cursors one request proves that none has: the row at the index that is the count of all rows must be
+the last row of the last partition. If it is not, all partitions are read again, and the end after them. Where
+cursors are not offsets, all partitions are read again until no new row comes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..errors import IncompleteError
 from .closing import Closing, PartitionResult
 from .daily import daily_activity
 from .last_chat import LastChatReader
-from .page_reader import BadRow, Entry, Page, PageReader
+from .page_reader import BadRow, ListEntry, Page, PageReader, good_rows
 from .pages import Row, units_per_second_in
-from .partition_reader import ASC, Give, PartitionReader, boundary_ids
+from .partition_reader import ASC, Emit, PartitionReader, boundary_ids
 from .planner import Partition, Planner
 from .seen import SeenIds
 from .survey import FAR_AHEAD, LONG_AGO, Span, Survey, is_empty, moments, survey_list, with_spans
@@ -34,26 +34,26 @@ from .walks import StuckError, Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
-# Partitions read at a time. More would leave the chats no room in the rate limiter, and gain nothing on the time
-# they take.
+# Partitions read at a time. With more, requests for chats would wait for the rate limiter, and these take most of
+# the time.
 READERS = 16
-# From about so many rows on it is worth a round trip to ask how they are spread over the days.
+# About the number of rows from which on it is worth a round trip to ask how they are spread over the days.
 _WORTH_ASKING = 20_000
-# How often a list, or a partition, is read again because something new was found.
-_MOST_PASSES = 20
+# Passes in which a list is read again because rows were found that earlier passes had missed.
+_MAX_PASSES = 20
 # Passes that must bring nothing new where the order of rows is not stable.
 _QUIET_PASSES = 5
-# Rows that moved lately: a page that shows one at its former place was asked for at the same time.
+# Ids claimed recently that are remembered: a page requested before the move may still show them.
 _MOVED = 10_000
 
 
-class Given:
-    """The rows that were given, by all partitions of a list.
+class EmittedRows:
+    """The rows of a list that were emitted, those of partitions that are being read included.
 
     Attributes:
-        before: Ids of rows that were given before any partition was read.
-        finished: Ids of rows that were given, but for those of partitions that are being read.
-        moved: Ids of rows that were claimed lately, and may be on a page of another partition that is looked at
+        before: Ids of rows that were emitted before any partition was read.
+        finished: Ids of emitted rows, without those of partitions that are being read.
+        moved: Ids of rows that were claimed recently, and may be on a page of another partition that arrives
             later.
     """
 
@@ -67,11 +67,11 @@ class Given:
         return (
             conversation_id in self.finished
             or conversation_id in self.moved
-            or any(conversation_id in reader.given for reader in self._active)
+            or any(conversation_id in reader.accounted_ids for reader in self._active)
         )
 
     def claim(self, conversation_id: str) -> bool:
-        """Claim a row that may have moved between partitions; False when it was given already."""
+        """Claim a row that may have moved between partitions; False when it was emitted already."""
         if conversation_id in self:
             return False
         self.moved[conversation_id] = None
@@ -79,13 +79,13 @@ class Given:
             self.moved.popitem(last=False)
         return True
 
-    def begin(self, reader: PartitionReader[Any]) -> None:
-        """Count what a partition gives from now on."""
+    def track(self, reader: PartitionReader[Any]) -> None:
+        """Include the rows that a reader emits from now on."""
         self._active.append(reader)
 
     def finish(self, reader: PartitionReader[Any]) -> None:
-        """Take over what a partition has given, which is read to its end."""
-        self.finished.update(reader.given)
+        """Keep the ids of a reader that has read its partition to the end."""
+        self.finished.update(reader.accounted_ids)
         self._active.remove(reader)
 
 
@@ -93,45 +93,46 @@ class ListReader(Generic[RowT]):
     """Reads one list.
 
     Args:
-        pages: Fetches its pages.
-        give: Takes the rows, each once.
-        report: Takes rows that cannot be had. It may raise; then the reading ends.
+        pages: Fetches the pages of the list.
+        emit: Called with the rows, each once.
+        report: Called with rows that cannot be read. It may raise; then the reading ends.
     """
 
-    def __init__(self, pages: PageReader[RowT], give: Give[RowT], report: Callable[[BadRow], None]) -> None:
+    def __init__(self, pages: PageReader[RowT], emit: Emit[RowT], report: Callable[[BadRow], None]) -> None:
         self._pages = pages
-        self._give = give
+        self._emit = emit
         self._report = report
-        self._given = Given()
+        self._emitted = EmittedRows()
         self._units_per_second = 1000.0
         self._position: float | None = None
 
     async def read(self, *, ordered: bool) -> None:
-        """Give every row once.
+        """Emit every row once.
 
         Args:
-            ordered: Whether rows are wanted by first chat: then one cursor reads, in that order.
+            ordered: Whether rows are wanted in the order of first chats: then one cursor reads.
 
         Raises:
-            AlliError: What is wrong is not about single rows.
+            AlliError: A page could not be read, and single rows are not the reason.
             IncompleteError: The list changes faster than it can be read.
         """
-        survey = await survey_list(self._pages, self._take, ordered=ordered)
+        survey = await survey_list(self._pages, self._emit_new, ordered=ordered)
         if survey.by_last_chat:
-            await LastChatReader(self._pages, self._take).read()
+            await LastChatReader(self._pages, self._emit_new).read()
         elif survey.span is not None and (survey.walk is None or not ordered):
             await self._read_partitions(survey, survey.span, 1 if ordered else READERS)
         else:
             await self._read_plainly(survey)
 
-    async def _take(self, entries: Sequence[Entry[RowT]]) -> None:
-        """Give the rows that were not given before, and report those that cannot be had."""
+    async def _emit_new(self, entries: Sequence[ListEntry[RowT]]) -> None:
+        """Emit the rows that were not emitted before, and report rows that cannot be read."""
         rows: list[RowT] = []
-        finished = self._given.finished
-        ids = {entry.id for entry in entries if entry.id not in self._given}
+        finished = self._emitted.finished
+        ids = {entry.id for entry in entries if entry.id not in self._emitted}
         finished.update(ids)
-        units_per_second = self._units_per_second = units_per_second_in(_listed(entries)) or self._units_per_second
-        times = moments(_listed(entries), units_per_second)
+        listed = good_rows(entries)
+        units_per_second = self._units_per_second = units_per_second_in(listed) or self._units_per_second
+        times = moments(listed, units_per_second)
         where = (self._position or LONG_AGO * units_per_second, FAR_AHEAD * units_per_second)
         self._position = times[-1] if times else self._position
         for entry in with_spans(entries, units_per_second, where):
@@ -142,62 +143,68 @@ class ListReader(Generic[RowT]):
             else:
                 rows.append(entry)
         if rows:
-            await self._give(rows)
+            await self._emit(rows)
 
     # --- plainly ------------------------------------------------------------------------------------------
 
     async def _read_plainly(self, survey: Survey[RowT]) -> None:
-        """Read with one cursor, from where the survey stands to the end."""
+        """Read with one cursor, from where the survey stopped to the end."""
         walk, units_per_second = survey.walk, survey.profile.units_per_second or 1000.0
-        assert walk is not None  # noqa: S101 - the survey has begun it
+        assert walk is not None  # noqa: S101 - the survey has started it
         one_page = walk.has_ended and walk.first_cursor is None
-        newest = moments(_listed([*survey.entries, *survey.tail]), units_per_second)
-        await self._take_all(walk, units_per_second, newest)
+        newest = moments(good_rows([*survey.entries, *survey.tail]), units_per_second)
+        await self._emit_walk(walk, units_per_second, newest)
         if one_page or (walk.is_proved and not walk.is_disturbed and not walk.rows_came):
             return
-        # The latest date may be nonsense; the one before it hardly is as well.
-        newest_known = sorted(newest)[-2:][0] if newest else 0.0
-        await self._read_until_nothing_new(survey, units_per_second, newest_known)
+        await self._read_until_nothing_new(survey, units_per_second, _plausible_newest(newest))
 
-    async def _take_all(self, walk: Walk[RowT], units_per_second: float, newest: list[float]) -> bool:
-        """Read a walk to its end; gives whether it brought rows that had been there before it began."""
-        known = sorted(newest)[-2:][0] if newest else 0.0
+    async def _emit_walk(self, walk: Walk[RowT], units_per_second: float, newest: list[float]) -> bool:
+        """Read a walk to its end.
+
+        Args:
+            walk: The walk.
+            units_per_second: Units of the server's timestamps in one second.
+            newest: The two latest first chat times that are known; updated on the way.
+
+        Returns:
+            Whether it brought rows that were in the list before it started.
+        """
+        known = _plausible_newest(newest)
         found = False
-        seen = SeenIds()
-        seen.update(walk.ids if isinstance(walk.ids, set) else ())
-        walk.ids = seen
         while True:
             try:
                 entries = await walk.next()
             except StuckError as stuck:
-                await self._take([BadRow("rows that no cursor leads past", stuck.error)])
-                await walk.from_other_end(self._take)
+                await self._emit_new([BadRow("rows that no cursor leads past", stuck.error)])
+                await walk.read_from_other_end(self._emit_new)
                 return found
             if entries is None:
                 return found
-            new = [entry for entry in entries if entry.id not in self._given]
-            times = moments(_listed(new), units_per_second)
+            new = [entry for entry in entries if entry.id not in self._emitted]
+            times = moments(good_rows(new), units_per_second)
             found = found or any(time <= known for time in times)
             newest[:] = sorted([*newest, *times])[-2:]
-            await self._take(new)
+            await self._emit_new(new)
 
     async def _read_until_nothing_new(self, survey: Survey[RowT], units_per_second: float, newest: float) -> None:
-        """Read the list again and again, until a pass brings nothing that was there before.
+        """Read the list again until a pass finds no row that earlier passes missed.
 
-        What is newer than all that was known at first is no reason to read once more: of that there may be no end.
+        A row that is newer than all rows of the first pass is no reason to read once more: new ones may never end.
         """
         quiet = 0
-        for _ in range(_MOST_PASSES):
-            walk: Walk[RowT] = Walk(self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets)
-            found = await self._take_all(walk, units_per_second, [newest, newest])
+        for _ in range(_MAX_PASSES):
+            walk: Walk[RowT] = Walk(
+                self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets, ids=SeenIds()
+            )
+            found = await self._emit_walk(walk, units_per_second, [newest, newest])
             quiet = 0 if found else quiet + 1
             is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
             is_counted = walk.is_proved and not walk.rows_left
-            counted = is_counted and len(self._given.finished) == walk.rows_before
+            counted = is_counted and len(self._emitted.finished) == walk.rows_before
             if is_whole or counted or quiet >= (_QUIET_PASSES if walk.is_disturbed else 1):
                 return
         raise IncompleteError(
-            f"the list was read {_MOST_PASSES + 1} times, and each time conversations were found that had been "
+            f"the list was read {_MAX_PASSES + 1} times, and each time conversations were found that had been "
             "there before: it changes faster than it can be read with one cursor"
         )
 
@@ -211,31 +218,31 @@ class ListReader(Generic[RowT]):
             span.low, span.last_cut, count, overlap=span.resolution, density=span.density, profile=profile
         )
         planner.may_cut = survey.profile.cursor_keeps_bounds
-        self._given.before.update(entry.id for entry in survey.entries)
-        readers = _Readers(self, survey, span, planner)
+        self._emitted.before.update(entry.id for entry in survey.entries)
+        workers = _PartitionWorkers(self, survey, span, planner)
         async with TaskGroup() as group:
             for _ in range(count):
-                group.create_task(readers.run())
+                group.create_task(workers.work())
         await Closing(
             pages=self._pages,
             span=span,
             profile=survey.profile,
-            empty_first=any(is_empty(each) for each in _listed(survey.entries[:1])),
-            given=self._given,
-            take=self._take,
-            give=self._give,
+            empty_first=any(is_empty(each) for each in good_rows(survey.entries[:1])),
+            emitted=self._emitted,
+            take=self._emit_new,
+            emit=self._emit,
             report=self._report,
-            results=readers.results,
+            results=workers.results,
         ).run()
 
 
-def _listed(entries: Sequence[Entry[RowT]]) -> list[RowT]:
-    """The rows among some that could be had."""
-    return [entry for entry in entries if not isinstance(entry, BadRow)]
+def _plausible_newest(times: Sequence[float]) -> float:
+    """Second latest time, or the only one: a single wrong date must not count."""
+    return sorted(times)[-2:][0] if times else 0.0
 
 
-class _Readers(Generic[RowT]):
-    """Several readers of partitions at once, and what they share."""
+class _PartitionWorkers(Generic[RowT]):
+    """Workers that each read one partition after the other, and the state that they share."""
 
     def __init__(self, reader: ListReader[RowT], survey: Survey[RowT], span: Span, planner: Planner) -> None:
         self.results: list[PartitionResult] = []
@@ -245,13 +252,13 @@ class _Readers(Generic[RowT]):
         self._planner = planner
         self._readers: dict[int, PartitionReader[RowT]] = {}
         self._by_start: dict[float | None, PartitionReader[RowT]] = {}
-        # The first pages of what lies behind the cuts, by start and end.
+        # First pages of the partitions that were cut off and not read yet, by start and end.
         self._first_pages: dict[tuple[float | None, float], Page[RowT]] = {}
         self._changed = asyncio.Event()
         self._splitting = asyncio.Lock()
 
-    async def run(self) -> None:
-        """Read one partition after the other, as long as there are any."""
+    async def work(self) -> None:
+        """Do the work of one worker: read one partition after the other until none is left."""
         while (partition := await self._next()) is not None:
             await self._read(partition)
             self._wake()
@@ -260,10 +267,10 @@ class _Readers(Generic[RowT]):
         planner = self._planner
         while True:
             was_active = bool(planner.active)
-            partition = planner.take()
+            partition = planner.next_partition()
             if partition is not None or not was_active:
                 return partition
-            changed = self._changed  # what changes while a split is tried counts too
+            changed = self._changed  # A change during the attempt to split wakes this worker as well.
             if not await self._split():
                 await changed.wait()
 
@@ -272,7 +279,7 @@ class _Readers(Generic[RowT]):
         self._changed = asyncio.Event()
 
     async def _split(self) -> bool:
-        """Cut the partition with most rows ahead in two, for a reader that has nothing to do."""
+        """Cut the partition with most rows ahead in two, for a worker that has nothing to do."""
         if self._splitting.locked():
             return False
         async with self._splitting:
@@ -281,57 +288,56 @@ class _Readers(Generic[RowT]):
                 return False
             return await self._cut(*best)
 
-    async def _cut(self, partition: Partition, at: float) -> bool:
+    async def _cut(self, partition: Partition, cut_time: float) -> bool:
         reader = self._readers.get(id(partition))
         end = partition.end
-        first_page = None if reader is None else await reader.try_cut(at)
+        first_page = None if reader is None else await reader.try_cut(cut_time)
         if first_page is None:
             return False
-        self._first_pages[at, end] = first_page
-        self._planner.cut(partition, at)
+        self._first_pages[cut_time, end] = first_page
+        self._planner.cut(partition, cut_time)
         self._wake()
         return True
 
     async def _read(self, partition: Partition) -> None:
-        given = self._list._given
+        async def on_page(rows: int, position: float) -> None:
+            self._planner.progress(partition, rows, position)
+            self._wake()
+            cut_time = self._planner.dense_cut(partition)
+            if cut_time is not None and not self._splitting.locked():
+                async with self._splitting:
+                    await self._cut(partition, cut_time)
+
+        async def boundary() -> Container[str]:
+            return await self._boundary(partition)
+
+        emitted = self._list._emitted
         reader = PartitionReader(
             self._list._pages,
             self._span,
             partition.start,
             partition.end,
-            give=self._list._give,
+            emit=self._list._emit,
             report=self._list._report,
-            given=given,
+            others=emitted,
             offsets=self._survey.profile.offsets,
+            on_page=on_page,
         )
         first_page = self._first_pages.pop((partition.start, partition.end), None)
         if first_page is not None:
             reader.walk.begin_with(first_page)
         self._seed(partition, reader)
         self._readers[id(partition)] = self._by_start[partition.start] = reader
-        given.begin(reader)
-
-        async def on_page(rows: int, position: float) -> None:
-            self._planner.progress(partition, rows, position)
-            self._wake()
-            at = self._planner.dense_cut(partition)
-            if at is not None and not self._splitting.locked():
-                async with self._splitting:
-                    await self._cut(partition, at)
-
-        async def boundary() -> Container[str]:
-            return await self._boundary(partition)
-
-        reader.on_page = on_page
+        emitted.track(reader)
         await reader.read(boundary)
         self._planner.finish(partition)
-        given.finish(reader)
+        emitted.finish(reader)
         del self._readers[id(partition)]
         self._forget_finished()
         self.results.append(PartitionResult.of(reader, partition.start, partition.end))
 
     def _forget_finished(self) -> None:
-        """Let go of the readers, and so of the ids, that no partition on their left waits for."""
+        """Drop the readers, and so the ids, for which no partition on their left waits."""
         awaited = {each.end for each in self._planner.active}
         active = {id(reader) for reader in self._readers.values()}
         self._by_start = {
@@ -339,21 +345,21 @@ class _Readers(Generic[RowT]):
         }
 
     def _seed(self, partition: Partition, reader: PartitionReader[RowT]) -> None:
-        """Let the first partition go on behind the survey's pages, where these are the begin of its window."""
+        """Let the first partition continue after the survey's pages, where they are the start of its window."""
         walk, entries = self._survey.walk, self._survey.entries
         if (
             partition.start is not None
             or walk is None
             or walk.cursors is None
-            or any(map(is_empty, _listed(entries[:1])))
+            or any(map(is_empty, good_rows(entries[:1])))
         ):
             return
-        times = moments(_listed(entries), self._span.units_per_second)
+        times = moments(good_rows(entries), self._span.units_per_second)
         if times and max(times) < partition.end - self._span.resolution:
             reader.seed(walk, [entry.id for entry in entries])
 
     async def _boundary(self, partition: Partition) -> Container[str]:
-        """The ids of the rows that belong to the partition on the right of one."""
+        """The ids of the rows that belong to the partition on the right of this one."""
         if partition.end >= self._span.last_cut:
             return frozenset()
         right = self._by_start.get(partition.end)

@@ -1,4 +1,4 @@
-"""A scale of time on which rows lie about evenly, as far as a profile of them is to be believed."""
+"""A scale of time on which rows lie about evenly, as far as a profile of their frequency is right."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-# How much of the scale is even whatever the profile says, so that no place is without room where it is wrong.
-_DOUBT = 0.1
+# Share of the scale that is spread evenly, so that a wrong profile leaves no stretch with zero width.
+_UNIFORM_SHARE = 0.1
 
 
 class Scale:
-    """Maps times to places and back; both ascend strictly, and without a profile they are the same.
+    """Maps times to scaled times and back; both ascend strictly, and without a profile they are the same.
 
     Args:
-        low: Where the span begins.
-        high: Where it ends.
-        profile: Pairs of a time and a weight: about so much, compared with the others, from that time up to the
-            next one's. The last weight counts for as long as the one before. Beyond the profile rows are taken to
-            be as frequent as in it on average. What is no positive number counts as nothing; a profile without
-            any tells nothing.
+        low: Start of the span.
+        high: End of the span.
+        profile: Pairs of a time and a relative weight; a weight holds until the next time, and the last one for as
+            long as the one before. Outside of the profile rows are assumed to be as frequent as in it on average.
+            A weight that is no positive number counts as 0; a profile without a positive weight is ignored.
     """
 
     def __init__(self, low: float, high: float, profile: Sequence[tuple[float, float]] = ()) -> None:
@@ -33,19 +32,19 @@ class Scale:
         weight = sum((end - start) * density for start, end, density in pieces)
         if not weight > 0:
             return
-        slopes = [_DOUBT + (1 - _DOUBT) * density * known / weight for _, _, density in pieces]
+        slopes = [_UNIFORM_SHARE + (1 - _UNIFORM_SHARE) * density * known / weight for _, _, density in pieces]
         steps = ((end - start) * slope for slope, (start, end, _) in zip(slopes, pieces, strict=True))
         self._times = [pieces[0][0], *(end for _, end, _ in pieces)]
         self._slopes = [1.0, *slopes, 1.0]
         self._places = list(accumulate(steps, initial=pieces[0][0]))
 
-    def place(self, time: float) -> float:
-        """Where a time is on the scale."""
+    def scaled(self, time: float) -> float:
+        """The scaled time of a time."""
         return self._map(time, self._times, self._places, 1)
 
-    def time(self, place: float) -> float:
-        """The time at a place."""
-        return self._map(place, self._places, self._times, -1)
+    def time(self, scaled: float) -> float:
+        """The time of a scaled time."""
+        return self._map(scaled, self._places, self._times, -1)
 
     def _map(self, value: float, knots: list[float], images: list[float], power: int) -> float:
         if not knots:
@@ -56,7 +55,7 @@ class Scale:
 
 
 def _pieces(low: float, high: float, profile: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
-    """What of a profile lies in the span: from when to when, and how dense, 1 being the densest."""
+    """The pieces of a profile that lie in the span: start, end, and density, where 1 is the densest."""
     known = sorted({time: weight for time, weight in profile if math.isfinite(time)}.items())
     if len(known) < 2:
         return []
@@ -73,11 +72,11 @@ def _pieces(low: float, high: float, profile: Sequence[tuple[float, float]]) -> 
 
 
 class Density:
-    """Rows for a distance on the scale, as the latest pages have it.
+    """Rows per distance on the scale, measured on the latest pages.
 
     Args:
-        pages: How many are remembered.
-        believed: What to believe before there is any.
+        pages: Number of pages that are remembered.
+        believed: Density to assume before the first page.
     """
 
     __slots__ = ("_believed", "_distance", "_pages", "_rows")
@@ -89,7 +88,7 @@ class Density:
         self._distance = 0.0
 
     def learn(self, rows: int, distance: float) -> None:
-        """So many rows were met on so long a way."""
+        """Note the number of rows of a page, and the distance that they cover."""
         if len(self._pages) == self._pages.maxlen:
             old_rows, old_distance = self._pages[0]
             self._rows -= old_rows
@@ -100,11 +99,5 @@ class Density:
 
     @property
     def value(self) -> float:
-        """Rows per distance; 0 when nothing is known."""
+        """Rows per distance; 0 when no density is known."""
         return max(self._rows, 1) / self._distance if self._distance > 0 else self._believed
-
-    @property
-    def latest(self) -> float:
-        """As the latest page alone has it."""
-        rows, distance = self._pages[-1]
-        return max(rows, 1) / distance

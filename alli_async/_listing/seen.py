@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import chain
 
-# Up to so many ids are kept as they are; more are kept as 64-bit digests. Two of ten million ids share a digest
-# with a probability of 3 in a million.
-_MOST_TEXTS = 100_000
+# Ids up to this number are kept as they are, more as 64-bit digests. Two of ten million ids share a digest with a
+# probability of 3 in a million.
+_MAX_TEXTS = 100_000
 # Sorted runs of digests are merged up to this length: beyond it a merge costs more than one more look-up.
 _LONGEST_RUN = 1 << 17
 
@@ -33,13 +33,13 @@ class SeenIds:
     def update(self, ids: Iterable[str]) -> None:
         """Add ids."""
         self._texts.update([each for each in ids if not self._has(_digest(each))] if self._runs else ids)
-        if len(self._texts) > _MOST_TEXTS:
+        if len(self._texts) > _MAX_TEXTS:
             self._digested += len(self._texts)
             self._add_run(array("Q", sorted(map(_digest, self._texts))))
             self._texts.clear()
 
     def update_packed(self, packed: bytes) -> None:
-        """Add ids that were packed by `pack`, none of which is in it."""
+        """Add ids that were packed by `pack`, none of which is in the set."""
         run = array("Q")
         run.frombytes(packed)
         if sys.byteorder == "big":
@@ -50,8 +50,8 @@ class SeenIds:
 
     def _has(self, number: int) -> bool:
         for run in self._runs:
-            place = bisect_left(run, number)
-            if place < len(run) and run[place] == number:
+            index = bisect_left(run, number)
+            if index < len(run) and run[index] == number:
                 return True
         return False
 

@@ -1,6 +1,6 @@
 """The survey: how this server behaves, found out with a few requests before a list is read.
 
-What is found is a `ServerProfile`. Nothing in it is taken on trust where a request can tell.
+The result is a `ServerProfile`. Every field of it that a request can check is checked.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from .._aio.tasks import both, concurrently
 from ..errors import AlliError, BadRequestError
 from ..models import Order
 from .cursors import OffsetCursors
-from .page_reader import BadRow, Entry, PageFaultError, PageReader
+from .page_reader import BadRow, ListEntry, PageFaultError, PageReader, good_rows
 from .pages import MAX_PAGE_SIZE, Row, units_per_second_in
+from .seen import SeenIds
 from .walks import StuckError, Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
-# Seconds since 1970 before which no conversation began, and after which none begins (1970-01-02, 2500-01-01).
+# Seconds since 1970 before and after which no conversation starts (1970-01-02, 2500-01-01).
 LONG_AGO, FAR_AHEAD = 86_400.0, 16_725_225_600.0
 _DAY = 86_400.0
-# A list of no more pages than this is simply walked: partitions would cost more requests than they save time.
+# Pages of the longest list that is simply walked: partitions would cost more requests than they save time.
 _FEW_PAGES = 3
-# Rows that a page must have to try its cursor with other bounds: fewer do not tell an offset from a keyset.
-_TELLING = 10
+# Rows that a page must have to try its cursor with other bounds: with fewer, an offset can look like a keyset.
+_MIN_SAMPLE_ROWS = 10
 
 CursorKind = Literal["offset", "keyset", "opaque"]
 
@@ -45,8 +46,8 @@ class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
         units_per_second: Units of the server's timestamps in one second: 1 (seconds) or 1000 (milliseconds); None
             when no row showed a date.
         cursor: `"offset"`: the server's own cursors count rows. `"keyset"`: a row that left the list before a
-            cursor was seen not to shift the page behind it. `"opaque"`: neither is known.
-        offsets: How its offset cursors are made; None where they are not known to be offsets.
+            cursor was seen not to shift the page after the cursor. `"opaque"`: neither is known.
+        offsets: How its offset cursors are made; None where its cursors are not known to be offsets.
         order_kept: Whether the order by first chat is honoured.
         windows_kept: Whether filters on first chat times are honoured.
         cursor_keeps_bounds: Whether a cursor also serves with a nearer end than it was made with.
@@ -61,16 +62,16 @@ class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
 
 
 class Span(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
-    """The first chat times that a list covers, as far as a few requests tell.
+    """The first chat times that a list covers, as far as a few requests show.
 
     Attributes:
-        low: About the earliest, in the server's unit.
-        high: About the latest.
+        low: About the earliest time, in the server's unit.
+        high: About the latest time.
         units_per_second: Units of the server's timestamps in one second: 1 (seconds) or 1000 (milliseconds).
         resolution: By how much the partitions beside a cut reach over it: a second, since a server may cut its
-            bounds to whole seconds and may leave out what is equal to a bound.
-        density: Conversations per unit of time, about.
-        bounded: Whether the filters are on first chat times; then conversations without chats are not selected.
+            bounds to whole seconds, and may leave out times that equal a bound.
+        density: About the number of conversations per unit of time.
+        bounded: Whether the filters restrict first chat times; then conversations without chats are not selected.
     """
 
     low: float
@@ -82,50 +83,50 @@ class Span(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
 
     @property
     def last_cut(self) -> float:
-        """Where the last partition ends. What begins during the run lies behind it."""
+        """End of the last partition. Conversations that start during the run are later."""
         return self.high - 2 * self.resolution
 
 
 @dataclass(slots=True)
 class Survey(Generic[RowT]):
-    """What is known of a list once the survey is done.
+    """The result of the survey of a list.
 
     Attributes:
         profile: How the server behaves.
         by_last_chat: Whether the list must be read in the order of last chats.
         span: The span to cut into partitions; None when the list is simply walked.
-        walk: A walk over the list that stands behind the first pages; None when it cannot be walked.
+        walk: A walk over the list that has read its first pages; None when the list cannot be walked.
         entries: The rows of these pages, in order.
-        tail: The rows of the other end, the last one first.
+        tail: The rows of the other end of the list, the last row first.
     """
 
     profile: ServerProfile
     by_last_chat: bool = False
     span: Span | None = None
     walk: Walk[RowT] | None = None
-    entries: Sequence[Entry[RowT]] = ()
-    tail: Sequence[Entry[RowT]] = ()
+    entries: Sequence[ListEntry[RowT]] = ()
+    tail: Sequence[ListEntry[RowT]] = ()
 
 
 async def survey_list(
     pages: PageReader[RowT],
-    take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]] | None = None,
+    take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]] | None = None,
     *,
     ordered: bool = False,
 ) -> Survey[RowT]:
-    """Find out how a list can be read: at most nine requests, in four turns.
+    """Find out how a list can be read, with at most nine requests in four round trips.
 
     Args:
         pages: Fetches the pages of the list.
-        take: Takes the rows of the first pages as they come.
-        ordered: Whether the list is to be read by first chat, even where a filter is on the last chat.
+        take: Called with the rows of each of the first pages.
+        ordered: Whether the list is to be read by first chat, even where a filter restricts the last chat.
 
     Raises:
-        AlliError: The first page could not be had.
+        AlliError: The first page could not be fetched.
     """
     if pages.filters.on_last_chat and not ordered:
         return Survey(ServerProfile(), by_last_chat=True)
-    walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters)
+    walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, ids=SeenIds())
     try:
         entries = list(await walk.next() or ())
     except BadRequestError as error:
@@ -136,7 +137,7 @@ async def survey_list(
         cursors = await _cursors_of_other_order(pages)
         if cursors is None:
             return await _survey_without_rows(pages, stuck.error)
-        walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, cursors=cursors)
+        walk = Walk(pages, Order.FIRST_CHAT_TIME_ASC, pages.filters, cursors=cursors, ids=SeenIds())
         entries = list(await walk.next() or ())
     if take is not None:
         await take(entries)
@@ -144,7 +145,7 @@ async def survey_list(
 
 
 async def _cursors_of_other_order(pages: PageReader[RowT]) -> OffsetCursors | None:
-    """How offset cursors are made, by those of another order of the list; None where they are not known."""
+    """The form of offset cursors, found in another order of the list; None where no order shows it."""
     for order in (Order.FIRST_CHAT_TIME_DESC, Order.LAST_CHAT_TIME_DESC, Order.LAST_CHAT_TIME_ASC):
         walk = Walk(pages, order, pages.filters)
         try:
@@ -158,11 +159,11 @@ async def _cursors_of_other_order(pages: PageReader[RowT]) -> OffsetCursors | No
 
 
 async def _survey_without_rows(pages: PageReader[RowT], error: AlliError) -> Survey[RowT]:
-    """What is known of a list whose very first row cannot be listed, nor passed by a cursor.
+    """The survey of a list whose first row cannot be listed, while no cursor leads past it.
 
-    Its windows can be read, if the server keeps to them. The empty ones tell that the server is well.
+    Its windows can be read, if the server keeps to windows. Windows without rows prove that the server is well.
     """
-    # In seconds, this number is the year 5138.
+    # In seconds, this number is in the year 5138: a server that counts seconds has no rows after it.
     recent = pages.filters.within(1e11, None)
     try:
         page = await pages.page(Order.FIRST_CHAT_TIME_ASC, None, recent, size=1)
@@ -184,21 +185,21 @@ async def _survey_without_rows(pages: PageReader[RowT], error: AlliError) -> Sur
 
 
 class _Surveyor(Generic[RowT]):
-    """The survey of a list whose first page is there."""
+    """Surveys a list whose first page was read."""
 
     def __init__(
         self,
         pages: PageReader[RowT],
         walk: Walk[RowT],
-        entries: list[Entry[RowT]],
-        take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]] | None,
+        entries: list[ListEntry[RowT]],
+        take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]] | None,
     ) -> None:
         self._pages = pages
         self._take = take
         self._walk = walk
         self._entries = entries
         self._first = list(entries)
-        self._tail: Sequence[Entry[RowT]] = ()
+        self._tail: Sequence[ListEntry[RowT]] = ()
 
     async def run(self) -> Survey[RowT]:
         if self._walk.has_ended:
@@ -215,7 +216,7 @@ class _Surveyor(Generic[RowT]):
 
     def _plain(self, *, order_kept: bool, by_last_chat: bool = False) -> Survey[RowT]:
         profile = ServerProfile(
-            units_per_second=units_per_second_in(_rows(self._entries)),
+            units_per_second=units_per_second_in(good_rows(self._entries)),
             cursor=self._kind(),
             offsets=self._walk.cursors,
             order_kept=order_kept,
@@ -225,11 +226,11 @@ class _Surveyor(Generic[RowT]):
     def _kind(self) -> CursorKind:
         return "offset" if self._walk.cursors is not None else "opaque"
 
-    async def _next(self) -> list[Entry[RowT]]:
+    async def _next(self) -> list[ListEntry[RowT]]:
         try:
             entries = await self._walk.next() or []
         except StuckError:
-            # Whoever reads on from here meets the same row, and reports it.
+            # The reader that continues this walk meets the same row, and reports it.
             entries = []
         self._entries += entries
         if self._take is not None:
@@ -246,7 +247,7 @@ class _Surveyor(Generic[RowT]):
         both_ends = sum(entry.id in ids for entry in tail)
         return not tail or both_ends <= len(tail) / 2 or self._walk.has_ended
 
-    # --- the span, and what cursors do with bounds --------------------------------------------------------
+    # --- the span, and how cursors behave with other bounds -----------------------------------------------
 
     async def _with_span(self) -> Survey[RowT]:
         span, _ = await both(self._span(), self._next())
@@ -267,7 +268,7 @@ class _Surveyor(Generic[RowT]):
         return Survey(profile, False, span if kept else None, self._walk, self._entries, self._tail)
 
     async def _span(self) -> Span | None:
-        """The span between the first and the last rows that have chats; None where partitions are of no use."""
+        """The span between the first and the last rows that have chats; None where partitions are no help."""
         early, late = await both(
             self._with_chats(self._entries, Order.FIRST_CHAT_TIME_ASC),
             self._with_chats(self._tail, Order.FIRST_CHAT_TIME_DESC),
@@ -279,12 +280,12 @@ class _Surveyor(Generic[RowT]):
             or not {row.id for row in early}.isdisjoint(row.id for row in late)
         ):
             return None
-        least, most = self._pages.filters.first_chat_bounds(units_per_second)
+        earliest, latest = self._pages.filters.first_chat_bounds(units_per_second)
         early_times, late_times = moments(early, units_per_second), moments(late, units_per_second)
         if not early_times or not late_times:
             return None
-        # A conversation can be older than its first chat, and so than the bound that was set on that.
-        low, high = max(min(early_times), least), min(max(late_times), most)
+        # A conversation can be older than its first chat, and so older than the user's bound on the first chat.
+        low, high = max(min(early_times), earliest), min(max(late_times), latest)
         density = density_of(early, units_per_second)
         between = min(late_times) - max(early_times)
         few_left = between * density < (_FEW_PAGES - 1) * MAX_PAGE_SIZE and density > 0
@@ -299,42 +300,42 @@ class _Surveyor(Generic[RowT]):
             bounded=self._pages.filters.on_first_chat,
         )
 
-    async def _with_chats(self, entries: Iterable[Entry[RowT]], order: Order) -> list[RowT]:
-        """The rows with chats at one end of the list; where those without hide them, they are asked for."""
-        rows = _rows(entries)
+    async def _with_chats(self, entries: Iterable[ListEntry[RowT]], order: Order) -> list[RowT]:
+        """The rows with chats at one end of the list, requested with a bound if rows without chats hide them."""
+        rows = good_rows(entries)
         timed = [row for row in rows if not is_empty(row)]
         units_per_second = units_per_second_in(rows)
         if timed or units_per_second is None:
             return timed
         try:
-            # Any bound leaves out the rows without chats.
+            # A bound on first chat times leaves out the rows without chats.
             bounded = self._pages.filters.within(LONG_AGO * units_per_second, None)
             found = await Walk(self._pages, order, bounded).next() or []
         except (BadRequestError, StuckError):
             return []
-        return [row for row in _rows(found) if not is_empty(row)]
+        return [row for row in good_rows(found) if not is_empty(row)]
 
     async def _is_keyset(self, span: Span) -> bool:
-        """Whether a page stays the same although a bound leaves out rows before its cursor."""
+        """Whether a page stays the same when a bound leaves out rows before its cursor."""
         return self._kind() == "opaque" and span.density > 0 and await self._try_bound(end=False)
 
     async def _try_bound(self, *, end: bool) -> bool:
         """Ask for the second page once more, with a bound in its middle, or in the middle of the first.
 
-        A page at one instant does not tell, nor does one of few rows.
+        A page whose rows have one time, or one with few rows, proves nothing.
 
         Args:
-            end: Whether the bound is an end: then the page must be the same up to it, and the last. Otherwise the
-                bound leaves out rows before the cursor, and the page must stay the same.
+            end: Whether the bound is an end: then the page must be the same up to the bound, and be the last page.
+                Otherwise the bound leaves out rows before the cursor, and the page must stay the same.
         """
-        rows = _rows(self._first)
-        behind = self._entries[len(self._first) :][: len(self._first)]
-        times = moments(_rows(behind) if end else rows, units_per_second_in(rows) or 1.0)
+        rows = good_rows(self._first)
+        second_page = self._entries[len(self._first) :][: len(self._first)]
+        times = moments(good_rows(second_page) if end else rows, units_per_second_in(rows) or 1.0)
         cursor = self._walk.first_cursor
         distinct = sorted(set(times))
-        if len(times) < _TELLING or cursor is None or len(distinct) < 2:
+        if len(times) < _MIN_SAMPLE_ROWS or cursor is None or len(distinct) < 2:
             return False
-        # Within the page, and not at its end, where all rows may be of one instant.
+        # The bound is within the page, not at its end, where all rows may have one time.
         bound = distinct[(len(distinct) - 1) // 2] if end else distinct[len(distinct) // 2]
         filters = self._pages.filters
         bounded = filters.within(None, bound) if end else filters.within(bound, None)
@@ -342,14 +343,14 @@ class _Surveyor(Generic[RowT]):
             page = await self._pages.page(Order.FIRST_CHAT_TIME_ASC, cursor, bounded)
         except (BadRequestError, PageFaultError):
             return False
-        shown, all_ids = [entry.id for entry in page.entries], [entry.id for entry in behind]
+        shown, all_ids = [entry.id for entry in page.entries], [entry.id for entry in second_page]
         if end:
             return bool(shown) and len(shown) < len(all_ids) and shown == all_ids[: len(shown)] and not page.cursor
         return bool(shown) and shown[: len(all_ids)] == all_ids[: len(shown)]
 
 
 async def _keeps_windows(pages: PageReader[Any], units_per_second: float) -> bool:
-    """Whether nothing is found before the begin of time and behind its end; else the filter is ignored."""
+    """Whether windows before all and after all conversations are empty; otherwise the server ignores windows."""
     beyond = [
         pages.filters.within(FAR_AHEAD * units_per_second, None, keep=False),
         pages.filters.within(None, LONG_AGO * units_per_second, keep=False),
@@ -361,12 +362,8 @@ async def _keeps_windows(pages: PageReader[Any], units_per_second: float) -> boo
     return not any(page.entries or page.cursor for page in found)
 
 
-def _rows(entries: Iterable[Any]) -> list[Any]:
-    return [entry for entry in entries if not isinstance(entry, BadRow)]
-
-
 async def _other_end(pages: PageReader[Any]) -> Sequence[Any] | None:
-    """The list's last rows, the very last first; None when the server does not give them in that order."""
+    """The list's last rows, the last row first; None when the server does not serve that order."""
     try:
         walk: Walk[Any] = Walk(pages, Order.FIRST_CHAT_TIME_DESC, pages.filters)
         return await walk.next() or []
@@ -374,22 +371,22 @@ async def _other_end(pages: PageReader[Any]) -> Sequence[Any] | None:
         return None
 
 
-def _is_by_last_chat(entries: Iterable[Entry[Any]]) -> bool:
-    """Whether rows stand in the order of their last chats, the latest first."""
-    times = [entry.last_chat_time for entry in _rows(entries) if entry.last_chat_time is not None]
+def _is_by_last_chat(entries: Iterable[ListEntry[Any]]) -> bool:
+    """Whether rows are in the order of their last chats, the latest first."""
+    times = [entry.last_chat_time for entry in good_rows(entries) if entry.last_chat_time is not None]
     return times == sorted(times, reverse=True) and len(set(times)) > 1
 
 
 def is_empty(row: Row) -> bool:
-    """Whether a conversation has no chats; old rows may have chats and no time of the last one."""
+    """Whether a conversation has no chats. Old rows may have chats, but no time of the last chat."""
     return row.last_chat_time is None and not row.chat_count and not row.chats
 
 
 def moment(row: Row, units_per_second: float) -> float | None:
-    """About when a conversation's first chat was; None where its times are no dates.
+    """About the time of a conversation's first chat; None where its times are no dates.
 
-    It is the time at which the conversation was opened, which is at or before its first chat, unless that is
-    later than its last chat.
+    It is the time at which the conversation was opened, which is at or before its first chat; or the time of its
+    last chat, if that is earlier.
     """
     low, high = LONG_AGO * units_per_second, FAR_AHEAD * units_per_second
     times = [time for time in (row.created_at, row.last_chat_time) if time is not None and low < time < high]
@@ -397,38 +394,38 @@ def moment(row: Row, units_per_second: float) -> float | None:
 
 
 def moments(rows: Iterable[Row], units_per_second: float) -> list[float]:
-    """The moments of rows that have one, in the rows' order."""
+    """About the times of the first chats of rows, in the rows' order; rows without a date are left out."""
     found = (moment(row, units_per_second) for row in rows)
     return [time for time in found if time is not None]
 
 
 def with_spans(
-    entries: Sequence[Entry[RowT]], units_per_second: float, where: tuple[float, float] | None
-) -> list[Entry[RowT]]:
-    """The same rows, where those that could not be had know between which first chat times they lie.
+    entries: Sequence[ListEntry[RowT]], units_per_second: float, where: tuple[float, float] | None
+) -> list[ListEntry[RowT]]:
+    """The same rows, where each row that could not be read has the first chat times between which it lies.
 
     Args:
         entries: The rows of a page, in order.
         units_per_second: Units of the server's timestamps in one second.
-        where: About when the first and the last of them began, where that is known.
+        where: About the first chat times of the first and the last row, where they are known.
     """
     if not any(isinstance(entry, BadRow) for entry in entries):
         return list(entries)
     times = [None if isinstance(entry, BadRow) else moment(entry, units_per_second) for entry in entries]
     low, high = where or (None, None)
-    found: list[Entry[RowT]] = []
+    found: list[ListEntry[RowT]] = []
     for number, entry in enumerate(entries):
         if isinstance(entry, BadRow):
             before = next((time for time in reversed(times[:number]) if time is not None), low)
-            behind = next((time for time in times[number:] if time is not None), high)
-            if before is not None and behind is not None:
-                entry = entry.within((min(before, behind), max(before, behind)))
+            after = next((time for time in times[number:] if time is not None), high)
+            if before is not None and after is not None:
+                entry = entry.within((min(before, after), max(before, after)))
         found.append(entry)
     return found
 
 
 def density_of(rows: Iterable[Row], units_per_second: float) -> float:
-    """Rows per unit of time among these; 0 when they do not tell."""
+    """Rows per unit of time among these rows; 0 where their times do not show it."""
     times = moments((row for row in rows if not is_empty(row)), units_per_second)
     spread = max(times, default=0.0) - min(times, default=0.0)
     return len(times) / spread if spread > 0 and math.isfinite(spread) else 0.0

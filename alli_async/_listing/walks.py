@@ -1,17 +1,18 @@
 """One cursor over one list or partition, whose pages are proved to be contiguous where cursors are offsets.
 
-Behind an offset cursor every row that leaves the list, or comes into it, shifts the rows behind it. So each page
-is asked for from one row before its cursor. There are these cases:
+Where cursors are offsets, a row that leaves the part already read, or comes into it, shifts all rows after the
+cursor. So each page is asked for from one row before its cursor. There are these cases:
 
-- It begins with the last row of the page before: nothing lies between the two pages.
-- It holds no row that is known: rows have left. The walk goes back until it meets a known row; what follows that
-  row is new.
-- It begins with the last few rows of the page before: rows have come in behind the walk, which has not seen them.
-- It begins otherwise: the order is not stable, rows of one instant come in another one at each request. Rows may
-  have been missed, and the walk is disturbed.
+- It begins with the last row of the page before: no row lies between the two pages.
+- It holds no known row: rows have left. The walk goes back until it meets a known row; the rows after that one are
+  new.
+- It begins with the last few rows of the page before: rows have come into the part already read, and the walk has
+  not seen them.
+- It begins otherwise: the order is not stable, so that rows of one instant come in another order at each request.
+  Rows may have been missed, and the walk is disturbed.
 
-A walk that ends undisturbed has seen every row that stayed where it was. Rows of a list in ascending order of
-first chats only move towards its end, so it has seen those that moved as well, unless they came from another
+A walk that ends undisturbed has seen every row that stayed in its place. Rows of a list in ascending order of
+first chats only move towards its end, so the walk has seen rows that moved as well, unless they came from another
 partition.
 
 Where cursors are not offsets the walk follows the server's own cursors, and proves nothing (`is_proved`).
@@ -28,23 +29,23 @@ from ..errors import AlliError, BadRequestError, PaginationError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import MAX_BAD_ROWS, BadRow, Entry, Page, PageFaultError, PageReader
+from .page_reader import MAX_BAD_ROWS, BadRow, ListEntry, Page, PageFaultError, PageReader
 from .pages import EndlessGuard, Row
 from .seen import SeenIds
 
 RowT = TypeVar("RowT", bound=Row)
 
-# Rows that are asked for one by one where no page of ten can be had.
+# Rows that are requested one by one where no page of ten rows can be read.
 _ONE_BY_ONE = 10
 # Rows to go back at first where rows have left: few leave between two pages, and most of a page is new then.
 _FIRST_STEP = 4
-# Pages in a row without a new row, before the list is taken for endless. Going back by doubled steps through a
+# Pages in a row without a new row after which the list counts as endless. Going back by growing steps through a
 # list of a hundred million rows takes fewer.
 _MAX_IDLE = 100
-# How often rows are fetched one by one until none leaves or comes in meanwhile.
+# Times that rows are fetched one by one until no row leaves or comes meanwhile.
 _MAX_TRIES = 4
-# Pages in a row that hold the overlapping row alone, before one is asked for without it. Ragged pages are longer
-# the next time; where a page never holds more than one row, the overlap can prove nothing.
+# Pages in a row with the overlapping row alone after which a page is requested without overlap. A ragged page is
+# longer the next time; where a page never holds more than one row, the overlap can prove nothing.
 _MAX_STALLED = 3
 
 
@@ -57,7 +58,7 @@ _OPPOSITE = {
 
 
 class StuckError(Exception):
-    """The row behind a cursor cannot be listed, and no cursor behind it can be made.
+    """The row after a cursor cannot be listed, and no cursor past it can be made.
 
     Attributes:
         error: Why the row cannot be listed.
@@ -69,27 +70,29 @@ class StuckError(Exception):
 
 
 class Walk(Generic[RowT]):
-    """Reads the pages of a list one after the other and gives the rows that are new.
+    """Reads the pages of a list one after the other, and returns the rows that are new.
 
     Args:
         pages: Fetches the pages.
         order: The order of the list.
         filters: The filters of the list or partition.
-        cursors: How this server makes offset cursors; None to find out by the list's own cursors.
-        follow: Go from page to page by the server's own cursors. Made ones only lead past rows that cannot be had.
-        at: Rows before the place to begin; only with `cursors`.
-        ids: Where to keep the ids of the rows that were seen.
+        cursors: How this server makes offset cursors; None to find out from the list's own cursors.
+        follow: Whether to go from page to page by the server's own cursors, and to use made ones only to get past
+            rows that cannot be read.
+        index: Index of the row to start with; only with `cursors`.
+        ids: The set to which the ids of the rows are added; None for a new set.
 
     Attributes:
         ids: The ids of the rows that were seen.
         last_id: The id of the last row that was seen.
-        rows_left: Whether rows left the list behind the walk.
-        rows_came: Whether rows came into the list behind the walk.
+        rows_left: Whether rows left the part already read.
+        rows_came: Whether rows came into the part already read.
         is_disturbed: Whether the order of the rows is not stable, so that rows may have been missed.
         is_proved: Whether the pages are proved to be contiguous, unless the walk is disturbed.
         has_ended: Whether the end of the list was reached.
-        first_cursor: The server's cursor behind the first page.
-        listed: The rows that were on its pages, each time they were: with no overlap, the length of the list.
+        first_cursor: The server's cursor after the first page.
+        listed: Number of rows on the pages without the overlap of each page: the length of the list, unless rows
+            came or left. A row that is on two pages for another reason counts twice.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Walk(Generic[RowT]):
         *,
         cursors: OffsetCursors | None = None,
         follow: bool = False,
-        at: int = 0,
+        index: int = 0,
         ids: set[str] | SeenIds | None = None,
     ) -> None:
         self.filters = filters
@@ -114,7 +117,7 @@ class Walk(Generic[RowT]):
         self._cursors = cursors
         self._is_confirmed = cursors is not None
         self._follow = follow
-        self._at = at
+        self._index = index
         self._cursor: str | None = None
         self.first_cursor: str | None = None
         self._first_rows = 0
@@ -130,26 +133,26 @@ class Walk(Generic[RowT]):
 
     @property
     def cursors(self) -> OffsetCursors | None:
-        """How to make offset cursors for this list; None when its cursors are not known to be offsets."""
+        """How this list's offset cursors are made; None where its cursors are not known to be offsets."""
         return self._cursors if self._is_confirmed and not self._follow else self._found
 
     @property
     def rows_before(self) -> int:
-        """How many rows of the list are before the next page."""
-        return self._at
+        """The number of rows of the list before the next page."""
+        return self._index
 
     def seed(self, walk: Walk[RowT]) -> None:
-        """Go on where another walk over the begin of the same list has stopped."""
+        """Continue where another walk over the start of the same list has stopped."""
         self.last_id, self._latest = walk.last_id, list(walk._latest)
         self.rows_left, self.rows_came, self.is_disturbed = walk.rows_left, walk.rows_came, walk.is_disturbed
-        self._at, self._cursors, self._begun, self._is_confirmed = walk._at, walk._cursors, True, True
+        self._index, self._cursors, self._begun, self._is_confirmed = walk._index, walk._cursors, True, True
 
     def begin_at(self, cursor: str) -> None:
-        """Begin at a cursor of the server's."""
+        """Start at one of the server's cursors."""
         self._cursor, self._begun, self._follow = cursor, True, True
 
     def begin_with(self, page: Page[RowT]) -> None:
-        """Begin with a page that is there already."""
+        """Start with a page that was read already."""
         self._ready = page
 
     def end_before(self, filters: Filters, beyond: Collection[str]) -> None:
@@ -157,21 +160,21 @@ class Walk(Generic[RowT]):
 
         Args:
             filters: The filters with the nearer end.
-            beyond: The ids of the first rows behind that end. A page that was asked for with the end before may
-                show them.
+            beyond: The ids of the first rows after the nearer end. A page that was requested with the former end
+                may show them.
         """
         self.filters, self._beyond = filters, beyond
 
-    async def next(self) -> list[Entry[RowT]] | None:
+    async def next(self) -> list[ListEntry[RowT]] | None:
         """Read the next page.
 
         Returns:
-            Its rows that are new, which may be none; None when the list has ended.
+            The new rows of the page, which may be none; None when the list has ended.
 
         Raises:
             StuckError: A row cannot be listed, and there is no way past it.
             PaginationError: The list does not end.
-            AlliError: The page could not be had.
+            AlliError: The page could not be fetched.
         """
         if self.has_ended:
             return None
@@ -193,20 +196,20 @@ class Walk(Generic[RowT]):
         return fresh
 
     def _last_known(self, page: Page[RowT]) -> int:
-        """The place on a page of the last row that was seen before; -1 when there is none."""
+        """The index on a page of the last row that was seen before; -1 when there is none."""
         known = self.ids
         return max([n for n, entry in enumerate(page.entries) if entry.id in known], default=-1)
 
-    async def _first(self) -> Sequence[Entry[RowT]]:
-        at = self._at
+    async def _first(self) -> Sequence[ListEntry[RowT]]:
+        index = self._index
         page = await self._page(
-            at, self._cursors.cursor(at) if at and self._cursors else None, refused_is_end=True
+            index, self._cursors.cursor(index) if index and self._cursors else None, refused_is_end=True
         )
         self._begun = True
-        self._note(page, at + len(page.entries))
-        self.first_cursor, self._first_rows = page.cursor, at + len(page.entries)
+        self._note(page, index + len(page.entries))
+        self.first_cursor, self._first_rows = page.cursor, index + len(page.entries)
         if page.cursor:
-            rows, known = at + len(page.entries), self._cursors
+            rows, known = index + len(page.entries), self._cursors
             if known is not None:
                 self._cursors = known.learn(page.cursor, rows)
                 self._is_confirmed = self._is_confirmed and self._cursors is not None
@@ -220,59 +223,59 @@ class Walk(Generic[RowT]):
         self._follow, self._is_confirmed, self.is_proved = True, False, False
 
     def _look_for_offsets(self, cursor: str, rows: int) -> None:
-        """Find out from the server's first two cursors whether they are offsets after all; for other walks."""
+        """Find out, for other walks, from the server's first two cursors whether they are offsets after all."""
         if self.first_cursor is not None and self._shown is None:
             self._shown = cursor
             self._found = OffsetCursors.agreeing([(self.first_cursor, self._first_rows), (cursor, rows)])
 
     def _note(self, page: Page[RowT], rows_before: int) -> None:
-        self._at, self._cursor = rows_before, page.cursor
+        self._index, self._cursor = rows_before, page.cursor
         self.has_ended = page.cursor is None
         self.listed += len(page.entries)
 
     # --- by the server's own cursors ----------------------------------------------------------------------
 
-    async def _following(self) -> Sequence[Entry[RowT]]:
+    async def _following(self) -> Sequence[ListEntry[RowT]]:
         self.is_proved = False
         asked = self._cursor
-        page = await self._page(self._at, asked)
+        page = await self._page(self._index, asked)
         last_known = self._last_known(page)
         if last_known >= 0:
             came = self._follows(page, last_known)
             self.rows_came, self.is_disturbed = self.rows_came or came, self.is_disturbed or not came
-        self._note(page, self._at + len(page.entries))
+        self._note(page, self._index + len(page.entries))
         if page.cursor:
-            self._look_for_offsets(page.cursor, self._at)
+            self._look_for_offsets(page.cursor, self._index)
             self._guard.check(asked, page.cursor, [entry.id for entry in page.entries])
         return page.entries
 
     # --- from one row before the cursor -------------------------------------------------------------------
 
-    async def _overlapping(self, cursors: OffsetCursors) -> Sequence[Entry[RowT]]:
-        expected = max(self._at - 1, 0) if self._stalled < _MAX_STALLED else self._at
-        at, step = expected, _FIRST_STEP
+    async def _overlapping(self, cursors: OffsetCursors) -> Sequence[ListEntry[RowT]]:
+        expected = max(self._index - 1, 0) if self._stalled < _MAX_STALLED else self._index
+        index, step = expected, _FIRST_STEP
         while True:
-            page = await self._page(at, cursors.cursor(at) if at else None, refused_is_end=True)
+            page = await self._page(index, cursors.cursor(index) if index else None, refused_is_end=True)
             last_known = self._last_known(page)
             if not self._is_confirmed and (last_known < 0 or not self._follows(page, last_known)):
-                # The number was no offset after all, or only the server's own cursors are taken.
+                # The number was no offset after all, or the server accepts only its own cursors.
                 self._give_up_offsets()
                 return await self._following()
-            if last_known >= 0 or at == 0:
+            if last_known >= 0 or index == 0:
                 break
-            if at == self._at:  # asked for without the overlap
+            if index == self._index:  # asked for without the overlap
                 self.is_proved = False
                 break
-            if not page.entries and page.cursor and cursors.rows_before(page.cursor) == at:
+            if not page.entries and page.cursor and cursors.rows_before(page.cursor) == index:
                 return self._stay(page)
-            if at == expected and await self._takes_own_cursors_only():
+            if index == expected and await self._takes_own_cursors_only():
                 return await self._following()
             self.rows_left = True
-            at = max(0, at - step)
+            index = max(0, index - step)
             step *= 4
-        self._look_for_disturbance(page, last_known, at == expected)
-        holds_overlap_alone = at == expected and last_known == 0 and len(page.entries) == 1
-        return self._take(cursors, page, at, is_stalled=holds_overlap_alone)
+        self._look_for_disturbance(page, last_known, index == expected)
+        holds_overlap_alone = index == expected and last_known == 0 and len(page.entries) == 1
+        return self._advance(cursors, page, index, is_stalled=holds_overlap_alone)
 
     def _look_for_disturbance(self, page: Page[RowT], last_known: int, as_expected: bool) -> None:
         known = page.entries[: last_known + 1]
@@ -289,28 +292,28 @@ class Walk(Generic[RowT]):
         known = [entry.id for entry in page.entries[: last_known + 1]]
         return known == self._latest[-len(known) :]
 
-    def _take(
-        self, cursors: OffsetCursors, page: Page[RowT], at: int, *, is_stalled: bool
-    ) -> Sequence[Entry[RowT]]:
-        following = at + len(page.entries)
+    def _advance(
+        self, cursors: OffsetCursors, page: Page[RowT], index: int, *, is_stalled: bool
+    ) -> Sequence[ListEntry[RowT]]:
+        following = index + len(page.entries)
         if page.cursor and cursors.rows_before(page.cursor) != following:
-            # The number counts something else than the rows that are shown, or the encoding is another one.
+            # The number in the cursor counts something else than these rows, or the encoding is another one.
             self._give_up_offsets()
             self._look_for_offsets(page.cursor, following)
         else:
             self._is_confirmed = True
         self._stalled = self._stalled + 1 if is_stalled else 0
-        overlap = max(0, self._at - at)
+        overlap = max(0, self._index - index)
         self._note(page, following)
         self.listed -= min(overlap, len(page.entries))
         return page.entries
 
-    def _stay(self, page: Page[RowT]) -> Sequence[Entry[RowT]]:
+    def _stay(self, page: Page[RowT]) -> Sequence[ListEntry[RowT]]:
         self._cursor = page.cursor
         return page.entries
 
     async def _takes_own_cursors_only(self) -> bool:
-        """Whether the server refuses a cursor that it did not give, and takes its own; then its own are used."""
+        """Switch to the server's own cursors, if it refuses the cursors of others; return whether it does."""
         if self._cursor is None or not self._was_refused:
             return False
         try:
@@ -323,15 +326,15 @@ class Walk(Generic[RowT]):
 
     # --- a page, whatever is wrong with its rows ----------------------------------------------------------
 
-    async def _page(self, at: int, cursor: str | None, *, refused_is_end: bool = False) -> Page[RowT]:
-        """Fetch the page at a cursor, up to the end of the list, which may have come nearer meanwhile."""
-        page = await self._whole_page(at, cursor, refused_is_end=refused_is_end)
+    async def _page(self, index: int, cursor: str | None, *, refused_is_end: bool = False) -> Page[RowT]:
+        """Fetch the page at a cursor, without rows after the end of the list, which may have come nearer."""
+        page = await self._whole_page(index, cursor, refused_is_end=refused_is_end)
         if not self._beyond:
             return page
         end = next((n for n, entry in enumerate(page.entries) if entry.id in self._beyond), None)
         return page if end is None else Page(page.entries[:end], None)
 
-    async def _whole_page(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
+    async def _whole_page(self, index: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
         """Fetch the page at a cursor, in smaller pages or row by row where the server cannot make it."""
         self._was_refused = False
         if self._ready is not None:
@@ -340,30 +343,30 @@ class Walk(Generic[RowT]):
         try:
             return await self._pages.page(self._order, cursor, self.filters)
         except BadRequestError:
-            if not (refused_is_end and at):
+            if not (refused_is_end and index):
                 raise
             # Some servers refuse a cursor beyond the end of the list.
             self._was_refused = True
             return Page((), None)
         except PageFaultError:
-            return await self._row_by_row(at, cursor, refused_is_end=refused_is_end and at > 0)
+            return await self._row_by_row(index, cursor, refused_is_end=refused_is_end and index > 0)
 
-    async def _row_by_row(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
-        """Fetch rows one by one, again where rows have left or come in meanwhile: single rows have no overlap."""
-        page = await self._single_rows(at, cursor, refused_is_end=refused_is_end)
+    async def _row_by_row(self, index: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
+        """Fetch rows one by one, and again where rows have left or come meanwhile: single rows have no overlap."""
+        page = await self._single_rows(index, cursor, refused_is_end=refused_is_end)
         for _ in range(_MAX_TRIES):
-            if await self._is_still_there(page, at):
+            if await self._is_still_there(page, index):
                 return page
-            page = await self._single_rows(at, cursor, refused_is_end=refused_is_end)
+            page = await self._single_rows(index, cursor, refused_is_end=refused_is_end)
         self.is_disturbed = True
         return page
 
-    async def _is_still_there(self, page: Page[RowT], at: int) -> bool:
-        """Whether the rows that were fetched one by one stand where they stood then, if that can be found out."""
+    async def _is_still_there(self, page: Page[RowT], index: int) -> bool:
+        """Whether rows that were fetched one by one still have the same indexes, as far as a request can show."""
         cursors = self._cursors
         if cursors is None or not self._is_confirmed:
-            return True  # then the walk is not proved anyway
-        for is_bad, group in groupby(enumerate(page.entries, at), key=lambda each: isinstance(each[1], BadRow)):
+            return True  # The walk is not proved anyway.
+        for is_bad, group in groupby(enumerate(page.entries, index), key=lambda each: isinstance(each[1], BadRow)):
             rows = list(group)
             if is_bad or len(rows) == 1 == len(page.entries):
                 continue
@@ -372,7 +375,7 @@ class Walk(Generic[RowT]):
                 cursor = cursors.cursor(first) if first else None
                 again = await self._pages.page(self._order, cursor, self.filters, size=len(ids))
             except BadRequestError:
-                return False  # beyond the end, which has come nearer
+                return False  # The end of the list has come nearer.
             except PageFaultError:
                 self.is_proved = False
                 return True
@@ -381,9 +384,9 @@ class Walk(Generic[RowT]):
             self.is_proved = self.is_proved and len(again.entries) == len(ids)
         return True
 
-    async def _single_rows(self, at: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
+    async def _single_rows(self, index: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
         """Fetch rows one by one, and step over those that cannot be read, up to one that can."""
-        entries: list[Entry[RowT]] = []
+        entries: list[ListEntry[RowT]] = []
         bad = all_bad = 0
         following = cursor
         while len(entries) < _ONE_BY_ONE or bad:
@@ -402,8 +405,8 @@ class Walk(Generic[RowT]):
                     if not entries:
                         raise StuckError(failure) from None
                     return Page(entries, following)
-                entries.append(BadRow(f"row {at + len(entries)} of {self.filters.pairs}", failure))
-                following, refused_is_end = self._cursors.cursor(at + len(entries)), True
+                entries.append(BadRow(f"row {index + len(entries)} of {self.filters.pairs}", failure))
+                following, refused_is_end = self._cursors.cursor(index + len(entries)), True
                 self._pages.restore_size()
                 continue
             bad, refused_is_end = 0, False
@@ -415,8 +418,8 @@ class Walk(Generic[RowT]):
             self._pages.use_single_rows()
         return Page(entries, following)
 
-    async def from_other_end(self, take: Callable[[Sequence[Entry[RowT]]], Awaitable[object]]) -> None:
-        """Read the list from its other end, up to the row that this walk cannot get past."""
+    async def read_from_other_end(self, take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]) -> None:
+        """Read the list from its other end, as far as the row that this walk cannot get past."""
         back: Walk[RowT] = Walk(self._pages, _OPPOSITE[self._order], self.filters, follow=True)
         while True:
             try:

@@ -172,8 +172,8 @@ async def all_chats(
         chats, ids, adds_up = await _round(fetch, expected, shown.chats if expected else (), before)
         if not adds_up:
             why = _difference(chats, ids)
-        elif (whole := await _with_shown(chats, ids, shown)) is not None:
-            return whole
+        elif (complete := await _with_shown(chats, ids, shown)) is not None:
+            return complete
         else:
             why = "they lack chats that the conversation itself shows"
         before, expected = ids, 0

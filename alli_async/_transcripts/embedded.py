@@ -38,7 +38,7 @@ class EmbeddedCheck:
 
     @property
     def wanted(self) -> int:
-        """How many more proofs it takes; 0 once it is decided either way."""
+        """Number of further conversations to fetch both ways; 0 once it is decided whether embedded chats hold."""
         return 0 if self.is_broken else max(0, _PROOFS - self._proofs)
 
     def prove(self) -> None:

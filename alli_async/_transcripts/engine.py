@@ -31,9 +31,9 @@ class Source(Protocol):
     """Reads the conversations whose transcripts a stream fetches."""
 
     def __call__(
-        self, give: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
+        self, emit: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
     ) -> Awaitable[None]:
-        """Hand every conversation to `give` once, and report rows that cannot be fetched."""
+        """Pass every conversation to `emit` once, and rows that cannot be read to `report`."""
         ...
 
 
@@ -116,12 +116,12 @@ class Engine(Generic[ResultT]):
             out.close()
 
     async def _whole_list(
-        self, give: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
+        self, emit: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
     ) -> None:
         pages: PageReader[Any] = PageReader(
             self._session, self._filters, self.codec.list_page, size=self._page_size
         )
-        await ListReader(pages, give, report).read(ordered=self._ordered)
+        await ListReader(pages, emit, report).read(ordered=self._ordered)
 
     async def _read(self, pages: Channel[list[ConversationRow]]) -> None:
         """Read the list, while the chats of earlier conversations are fetched."""

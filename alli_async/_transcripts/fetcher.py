@@ -1,4 +1,4 @@
-"""The chats of conversations, fetched and compared with those that the list has shown."""
+"""The chats of conversations, fetched and compared with the embedded chats of the list."""
 
 from __future__ import annotations
 

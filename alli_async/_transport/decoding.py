@@ -29,22 +29,22 @@ class RowDecoder(Generic[T]):
     """Decodes an answer that holds a list. `in_turns` decodes a large one row by row.
 
     Attributes:
-        whole: Decodes a body at once, and raises the error of one that cannot be decoded.
+        decode_at_once: Decodes a body at once, and raises the error of one that cannot be decoded.
         split: Splits a body into the bytes of its rows and whatever else it holds.
         row: Decodes a row.
         join: Makes the answer of the decoded rows and of whatever else the body holds.
     """
 
-    whole: Callable[[bytes], T]
+    decode_at_once: Callable[[bytes], T]
     split: Callable[[bytes], tuple[Sequence[Raw], Any]]
     row: Callable[[Raw], Any]
     join: Callable[[list[Any], Any], T]
 
     def __call__(self, body: bytes) -> T:
-        return self.whole(body)
+        return self.decode_at_once(body)
 
     async def in_turns(self, body: bytes, turns: Turns) -> T | None:
-        """Decode a body row by row; None if it cannot be, which `whole` has an error or a remedy for."""
+        """Decode a body row by row; None where `decode_at_once` must find the error, or repair the body."""
         try:
             raws, rest = self.split(body)
             rows = []
@@ -55,19 +55,19 @@ class RowDecoder(Generic[T]):
         except (*wire.UNDECODABLE, AlliError):
             return None
 
-    def map(self, convert: Callable[[T], OtherT], whole: Callable[[bytes], OtherT]) -> RowDecoder[OtherT]:
+    def map(self, convert: Callable[[T], OtherT], decode_at_once: Callable[[bytes], OtherT]) -> RowDecoder[OtherT]:
         """A decoder of the same rows, whose answers are converted.
 
         Args:
             convert: Converts an answer.
-            whole: Decodes a body at once to a converted answer.
+            decode_at_once: Decodes a body at once to a converted answer.
         """
         join = self.join
-        return RowDecoder(whole, self.split, self.row, lambda rows, rest: convert(join(rows, rest)))
+        return RowDecoder(decode_at_once, self.split, self.row, lambda rows, rest: convert(join(rows, rest)))
 
 
 def row_decoder(
-    kind: type[T], rows: str, row: Callable[[Raw], Any], whole: Callable[[bytes], T] | None = None
+    kind: type[T], rows: str, row: Callable[[Raw], Any], decode_at_once: Callable[[bytes], T] | None = None
 ) -> RowDecoder[T]:
     """A decoder of answers of a kind, one field of which is a list.
 
@@ -75,7 +75,7 @@ def row_decoder(
         kind: The struct of the answer.
         rows: The name of the field that holds the list.
         row: Decodes a row.
-        whole: Decodes a whole body; None to decode the struct as it is.
+        decode_at_once: Decodes a body at once; None to decode the struct as it is.
     """
     fields = [each for each in msgspec.structs.fields(kind) if each.name != rows]  # type: ignore[arg-type]
     names = [each.name for each in fields]
@@ -94,7 +94,7 @@ def row_decoder(
     def join(found: list[Any], rest: Any) -> T:
         return kind(**{rows: found}, **{name: getattr(rest, name) for name in names})
 
-    return RowDecoder(whole or wire.decoder(kind), split, row, join)
+    return RowDecoder(decode_at_once or wire.decoder(kind), split, row, join)
 
 
 async def decoder_for(decode: Decode[T], body: bytes) -> Decode[T]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _SECONDS_PER_LINE = 60.0
 # Seconds between two looks at the numbers; on a terminal they are drawn at each.
 _TICK = 0.2
-# Conversations, and seconds, from which on the pace tells how long the rest takes.
-_TELLING, _TELLING_SECONDS = 100, 1.0
+# Conversations and seconds after which the pace shows how long the rest takes.
+_MIN_SAMPLE, _MIN_SAMPLE_SECONDS = 100, 1.0
 # Seconds of a wait from which on it is told of.
 _LONG_WAIT = 1.0
 
@@ -69,7 +69,7 @@ class Progress:
     def seconds_left(self) -> float | None:
         """By the pace of this process so far; None while there is none to tell."""
         own = 0 if self.stats is None else self.stats.conversations
-        if self.total is None or own < _TELLING or self.seconds < _TELLING_SECONDS:
+        if self.total is None or own < _MIN_SAMPLE or self.seconds < _MIN_SAMPLE_SECONDS:
             return None
         return (self.total - self.done) * self.seconds / own
 

@@ -41,14 +41,14 @@ class ShardCutter:
             reader: The reader of the shard.
             position: About when the last conversation on the page began.
         """
-        if reader.own < self._next_look:
+        if reader.own_count < self._next_look:
             return
         self._next_look += self._tuning.piece_rows
         shard, span = self._buffer.shard, self._span
         if shard is None or span is None or shard.end is None:
             return
         way = max(position - (span.low if shard.start is None else shard.start), 0.0)
-        ahead = reader.own * (shard.end - position) / way if way > 0 else math.inf
+        ahead = reader.own_count * (shard.end - position) / way if way > 0 else math.inf
         if ahead >= self._tuning.rows_ahead:
             await self._cut(reader, position, max(way / 50, 4 * span.resolution), shard.end, ahead)
 

@@ -269,9 +269,9 @@ def cut_into_shards(span: Span, weights: Sequence[Weight], tuning: Tuning = DEFA
     That one is for what comes while the others are read. Gives nothing where the span is too short to cut.
     """
     total = sum(weight.rows for weight in weights)
-    least = min(tuning.planned_shards, int(total / tuning.least_shard_rows))
+    min_count = min(tuning.planned_shards, int(total / tuning.least_shard_rows))
     last = round(round(span.last_cut / span.resolution) * span.resolution, 6)
-    cuts = cut_span(weights, span.low, last, overlap=span.resolution, rows=tuning.shard_rows, least=least)
+    cuts = cut_span(weights, span.low, last, overlap=span.resolution, rows=tuning.shard_rows, min_count=min_count)
     if not cuts:
         return []
     rows = round(total / len(cuts))

@@ -17,10 +17,10 @@ from typing import Any, Self
 from .._aio.tasks import cancel_all
 from .._listing.closing import Closing, PartitionResult
 from .._listing.filters import Filters
-from .._listing.page_reader import BadRow, Entry, PageReader, keeping_body
+from .._listing.page_reader import BadRow, ListEntry, PageReader, keeping_body
 from .._listing.pages import MAX_PAGE_SIZE
 from .._listing.partition_reader import ASC, PartitionReader, boundary_ids
-from .._listing.reader import Given
+from .._listing.reader import EmittedRows
 from .._listing.seen import SeenIds, pack
 from .._listing.survey import ServerProfile, Span, is_empty
 from .._listing.walks import StuckError, Walk
@@ -41,7 +41,7 @@ from ..errors import (
 from ..models import RawTranscript, Skipped
 from .records import Commit, Shard
 
-Give = Callable[[list[Any]], Awaitable[None]]
+Emit = Callable[[list[Any]], Awaitable[None]]
 # Called after each page, with the reader and about when the last conversation on the page began.
 OnPage = Callable[[PartitionReader[Any], float], Awaitable[None]]
 
@@ -126,7 +126,7 @@ class ShardReader:
         self._span = span
         self._profile = profile
         self._commits = commits
-        self._deferred, self._given = Deferred(), Given()
+        self._deferred, self._given = Deferred(), EmittedRows()
         self._reported: list[BadRow] = []
         self._committed = SeenIds()
         self._partition: PartitionReader[Any] | None = None
@@ -183,22 +183,22 @@ class ShardReader:
             conversations=0,
             chats=0,
             uncompressed_bytes=0,
-            own=partition.own,
+            own=partition.own_count,
             last_own_id=partition.last_own_id,
             has_moved=partition.has_moved,
-            ids=pack(partition.given),
+            ids=pack(partition.accounted_ids),
             deferred=self._deferred.ids,
         )
 
     # --- what is read -------------------------------------------------------------------------------------
 
-    async def _read(self, give: Give, report: Callable[[BadRow], None]) -> None:
+    async def _read(self, emit: Emit, report: Callable[[BadRow], None]) -> None:
         try:
-            await (self._read_end if self._shard.end is None else self._read_partition)(give, report)
+            await (self._read_end if self._shard.end is None else self._read_partition)(emit, report)
         except StuckError as stuck:
             raise stuck.error from None
 
-    async def _read_partition(self, give: Give, report: Callable[[BadRow], None]) -> None:
+    async def _read_partition(self, emit: Emit, report: Callable[[BadRow], None]) -> None:
         span, profile = self._span, self._profile
         assert span is not None and profile is not None and self._shard.end is not None  # noqa: S101, PT018
         del report
@@ -207,13 +207,12 @@ class ShardReader:
             span,
             self._shard.start,
             self._shard.end,
-            give=give,
+            emit=emit,
             report=self._report,
-            given=self._deferred,
+            others=self._deferred,
             offsets=profile.offsets,
+            on_page=self._look_ahead if profile.cursor_keeps_bounds else None,
         )
-        if self._on_page is not None and profile.cursor_keeps_bounds:
-            partition.on_page = self._look_ahead
 
         async def boundary() -> Container[str]:
             return await asking
@@ -229,7 +228,7 @@ class ShardReader:
         if self._on_page is not None and self._partition is not None:
             await self._on_page(self._partition, position)
 
-    async def _read_end(self, give: Give, report: Callable[[BadRow], None]) -> None:
+    async def _read_end(self, emit: Emit, report: Callable[[BadRow], None]) -> None:
         """Read what no other shard holds: what is new, what moved meanwhile, and the rows without chats."""
         del report
         span, profile = self._span, self._profile
@@ -240,7 +239,7 @@ class ShardReader:
             self._committed.update_packed(commit.ids)
         results = [_result_of(shard, commit, self._committed) for shard, commit in self._commits]
 
-        async def take(rows: Sequence[Entry[Any]]) -> None:
+        async def take(rows: Sequence[ListEntry[Any]]) -> None:
             fresh = [row for row in rows if row.id not in given]
             given.finished.update(row.id for row in fresh)
             good = [row for row in fresh if not isinstance(row, BadRow)]
@@ -248,16 +247,16 @@ class ShardReader:
                 if isinstance(row, BadRow):
                     self._report(row)
             if good:
-                await give(good)
+                await emit(good)
 
         await Closing(
             pages=self._pages,
             span=span,
             profile=profile,
             empty_first=await self._is_empty_first(profile),
-            given=given,
+            emitted=given,
             take=take,
-            give=give,
+            emit=emit,
             report=self._report,
             results=results,
         ).run()

@@ -67,7 +67,7 @@ class Simulation:
 
     def _take(self, readers: int) -> None:
         while len(self.readers) < readers:
-            partition = self.planner.take()
+            partition = self.planner.next_partition()
             if partition is not None:
                 reader = Reader(partition, self.window(partition.start, partition.end).start)
                 if partition.end < self.last_end:
@@ -148,11 +148,11 @@ def test_every_row_is_read_once_and_partitions_tile_the_span(
     density: float,
     overlap: float,
     guess: float,
-    most_rows: int,
+    max_rows: int,
 ) -> None:
     # The span is only about right, and so is what a row says of its place.
     low, high = times[0] * guess, max(times[0], times[-1]) * guess + 1
-    planner = Planner(low, high, readers, overlap=overlap, density=density, profile=profile, most_rows=most_rows)
+    planner = Planner(low, high, readers, overlap=overlap, density=density, profile=profile, max_rows=max_rows)
     planner.may_cut = may_cut
     simulation = Simulation(times, planner, overlap, max(low, high), closed, misled=misled)
     simulation.run(readers, random.Random(seed))
@@ -192,7 +192,7 @@ def test_a_crowd_at_one_instant_costs_few_pages_more_than_a_plain_walk() -> None
 
 def test_no_partition_is_cut_where_cursors_do_not_keep_to_a_nearer_end() -> None:
     planner = Planner(0.0, 1e6, 1, overlap=1.0, density=1.0)
-    partition = planner.take()
+    partition = planner.next_partition()
     assert partition is not None
     for page in range(1, 50):
         planner.progress(partition, 50, page * 10.0)
@@ -204,10 +204,10 @@ def test_no_partition_is_cut_where_cursors_do_not_keep_to_a_nearer_end() -> None
 
 def test_the_whole_span_is_one_partition_where_it_is_shorter_than_two_overlaps() -> None:
     planner = Planner(100.0, 105.0, 16, overlap=1000.0, density=50.0)
-    partition = planner.take()
+    partition = planner.next_partition()
     assert partition is not None
     assert (partition.start, partition.end) == (None, 105.0)
-    assert planner.take() is None
+    assert planner.next_partition() is None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -232,7 +232,7 @@ def test_partitions_are_cut_by_the_profile_from_the_beginning() -> None:
 
     def largest(profile: list[tuple[float, float]]) -> int:
         planner = Planner(START, START + 100 * DAY, 16, overlap=1000.0, profile=profile)
-        partitions = [planner.take() for _ in range(60)]
+        partitions = [planner.next_partition() for _ in range(60)]
         ends = [partition.end for partition in partitions if partition is not None]
         return max(
             rows.before(end) - rows.before(start) for start, end in pairwise([START, *ends, START + 101 * DAY])
@@ -251,13 +251,13 @@ weights = st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e4)), max_size=10)
 @example([(1.0, 5e-324)], 1e6, 1.0, 1000, 40)  # a fortieth of it is 0
 @given(weights, st.floats(0, 1e6), st.sampled_from([1.0, 1000.0]), st.integers(50, 20_000), st.integers(1, 40))
 def test_cuts_ascend_end_with_the_last_one_and_leave_room_for_the_overlaps(
-    pieces: list[tuple[float, float]], length: float, overlap: float, rows: int, least: int
+    pieces: list[tuple[float, float]], length: float, overlap: float, rows: int, min_count: int
 ) -> None:
     known, at = [], 0.0
     for width, count in pieces:
         known.append(Weight(at, at + width, count))
         at += width
-    cuts = cut_span(known, 0.0, length, overlap, rows, least)
+    cuts = cut_span(known, 0.0, length, overlap, rows, min_count)
     assert (cuts == []) is (length < 4 * overlap)
     assert all(later - earlier >= 4 * overlap for earlier, later in pairwise([0.0, *cuts]))
     assert cuts[-1:] in ([], [length])

@@ -22,7 +22,7 @@ profiles = st.one_of(
 def test_a_scale_leads_back_to_where_it_came_from_and_ascends(low: float, length: float, profile: list) -> None:
     scale = Scale(low, low + length, profile)
     times = [low + length * part / 7 for part in range(-3, 11)]
-    places = [scale.place(time) for time in times]
+    places = [scale.scaled(time) for time in times]
     assert places == sorted(places)
     for time, place in zip(times, places, strict=True):
         assert scale.time(place) == pytest.approx(time, abs=1e-3)
@@ -42,15 +42,15 @@ def test_a_scale_leads_back_to_where_it_came_from_and_ascends(low: float, length
 )
 def test_a_profile_that_tells_nothing_leaves_time_as_it_is(profile: list[tuple[float, float]]) -> None:
     scale = Scale(0.0, 10.0, profile)
-    assert [scale.place(time) for time in (-1.0, 3.25, 12.0)] == [-1.0, 3.25, 12.0]
+    assert [scale.scaled(time) for time in (-1.0, 3.25, 12.0)] == [-1.0, 3.25, 12.0]
     assert scale.time(7.5) == 7.5
 
 
 def test_a_day_of_half_the_rows_takes_about_half_of_the_scale() -> None:
     scale = Scale(0.0, 4.0, [(0.0, 1.0), (1.0, 3.0), (2.0, 1.0), (3.0, 1.0)])
-    assert scale.place(2.0) - scale.place(1.0) == pytest.approx(0.1 + 0.9 * 2)
-    assert scale.place(4.0) == pytest.approx(4.0)
-    assert scale.place(6.0) == pytest.approx(6.0)
+    assert scale.scaled(2.0) - scale.scaled(1.0) == pytest.approx(0.1 + 0.9 * 2)
+    assert scale.scaled(4.0) == pytest.approx(4.0)
+    assert scale.scaled(6.0) == pytest.approx(6.0)
 
 
 def test_density_is_that_of_the_latest_pages() -> None:

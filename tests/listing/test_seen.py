@@ -19,7 +19,7 @@ id_lists = st.lists(st.lists(st.text(max_size=6), max_size=30), max_size=12)
 @given(id_lists, st.lists(st.text(max_size=6)), st.booleans(), st.integers(0, 20))
 def test_it_holds_what_a_set_holds(batches: list[list[str]], others: list[str], packed: bool, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seen, "_MOST_TEXTS", most)
+        patch.setattr(seen, "_MAX_TEXTS", most)
         patch.setattr(seen, "_LONGEST_RUN", 16)
         ids, reference = SeenIds(), set[str]()
         for number, batch in enumerate(batches):

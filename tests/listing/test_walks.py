@@ -225,6 +225,6 @@ async def test_cursors_that_never_end_are_an_error_soon() -> None:
 async def test_a_walk_may_begin_at_an_index() -> None:
     rows = MovingList(500)
     cursors = OffsetCursors.guess(rows._cursor(50, 0), 50)
-    walk, found = await read_all(rows, cursors=cursors, at=400)
+    walk, found = await read_all(rows, cursors=cursors, index=400)
     assert found == [float(number) for number in range(400, 500)]
     assert (walk.rows_left, walk.rows_before) == (False, 500)
