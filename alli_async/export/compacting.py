@@ -194,9 +194,9 @@ class _Compaction:
                 # What is told of conversations that are not in any part stands in the first record.
                 commit = structs.replace(commit, **_told(kept, self._deleted, self._dropped))
             for part in commit.parts:
-                self._check_stop()
-                if (rows := rows_in(self.destination.store, part)) != part.rows:
+                if (rows := rows_in(self.destination.store, part, check=self._check_stop)) != part.rows:
                     raise DamagedError(part.name, f"has {rows:,} rows, not {part.rows:,}")
+            self._check_stop()
             run.record(ShardRecord(shard=shard.name, commit=commit))
 
     def _check_stop(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -158,8 +158,18 @@ def _versions_in_tables(parts: VerifiedParts, names: Sequence[Part]) -> dict[str
     return {each: Version(0, chats[each]) for each in columns[0]}
 
 
-def rows_in(store: Store, part: Part) -> int:
+def _rows_of(conversation: RawTranscript | CsvConversation, check: Callable[[], None]) -> int:
+    check()
+    return 1 if isinstance(conversation, RawTranscript) else len(conversation.rows)
+
+
+def rows_in(store: Store, part: Part, *, check: Callable[[], None] = lambda: None) -> int:
     """How many rows a part has, once it is proved to be what was written.
+
+    Args:
+        store: The destination of the part.
+        part: The part, as it was written.
+        check: Called for each conversation; raises when reading is to stop.
 
     Raises:
         DamagedError: The part is not what was written, or cannot be read.
@@ -171,7 +181,6 @@ def rows_in(store: Store, part: Part) -> int:
             with parts.open(part.name) as file:
                 rows: int = parquet.ParquetFile(file).metadata.num_rows
                 return rows
-        found = conversations_in(parts, part)
-        return sum(1 if isinstance(each, RawTranscript) else len(each.rows) for each in found)
+        return sum(_rows_of(each, check) for each in conversations_in(parts, part))
     except (ValueError, EOFError) as error:
         raise DamagedError(part.name, f"cannot be read: {error}") from None
