@@ -164,7 +164,7 @@ class Attempts:
         """
         self.stats.bytes += len(response.body)
         if wire.is_success(response):
-            self.limiter.answered(ticket, response.headers)
+            self._answered(call, response, ticket)
             try:
                 return decode(response.body)
             except AlliError as failure:
@@ -175,14 +175,21 @@ class Attempts:
             self.stats.refused += 1
             self._pause(call, error, ticket)
         elif error.status < 500:
-            self.limiter.answered(ticket, response.headers)
+            self._answered(call, response, ticket)
         return error
+
+    def _answered(self, call: Call, response: Response, ticket: Ticket) -> None:
+        """Tell the limiter that a request was served."""
+        self.limiter.answered(ticket, response.headers)
+        if call.was_refused:
+            self.limiter.confirm_load()
 
     def _pause(self, call: Call, error: APIError, ticket: Ticket) -> None:
         """Tell the limiter of a refusal; a pause longer than a single call waits is kept like an outage."""
         policy, seconds = self.config.retry, retry_after_of(error)
         is_short = seconds <= policy.retry_after_cap
         if seconds or may_be_limit(error, in_outage=self.tenant.outage.cause is not None):
+            call.was_refused |= error.status != 429 and not seconds
             call.last_counts = self.limiter.pushed_back(
                 ticket, seconds if is_short else None, error.headers, may_be_down=error.status != 429
             )

@@ -62,6 +62,8 @@ class Call(Struct, eq=False):
     #: limiter decides that.
     counted: int = 0
     last_counts: bool = True
+    #: Whether an attempt was refused with a 503 that was taken for load.
+    was_refused: bool = False
     #: Seconds slept between attempts, or waited for a server that served nothing.
     waited: float = 0.0
     #: Whether this is the one request that is sent while the server serves nothing.

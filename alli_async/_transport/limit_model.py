@@ -39,12 +39,16 @@ Decisions
     than the fitted bucket could have: then it doubles each second until a refusal. The hold is longer where a
     refusal costs a longer pause and the estimate is sharp, doubles each time a probe confirms the estimate, and
     keeps the number of refusals in a minute under what servers punish with a ban.
+    A 503 of a gateway may be about load, or about its own request alone. What was known before the first such
+    refusal is kept. It holds again when a request proves to be at fault, unless one that was so refused is served
+    later: then load was the cause.
     Headers: where the server tells what is left, at most that much is sent until the reset, and nothing probes;
     where it tells how a bucket refills, that is the rate. A Retry-After is never undercut.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -96,6 +100,8 @@ _FASTER = 1.4
 _GENTLY = 0.25
 # Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
 _UNSPENT = 65.0
+# Seconds for which what was known before a doubtful refusal is kept: longer than the backoffs of one call.
+_DOUBT_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -165,6 +171,9 @@ class LimitModel:
         self._refused_at: deque[float] = deque(maxlen=_BANNED)
         self._peak, self._fell_until = math.inf, -math.inf
         self._untold: deque[float] = deque(maxlen=3)
+        # What was known before refusals that may be about their own requests, and when the first of them came.
+        self._before: LimitModel | None = None
+        self._doubted_at = -math.inf
 
     @property
     def max_in_flight(self) -> int:
@@ -255,6 +264,7 @@ class LimitModel:
         if may_be_down and pause:
             # Taken for a limit, a 503 of one operation would slow down all the others that are served.
             return True
+        self._doubt(now, is_load=not may_be_down)
         is_new = ticket.overruns == self._overruns
         is_canary = is_new and self._is_canary_due and self._overrun is None
         if is_new and not is_canary and self._overrun is None and self._is_by_chance(pause):
@@ -269,6 +279,36 @@ class LimitModel:
             self._drained_at = now + 1.5 * self._latency
         self._overruns += is_new
         return may_be_down or now - self._served_at > _UNSPENT
+
+    # --- doubtful refusals --------------------------------------------------------------------------------
+
+    def _doubt(self, now: float, *, is_load: bool) -> None:
+        """Keep what is known before a refusal that is about load, or about its own request."""
+        if is_load:
+            self._before = None
+        elif self._before is None or now > self._doubted_at + _DOUBT_SECONDS:
+            self._before = None  # else the copy would hold all earlier ones
+            before = copy.copy(self)
+            before._pace, before._background = self._pace.copy(), copy.copy(self._background)
+            self._before, self._doubted_at = before, now
+
+    def confirm_load(self) -> None:
+        """Note that a request is served now that was refused before: what its refusal taught holds."""
+        self._before = None
+
+    def found_fault(self) -> None:
+        """Note that a request is at fault itself: forget what its refusals, and others of that time, taught."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        self._pace.restore(before._pace)
+        self._background = before._background
+        self._window, self._settled = max(self._window, before._window), before._settled
+        self._crowd, self._since, self._wait = before._crowd, before._since, before._wait
+        self._overrun, self._is_canary_due = None, self._is_canary_due and before._is_canary_due
+        self._held_until, self._grown_for = before._held_until, before._grown_for
+        self._speed, self._confirmed = before._speed, before._confirmed
+        self._peak, self._fell_until = before._peak, before._fell_until
 
     def _read(self, ticket: Ticket, now: float, headers: Mapping[str, str], *, served: bool) -> None:
         told = self._headers.read(headers, refused=not served)

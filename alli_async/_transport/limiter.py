@@ -171,6 +171,15 @@ class RateLimiter:
         now = asyncio.get_running_loop().time()
         return self.model.refused(ticket, now, pause or 0.0, headers, may_be_down=may_be_down)
 
+    def confirm_load(self) -> None:
+        """The server served a request that it refused before with a 503: load was the cause."""
+        self.model.confirm_load()
+
+    def found_fault(self) -> None:
+        """A request is at fault itself: what its refusals seemed to say of a limit is forgotten."""
+        self.model.found_fault()
+        self._wake()
+
     def resize(self, ceiling: int, rate_limit: float | None) -> None:
         """Take another share of what the parent allows."""
         self._ceiling = ceiling

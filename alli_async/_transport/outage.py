@@ -57,6 +57,7 @@ class Outage:
 
     Args:
         on_begin: Called when an outage or a pause begins.
+        on_fault: Called when a request proves to be at fault.
 
     Attributes:
         cause: The last error of the outage; None while the server serves.
@@ -69,8 +70,10 @@ class Outage:
         due: When the next canary may go, for bulk reads.
     """
 
-    def __init__(self, on_begin: Callable[[], None] | None = None) -> None:
-        self._on_begin = on_begin
+    def __init__(
+        self, on_begin: Callable[[], None] | None = None, on_fault: Callable[[], None] | None = None
+    ) -> None:
+        self._on_begin, self._on_fault = on_begin, on_fault
         self.cause: AlliError | None = None
         self.answers = 0
         self.served_at = -math.inf
@@ -116,6 +119,8 @@ class Outage:
     def found_fault(self) -> None:
         """Note that a request is at fault: its first attempt did not fail by chance."""
         self._first_failures = max(0.0, self._first_failures - 1)
+        if self._on_fault is not None:
+            self._on_fault()
 
     def attempts_for(self, policy: RetryPolicy) -> int:
         """How many attempts of one request must fail before the request is at fault, and not chance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 from .replay import Bucket, Entry, Window, burst_at, fit_bucket, fit_window, merge
@@ -88,6 +89,19 @@ class PaceEstimator:
     def is_refuted(self) -> bool:
         """Whether more was served than the fitted bucket allows."""
         return not self.is_ramping and self._proof < -_BEYOND - _BEYOND_SHARE * self.burst
+
+    def copy(self) -> PaceEstimator:
+        """An estimator that knows as much, and learns by itself from now on."""
+        made = copy.copy(self)
+        made._served, made._refused = self._served.copy(), self._refused.copy()
+        return made
+
+    def restore(self, before: PaceEstimator) -> None:
+        """Know again what a copy knew, and what was served since then."""
+        since = before._served[-1].first if before._served else -math.inf
+        served = [*before._served, *(entry for entry in self._served if entry.first > since)]
+        vars(self).update(vars(before))
+        self._served = served
 
     def forget(self) -> None:
         """Note that there is no rate: the limit is of another kind."""

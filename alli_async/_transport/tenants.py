@@ -43,7 +43,7 @@ class Tenant:
         self.max_concurrency, self.rate_limit = config.max_concurrency, config.rate_limit
         self.limiter = RateLimiter(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
-        self.outage = Outage(on_begin=self.limiter.interrupt)
+        self.outage = Outage(on_begin=self.limiter.interrupt, on_fault=self.limiter.found_fault)
         self.queued: set[Call] = set()
         self.units_per_second: float | None = None
 

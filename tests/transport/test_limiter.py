@@ -210,6 +210,48 @@ async def test_an_operation_that_fails_with_503_slows_no_other(
         assert bool(client.limits.refused) == paused
 
 
+async def test_a_request_that_a_gateway_always_answers_with_503_slows_no_other_once_it_has_failed(
+    make_client: ClientFactory,
+) -> None:
+    page = answer(503, b"<html>Service Unavailable</html>")
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.send(page if "/bad" in exchange.request.target else OK)
+
+    async with ScriptedServer(reply) as server:
+        client = make_client(server, retry=RetryPolicy(base=0.001))
+        await call(client, 3)
+        for _ in range(3):
+            with pytest.raises(ServerError, match="max_attempts"):
+                await client.conversations.get("bad")
+            assert client.limits.rate == math.inf
+            assert client.limits.max_in_flight >= 8
+            assert await call(client, 3)
+        assert client.limits.refused > 3
+
+
+async def test_a_503_that_the_same_request_is_served_after_still_counts_when_another_one_fails(
+    make_client: ClientFactory,
+) -> None:
+    page = answer(503, b"<html>Too many requests</html>")
+    refusals = iter([page, OK])
+
+    async def reply(exchange: Exchange) -> None:
+        if "/bad" in exchange.request.target:
+            await exchange.send(answer(500))
+        else:
+            await exchange.send(next(refusals, OK))
+
+    async with ScriptedServer(reply) as server:
+        client = make_client(server, retry=RetryPolicy(base=0.001, max_attempts=2))
+        await client.conversations.get("a")
+        slowed = client.limits.rate
+        assert slowed < math.inf
+        with pytest.raises(ServerError, match="max_attempts"):
+            await client.conversations.get("bad")
+        assert client.limits.rate < math.inf
+
+
 async def test_refusals_of_a_shared_limit_spend_no_attempts_of_single_calls(make_client: ClientFactory) -> None:
     refusals = [answer(429)] * 5
     async with ScriptedServer(OK, *refusals, OK) as server:

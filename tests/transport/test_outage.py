@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
 import sys
@@ -234,6 +235,23 @@ async def test_a_request_at_fault_is_skipped_while_others_are_served(make_client
         assert [each.id for each in stream.skipped] == ["c7"]
         assert len(found) == ROWS - 1
         assert "(max_attempts)" in str(stream.skipped[0].error)
+
+
+async def test_rows_that_a_gateway_always_answers_with_503_slow_down_neither_the_others_nor_each_other(
+    make_client: ClientFactory,
+) -> None:
+    bad = [f"c{n}" for n in range(20, ROWS, 20)]
+    page = answer(503, b"<html>Service Unavailable</html>")
+    async with Project() as server:
+        server.fault = lambda each: page if {*each.request.target.split("/")} & {*bad} else None
+        client = make_client(server, retry=RetryPolicy(base=0.3, cap=2))
+        stream = client.conversations.transcripts(on_error="skip")
+        async with asyncio.timeout(60):  # where each refusal slows the next request down, it takes minutes
+            found = [each.id async for each in stream]
+        assert sorted(each.id or "" for each in stream.skipped) == sorted(bad)
+        assert len(found) == ROWS - len(bad)
+        assert client.limits.rate == math.inf
+        assert client.limits.max_in_flight >= 8
 
 
 @pytest.mark.parametrize("use", ["stream", "export"])
