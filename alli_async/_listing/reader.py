@@ -38,7 +38,7 @@ RowT = TypeVar("RowT", bound=Row)
 # the time.
 READERS = 16
 # About the number of rows from which on it is worth a round trip to ask how they are spread over the days.
-_WORTH_ASKING = 20_000
+WORTH_ASKING = 20_000
 # Passes in which a list is read again because rows were found that earlier passes had missed.
 _MAX_PASSES = 20
 # Passes that must bring nothing new where the order of rows is not stable.
@@ -96,10 +96,19 @@ class ListReader(Generic[RowT]):
         pages: Fetches the pages of the list.
         emit: Called with the rows, each once.
         report: Called with rows that cannot be read. It may raise; then the reading ends.
+        worth_asking: Number of rows from which on the daily counts are asked for.
     """
 
-    def __init__(self, pages: PageReader[RowT], emit: Emit[RowT], report: Callable[[BadRow], None]) -> None:
+    def __init__(
+        self,
+        pages: PageReader[RowT],
+        emit: Emit[RowT],
+        report: Callable[[BadRow], None],
+        *,
+        worth_asking: int = WORTH_ASKING,
+    ) -> None:
         self._pages = pages
+        self._worth_asking = worth_asking
         self._emit = emit
         self._report = report
         self._emitted = EmittedRows()
@@ -212,7 +221,7 @@ class ListReader(Generic[RowT]):
 
     async def _read_partitions(self, survey: Survey[RowT], span: Span, count: int) -> None:
         profile: list[tuple[float, float]] = []
-        if span.density * (span.high - span.low) >= _WORTH_ASKING:
+        if span.density * (span.high - span.low) >= self._worth_asking:
             profile = await daily_activity(self._pages.session, span.low, span.high, span.units_per_second)
         planner = Planner(
             span.low, span.last_cut, count, overlap=span.resolution, density=span.density, profile=profile

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 # job pays for knowing.
 _PROOFS = 2
 # Conversations whose embedded chats were used that are remembered, at about 300 bytes each.
-_MAX_USED = 100_000
+MAX_USED = 100_000
 
 
 @dataclass(slots=True)
@@ -20,12 +20,14 @@ class EmbeddedCheck:
     trust, and the conversations that relied on it are fetched again.
 
     Attributes:
+        max_used: How many conversations whose embedded chats were used are remembered.
         used: For each conversation whose embedded chats were used, the number of chats that the consumer got and
             the size of their content; the oldest are forgotten first.
         forgotten: How many of these conversations were forgotten.
         is_broken: Whether the two ways have disagreed.
     """
 
+    max_used: int = MAX_USED
     used: OrderedDict[str, tuple[int, int]] = field(default_factory=OrderedDict)
     forgotten: int = 0
     is_broken: bool = False
@@ -58,6 +60,6 @@ class EmbeddedCheck:
             content_size: Size of the content of the embedded chats.
         """
         self.used[conversation_id] = (chats, content_size)
-        if len(self.used) > _MAX_USED:
+        if len(self.used) > self.max_used:
             self.used.popitem(last=False)
             self.forgotten += 1

@@ -17,7 +17,7 @@ from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeErro
 from ..models import Skipped
 from .chats import CHATS_PER_PAGE
 from .codecs import Codec, ConversationRow, ResultT
-from .embedded import EmbeddedCheck
+from .embedded import MAX_USED, EmbeddedCheck
 from .fetcher import ChatFetcher
 
 # Pages and conversations (whose chats are to be fetched) that may wait between the list's reader and the consumer.
@@ -79,6 +79,7 @@ class Engine(Generic[ResultT]):
         skipped: list[Skipped] | None,
         source: Source | None,
         page_size: int,
+        max_used: int = MAX_USED,
     ) -> None:
         self.codec: Codec[ResultT] = codec
         self._session = session
@@ -88,7 +89,7 @@ class Engine(Generic[ResultT]):
         self._skipped = skipped
         self._source = source or self._whole_list
         self._page_size = page_size
-        self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec)
+        self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec, max_used=max_used)
         self.gone = self._fetcher.gone
         self._reported: list[BadRow] = []
         self._out: Channel[Sequence[StreamEntry[ResultT]]]

@@ -11,7 +11,7 @@ from .._transport.wire import Request
 from ..errors import AlliError, NotFoundError
 from .chats import Chats, EmbeddedChats, all_chats, fetch_chats
 from .codecs import Codec, ConversationRow, ResultT, is_newest_first
-from .embedded import EmbeddedCheck
+from .embedded import MAX_USED, EmbeddedCheck
 
 # Most times that a conversation whose embedded chats and pages disagree is fetched; then its pages are used.
 _MAX_ROUNDS = 4
@@ -23,6 +23,7 @@ class ChatFetcher(Generic[ResultT]):
     Args:
         session: The session that sends the requests.
         codec: Decodes the answers.
+        max_used: How many conversations whose embedded chats were used are remembered.
 
     Attributes:
         embedded: Whether the embedded chats of conversations that have chats can be used.
@@ -31,8 +32,8 @@ class ChatFetcher(Generic[ResultT]):
         gone: The ids of conversations that were deleted after the list had shown them.
     """
 
-    def __init__(self, session: Session, codec: Codec[ResultT]) -> None:
-        self.embedded, self.empty = EmbeddedCheck(), EmbeddedCheck()
+    def __init__(self, session: Session, codec: Codec[ResultT], *, max_used: int = MAX_USED) -> None:
+        self.embedded, self.empty = EmbeddedCheck(max_used), EmbeddedCheck(max_used)
         self.gone: dict[str, None] = {}
         self._session = session
         self._codec: Codec[ResultT] = codec

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from aiohttp import web
 
@@ -24,6 +24,8 @@ from .server import UNKNOWN, Service
 from .store import Store
 from .thread import ServerThread
 from .traffic import Received
+
+ChangeT = TypeVar("ChangeT")
 
 _IDLE_SECONDS = 3600.0
 _SHUTDOWN_SECONDS = 0.1
@@ -433,7 +435,15 @@ class Sandbox:
         return index
 
     def _conversation_ids(self, indices: Iterable[int | None]) -> list[str]:
-        return [self._store.conversation_id(index) for index in indices if index is not None]
+        return [self._store.conversation_id(index) for index in _until_none(indices)]
 
     def _chat_ids(self, chats: Iterable[tuple[int, int] | None]) -> list[str]:
-        return [self._store.chat_id(*chat) for chat in chats if chat is not None]
+        return [self._store.chat_id(*chat) for chat in _until_none(chats)]
+
+
+def _until_none(changes: Iterable[ChangeT | None]) -> Iterator[ChangeT]:
+    """The changes up to the first that found nothing to change: the changes after it would find nothing either."""
+    for change in changes:
+        if change is None:
+            return
+        yield change

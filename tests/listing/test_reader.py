@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import random
 from pathlib import Path
@@ -15,12 +14,17 @@ from alli_async import (
     AlliClient,
     APIError,
     BadRequestError,
+    Conversation,
     ConversationState,
     IncompleteError,
     Order,
     PaginationError,
     Response,
 )
+from alli_async._listing.filters import Filters
+from alli_async._listing.page_reader import BadRow, PageReader
+from alli_async._listing.pages import decode_conversations
+from alli_async._listing.reader import ListReader
 from alli_async.export import export
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
@@ -30,10 +34,18 @@ from tests.support.replies import split
 from tests.support.rows import START, RowServer
 from tests.support.streams import chats_in, missing, read_chats, read_ids
 
+# Each pair of values stands in one row at least.
 SWITCHES = [
     {"cursor": cursor, "nulls": nulls, "bounds": bounds, "unit": unit}
-    for cursor, nulls, bounds, unit in itertools.product(
-        ("offset", "relay", "keyset", "opaque"), ("last", "first"), ("closed", "open"), ("ms", "s")
+    for cursor, nulls, bounds, unit in (
+        ("offset", "last", "closed", "ms"),
+        ("offset", "first", "open", "s"),
+        ("relay", "last", "open", "ms"),
+        ("relay", "first", "closed", "s"),
+        ("keyset", "last", "closed", "s"),
+        ("keyset", "first", "open", "ms"),
+        ("opaque", "last", "open", "s"),
+        ("opaque", "first", "closed", "ms"),
     )
 ]
 CHANGES = {
@@ -127,15 +139,8 @@ async def test_rows_of_one_instant_in_another_order_at_each_request_are_all_give
 async def test_a_list_of_many_instants_in_another_order_at_each_request_is_given_once(
     make_client: ClientFactory, at_once: int, ordered: bool
 ) -> None:
-    draw = random.Random(1)
-    rows = RowServer([START + number // at_once * 60_000.0 for number in range(1200)], cursor="offset:%d")
-    make = rows._rows
-
-    def shuffled(window: str, descending: bool) -> list[dict[str, Any]]:
-        sign = -1 if descending else 1
-        return sorted(make(window, descending), key=lambda row: (sign * row["createdAt"], draw.random()))
-
-    rows._rows = shuffled  # type: ignore[method-assign]
+    times = [START + number // at_once * 60_000.0 for number in range(900)]
+    rows = RowServer(times, cursor="offset:%d", shuffle=random.Random(1))
     async with ScriptedServer(rows) as server:
         stream = make_client(server).conversations.transcripts(raw=True, ordered=ordered, on_error="skip")
         found = [each.id async for each in stream]
@@ -278,23 +283,23 @@ async def test_an_only_chat_that_is_deleted_in_mid_read_hides_no_conversation(
         assert sorted(await read_ids(make_client(sandbox))) == sorted(sandbox.conversation_ids())
 
 
-@pytest.mark.parametrize("empties", [0, 7, 120])
-@pytest.mark.parametrize("nulls", ["last", "first", "smallest", "largest"])
+CURSORS = [
+    ("offset:%d", "nothing"),
+    *(("token", each) for each in ("nothing", "refuses", "gives nothing", "starts anew", "goes on as before")),
+]
+
+
+# Each place with each kind of cursor, and each number of empty conversations with both.
 @pytest.mark.parametrize(
-    ("cursor", "changed_filters"),
+    ("nulls", "cursor", "changed_filters", "empties"),
     [
-        ("offset:%d", "nothing"),
-        *(("token", each) for each in ("nothing", "refuses", "gives nothing", "starts anew")),
-        ("token", "goes on as before"),
+        (nulls, *cursor, (0, 7, 120)[(row + column) % 3])
+        for row, nulls in enumerate(("last", "first", "smallest", "largest"))
+        for column, cursor in enumerate(CURSORS)
     ],
 )
 async def test_empty_conversations_are_found_wherever_they_stand_and_whatever_cursors_are(
-    make_client: ClientFactory,
-    request: pytest.FixtureRequest,
-    empties: int,
-    nulls: str,
-    changed_filters: str,
-    cursor: str,
+    make_client: ClientFactory, nulls: str, cursor: str, changed_filters: str, empties: int
 ) -> None:
     draw = random.Random(3)
     times = sorted(START + draw.uniform(0, 1e9) for _ in range(600))
@@ -327,17 +332,18 @@ async def test_a_count_that_is_too_high_loses_no_empty_conversation(make_client:
 async def test_filters_on_the_first_chat_are_kept_by_the_outermost_partitions(
     make_client: ClientFactory, cursor: Any
 ) -> None:
-    async with Sandbox(conversations=2000, cursor=cursor) as sandbox:
+    async with Sandbox(conversations=1000, cursor=cursor) as sandbox:
         api = make_client(sandbox).conversations
         times = sorted([each.created async for each in api.list()])
         for span in (
-            {"first_chat_started_at": times[200]},
-            {"first_chat_end_at": times[1500]},
-            {"first_chat_started_at": times[200], "first_chat_end_at": times[1500]},
+            {"first_chat_started_at": times[100]},
+            {"first_chat_end_at": times[750]},
+            {"first_chat_started_at": times[100], "first_chat_end_at": times[750]},
         ):
             expected = sorted([each.id async for each in api.list(**span)])
             assert sorted(await read_ids(make_client(sandbox), **span)) == expected
-            assert 400 < len(expected) < 2000
+            assert any("firstChatStartedAt" in dict(each.query) for each in sandbox.received)
+            assert 200 < len(expected) < 1000
 
 
 @pytest.mark.parametrize("older", [0.0, 5e8, 5e9])
@@ -354,20 +360,22 @@ async def test_bounds_on_first_chats_hold_for_conversations_created_long_before(
 
 
 @pytest.mark.parametrize("unit", ["ms", "s"])
-@pytest.mark.parametrize("churn", [None, Churn(new_chats=3)])
 async def test_filters_on_the_last_chat_are_read_from_the_top_and_again_from_there(
-    make_client: ClientFactory, unit: Any, churn: Churn | None
+    make_client: ClientFactory, unit: Any
 ) -> None:
-    async with Sandbox(conversations=1000, unit=unit) as quiet:
+    async with Sandbox(conversations=700, unit=unit) as quiet:
         client = make_client(quiet)
         api = client.conversations
         times = sorted([each.last_chat async for each in api.list() if each.last_chat is not None])
-        span: dict[str, Any] = {"started_at": times[200], "end_at": times[700]}
+        span: dict[str, Any] = {"started_at": times[200], "end_at": times[500]}
         expected = {each.id async for each in api.list(**span)}
         assert set(await read_ids(client, **span)) == expected
         as_numbers = {name: moment.timestamp() * (1000 if unit == "ms" else 1) for name, moment in span.items()}
         assert set(await read_ids(client, **as_numbers)) == expected
-    async with Sandbox(conversations=1000, unit=unit, churn=churn) as sandbox:
+        found = await read_ids(client, started_at=times[200])
+        assert len(found) == len(set(found))
+        assert expected < set(found)
+    async with Sandbox(conversations=700, unit=unit, churn=Churn(new_chats=3)) as sandbox:
         found = await read_ids(make_client(sandbox), started_at=times[200])
         assert len(found) == len(set(found))
         assert {each for each in expected if each in set(sandbox.conversation_ids())} <= set(found)
@@ -380,7 +388,7 @@ async def test_reading_from_the_top_ends_although_something_is_new_each_time_it_
     make_client: ClientFactory, unit: Any, cursor: Any
 ) -> None:
     churn = Churn(new_chats=5, new_conversations=1)
-    async with Sandbox(conversations=1000, unit=unit, cursor=cursor, churn=churn) as sandbox:
+    async with Sandbox(conversations=500, unit=unit, cursor=cursor, churn=churn) as sandbox:
         before = {each: chats for each, chats in chats_in(sandbox).items() if chats}
         found = await read_chats(make_client(sandbox), started_at=1.0)
         assert missing(before, found, sandbox) == {}
@@ -457,10 +465,10 @@ def spaced(rows: int, *, fraction: bool = False) -> list[float]:
     ids=["none", "no date", "one day", "html", "refused", "broken"],
 )
 async def test_a_long_list_is_asked_for_its_daily_counts_once_which_do_no_harm(
-    make_client: ClientFactory, counts: bytes, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory, counts: bytes
 ) -> None:
-    monkeypatch.setattr("alli_async._listing.reader._WORTH_ASKING", 500)
     rows = RowServer(spaced(1500), cursor="offset:%d")
+    found: list[str] = []
     asked = 0
 
     async def reply(exchange: Exchange) -> None:
@@ -471,8 +479,18 @@ async def test_a_long_list_is_asked_for_its_daily_counts_once_which_do_no_harm(
         else:
             await rows(exchange)
 
+    async def give(rows: list[Conversation]) -> None:
+        found.extend(row.id for row in rows)
+
+    def report(bad: BadRow) -> None:
+        raise bad.error
+
     async with ScriptedServer(reply) as server:
-        assert sorted(await read_ids(make_client(server))) == rows.ids
+        pages: PageReader[Conversation] = PageReader(
+            make_client(server).conversations._session, Filters(), decode_conversations
+        )
+        await ListReader(pages, give, report, worth_asking=500).read(ordered=False)
+        assert sorted(found) == rows.ids
         assert asked == 1
 
 
@@ -502,7 +520,7 @@ async def test_a_crowd_is_read_once_whatever_becomes_of_a_cursor_with_other_filt
         assert rows.changed
 
 
-@pytest.mark.parametrize("switches", SWITCHES[::2], ids=named)
+@pytest.mark.parametrize("switches", SWITCHES, ids=named)
 async def test_hundreds_at_one_instant_come_once_in_each_mode(
     make_client: ClientFactory, switches: dict[str, Any]
 ) -> None:

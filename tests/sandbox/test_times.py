@@ -63,7 +63,7 @@ async def test_a_filter_may_be_cut_down_to_whole_seconds(unit: Any, bounds: Any)
 )
 async def test_without_chats_the_creation_may_count_as_the_first_chat(cursor: Any, nulls: Any) -> None:
     async with (
-        Sandbox(conversations=400, cursor=cursor, nulls=nulls, first_chat_fallback=True) as sandbox,
+        Sandbox(conversations=160, cursor=cursor, nulls=nulls, first_chat_fallback=True) as sandbox,
         Client(sandbox) as client,
     ):
         rows = await client.walk()
@@ -76,7 +76,7 @@ async def test_without_chats_the_creation_may_count_as_the_first_chat(cursor: An
         without = [row for row in ascending if not row["chats"]]
         assert without
         assert {row["lastChatTime"] for row in without} == {None}
-        low, high = times[wanted[100]], times[wanted[300]]
+        low, high = times[wanted[40]], times[wanted[120]]
         window = {"firstChatStartedAt": repr(low), "firstChatEndAt": repr(high)}
         inside = [one for one in wanted if low <= times[one] <= high]
         for order in ORDERS:
@@ -111,15 +111,15 @@ async def test_with_the_fallback_a_conversation_that_loses_its_chats_moves_to_it
 )
 async def test_old_rows_have_chats_and_no_last_chat_time(cursor: Any, nulls: Any) -> None:
     async with (
-        Sandbox(conversations=400, cursor=cursor, nulls=nulls, null_last_chat=0.3) as sandbox,
-        Sandbox(conversations=400, nulls=nulls) as plain,
+        Sandbox(conversations=160, cursor=cursor, nulls=nulls, null_last_chat=0.3) as sandbox,
+        Sandbox(conversations=160, nulls=nulls) as plain,
         Client(sandbox) as client,
         Client(plain) as other,
     ):
         right = {row["id"]: row for row in await other.walk()}
         rows = await client.walk(pageSize=13)
         old = [row for row in rows if row["lastChatTime"] is None and row["chats"]]
-        assert 80 < len(old) < 160
+        assert 25 < len(old) < 70
         assert [{**row, "lastChatTime": right[row["id"]]["lastChatTime"]} for row in old] == [
             right[row["id"]] for row in old
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class RowServer:
             without being told.
         cursor: "token", or a format for the number of rows before the page.
         older: By how much conversations were created before their first chat.
+        shuffle: Draws the order of rows of one time anew at each request; None for the same order each time.
         changed: Number of tokens that came back with other filters.
         asked: The queries of the list requests.
     """
@@ -34,6 +36,7 @@ class RowServer:
     nulls: str = "last"
     cursor: str = "token"
     older: float = 0.0
+    shuffle: random.Random | None = None
     given: dict[str, tuple[str, int]] = field(default_factory=dict)
     changed: int = 0
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -93,6 +96,9 @@ class RowServer:
         ]
         if descending:
             timed.reverse()
+        if (draw := self.shuffle) is not None:
+            sign = -1 if descending else 1
+            timed.sort(key=lambda row: (sign * row["lastChatTime"], draw.random()))
         before = {"first": True, "last": False, "smallest": not descending, "largest": descending}[self.nulls]
         return empty + timed if before else timed + empty
 

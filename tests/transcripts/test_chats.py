@@ -62,7 +62,7 @@ async def test_breaking_out_of_chats_leaves_no_task_behind(make_client: ClientFa
         async with asyncio.timeout(10):
             while {task for task in asyncio.all_tasks() - before if "ScriptedServer" not in repr(task)}:
                 await asyncio.sleep(0.01)
-        assert client._tenant.limiter.in_flight == 0
+        assert client.limits.in_flight == 0
 
 
 async def test_chats_that_are_added_during_the_walk_are_walked_too(make_client: ClientFactory) -> None:

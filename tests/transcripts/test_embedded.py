@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from alli_async import IncompleteError, ServerError
-from alli_async._transcripts import embedded as embedded_module
+from alli_async._aio.channel import Channel
+from alli_async._listing.filters import Filters
+from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.engine import Engine
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
@@ -127,16 +130,25 @@ async def test_more_embedded_chats_than_the_count_break_its_word_at_once(make_cl
 
 
 async def test_too_many_taken_on_a_broken_word_are_an_error_and_not_a_silence(
-    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+    make_client: ClientFactory,
 ) -> None:
-    monkeypatch.setattr(embedded_module, "_MAX_USED", 10)
     conversations = [embedded(n, 5) for n in range(150)]
     conversations[149] = embedded(149, 3, count=5)
     totals = {f"c{n}": 5 for n in range(150)} | {"c149": 8}
     async with ScriptedServer(listing(conversations, totals, {f"c{n}": 5 for n in range(150)})) as served:
+        engine = Engine(
+            make_client(served).conversations._session,
+            RAW_CODEC,
+            Filters(),
+            workers=4,
+            ordered=False,
+            skipped=None,
+            source=None,
+            page_size=50,
+            max_used=10,
+        )
         with pytest.raises(IncompleteError, match="may lack chats"):
-            async for _ in make_client(served).conversations.transcripts():
-                pass
+            await engine.run(Channel(1000))
 
 
 async def test_skip_also_holds_when_a_broken_word_is_looked_after(make_client: ClientFactory) -> None:

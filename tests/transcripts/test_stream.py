@@ -31,7 +31,7 @@ from tests.support.streams import (
 async def test_every_conversation_comes_once_with_every_chat_in_each_mode(
     make_client: ClientFactory, mode: dict[str, Any], raw: bool
 ) -> None:
-    async with Sandbox(conversations=400, seed=5, **mode) as sandbox:
+    async with Sandbox(conversations=200, seed=5, **mode) as sandbox:
         client = make_client(sandbox).with_options(retry=STUBBORN)
         stream: Any = client.conversations.transcripts(raw=raw)  # type: ignore[call-overload]
         found = {}
@@ -39,7 +39,7 @@ async def test_every_conversation_comes_once_with_every_chat_in_each_mode(
             assert each.id not in found
             found[each.id] = chat_ids(each)
         assert found == {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
-        assert stream.stats.conversations == 400
+        assert stream.stats.conversations == 200
         assert stream.stats.chats == sum(map(len, found.values()))
         assert stream.stats.in_flight == 0
         assert stream.stats.requests == sandbox.count()
@@ -68,7 +68,7 @@ async def test_filters_select_and_what_they_select_is_whole(make_client: ClientF
 
 @pytest.mark.parametrize("cursor", ["offset", "keyset"])
 async def test_no_conversation_is_lost_while_chats_arrive(make_client: ClientFactory, cursor: Any) -> None:
-    async with Sandbox(conversations=1500, cursor=cursor, churn=Churn(new_chats=3)) as sandbox:
+    async with Sandbox(conversations=800, cursor=cursor, churn=Churn(new_chats=3)) as sandbox:
         before = {each: set(sandbox.chat_ids(each)) for each in sandbox.conversation_ids()}
         found: dict[str, set[str]] = {}
         async for each in make_client(sandbox).conversations.transcripts():
@@ -245,7 +245,7 @@ async def test_breaking_out_leaves_no_task_and_no_request_behind(
         async for _ in client.conversations.transcripts(ordered=ordered):
             break
         await wait_until_nothing_is_left(before)
-        assert client._tenant.limiter.in_flight == 0
+        assert client.limits.in_flight == 0
         async with asyncio.timeout(10):
             while sandbox.in_flight:  # what was on its way already is served to its end
                 await asyncio.sleep(0.01)
