@@ -125,7 +125,9 @@ def test_a_load_that_fails_changes_nothing_and_the_next_one_is_whole(
     sandbox.poison(new[30], everywhere=True)
     with pytest.raises(Exception, match="extract") as caught:
         pipeline.run(source(rows=10))
-    assert isinstance(caught.value.__cause__.__cause__ or caught.value.__cause__, ServerError)
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert isinstance(cause.__cause__ or cause, ServerError)
     assert loaded(pipeline) == before
     sandbox.poison(new[30], None)
     pipeline.run(source(rows=10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ def coded(text: str, *, urlsafe: bool = False) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=") if urlsafe else base64.b64encode(raw).decode()
 
 
-FORMS = {
+FORMS: dict[str, Callable[[int], str]] = {
     "number": "{}".format,
     "text": "o:{}:x".format,
     "offset": lambda n: coded(f"offset:{n}"),

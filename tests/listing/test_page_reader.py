@@ -172,7 +172,7 @@ async def test_the_span_of_a_skipped_row_holds_it(make_client: ClientFactory) ->
 # --- rows that cannot be decoded ---------------------------------------------------------------------------
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "variables nested 100,000 deep": {"variables": b'{"a":' + DEEP + b"}"},
     "createdAt is a word": {"createdAt": "noon"},
     "chats is a number": {"chats": 7},

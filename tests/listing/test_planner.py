@@ -121,7 +121,7 @@ spans = st.lists(
     max_size=10,
 ).map(spread)
 numbers = st.floats(allow_nan=True, allow_infinity=True)
-profiles = st.one_of(
+profiles: st.SearchStrategy[list[tuple[float, float]]] = st.one_of(
     st.just([]),
     st.lists(st.tuples(st.floats(-5_000, 30_000), st.floats(0, 1e6)), max_size=30),
     st.lists(st.tuples(numbers, numbers), max_size=8),

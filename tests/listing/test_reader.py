@@ -335,11 +335,12 @@ async def test_filters_on_the_first_chat_are_kept_by_the_outermost_partitions(
     async with Sandbox(conversations=1000, cursor=cursor) as sandbox:
         api = make_client(sandbox).conversations
         times = sorted([each.created async for each in api.list()])
-        for span in (
+        spans: tuple[dict[str, Any], ...] = (
             {"first_chat_started_at": times[100]},
             {"first_chat_end_at": times[750]},
             {"first_chat_started_at": times[100], "first_chat_end_at": times[750]},
-        ):
+        )
+        for span in spans:
             expected = sorted([each.id async for each in api.list(**span)])
             assert sorted(await read_ids(make_client(sandbox), **span)) == expected
             assert any("firstChatStartedAt" in dict(each.query) for each in sandbox.received)

@@ -19,7 +19,9 @@ profiles = st.one_of(
 
 @settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6), profiles)
-def test_a_scale_leads_back_to_where_it_came_from_and_ascends(low: float, length: float, profile: list) -> None:
+def test_a_scale_leads_back_to_where_it_came_from_and_ascends(
+    low: float, length: float, profile: list[tuple[float, float]]
+) -> None:
     scale = Scale(low, low + length, profile)
     times = [low + length * part / 7 for part in range(-3, 11)]
     places = [scale.scaled(time) for time in times]

@@ -64,7 +64,9 @@ class MovingList:
         self.stayed = set(self.rows)
         self.given: set[str] = set()
 
-    async def page(self, order: Order, cursor: str | None, filters: Any, *, size: int = PAGE, **_: Any) -> Page:
+    async def page(
+        self, order: Order, cursor: str | None, filters: Any, *, size: int = PAGE, **_: Any
+    ) -> Page[Any]:
         self.requests += 1
         if cursor is not None and self.own_cursors and cursor not in self.given:
             raise BadRequestError("cursor", status=400)
@@ -81,7 +83,7 @@ class MovingList:
             following = self._cursor(at + count, rows[at + count - 1] if at + count else -1.0)
             self.given.add(following)
         self._change()
-        return Page([Row(str(each)) for each in shown], following)  # type: ignore[list-item]
+        return Page([Row(str(each)) for each in shown], following)
 
     def _place(self, cursor: str) -> int:
         text = base64.b64decode(cursor, validate=True).decode()

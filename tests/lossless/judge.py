@@ -130,8 +130,8 @@ def _chats(evidence: Evidence, conversation_id: str, given: Given, *, is_final: 
     unlisted = unlisted_chats(evidence.case, evidence.truth, conversation_id)
     cut = cut_chats(evidence.case, evidence.truth, conversation_id)
     changed = [chat for chat in given.chats if chat.id in held and chat.content != held[chat.id].content]
-    if changed := [chat.id for chat in changed if not (chat.id in cut and _is_cut(chat, held))]:
-        yield Complaint("chat content", f"{conversation_id}: not as the server holds them: {_some(changed)}")
+    if wrong := [chat.id for chat in changed if not (chat.id in cut and _is_cut(chat, held))]:
+        yield Complaint("chat content", f"{conversation_id}: not as the server holds them: {_some(wrong)}")
     if conversation_id in evidence.reading.again and not is_final:
         return  # the whole version was still to come
     start, end = evidence.truth.start.get(conversation_id, ()), evidence.truth.end.get(conversation_id, ())

@@ -84,13 +84,13 @@ async def read(kind: str, client: AlliClient, filters: dict[str, Any], dest: Pat
 
 
 async def _stream(kind: str, client: AlliClient, filters: dict[str, Any], reading: Reading) -> None:
-    options: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "stream": {},
         "raw": {"raw": True},
         "ordered": {"ordered": True},
         "skip": {"on_error": "skip"},
-    }[kind]
-    stream: Any = client.conversations.transcripts(**options, **filters)
+    }
+    stream: Any = client.conversations.transcripts(**kinds[kind], **filters)
     try:
         async for each in _items(stream):
             reading.given.append(_of_line(each.json) if kind == "raw" else _of_struct(each))

@@ -4,6 +4,8 @@ The package brings the fixtures; these tests need pytest, pytest-asyncio and aio
 example: `summary` stands for what your program does.
 """
 
+from collections.abc import AsyncIterator
+
 import pytest
 from aioresponses import aioresponses
 
@@ -18,7 +20,7 @@ async def summary(alli: AlliClient, conversation_id: str) -> str:
 
 
 @pytest.fixture
-async def alli(alli_sandbox: Sandbox):
+async def alli(alli_sandbox: Sandbox) -> AsyncIterator[AlliClient]:
     async with AlliClient(
         alli_sandbox.api_key, base_url=alli_sandbox.url, retry=RetryPolicy(base=0.001)
     ) as client:

@@ -150,8 +150,7 @@ async def test_a_new_chat_gives_an_old_row_its_last_chat_time_a_deletion_does_no
     async with Sandbox(null_last_chat=1) as sandbox, Client(sandbox) as client:
         if listed_before:
             await client.walk()
-        one, other = (one for one in sandbox.conversation_ids()[:9] if len(sandbox.chat_ids(one)) > 2), None
-        one, other = next(one), next(one)
+        one, other = [each for each in sandbox.conversation_ids()[:9] if len(sandbox.chat_ids(each)) > 2][:2]
         sandbox.add_chats(1, one)
         sandbox.delete_chats(1, other)
         rows = await client.walk()

@@ -16,7 +16,9 @@ from tests.support.streams import left_behind
 ONCE = RetryPolicy(max_attempts=1, patience=0.0)
 
 
-@pytest.mark.parametrize("ordered", [False, True], ids=["unordered", "ordered"])
+@pytest.mark.parametrize(
+    "ordered", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["unordered", "ordered"]
+)
 async def test_a_stream_that_is_cancelled_at_any_of_its_awaits_ends_as_cancelled(
     make_client: ClientFactory, *, ordered: bool
 ) -> None:

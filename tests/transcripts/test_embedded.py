@@ -53,7 +53,7 @@ async def test_a_count_that_lies_from_the_start_is_never_believed(make_client: C
     conversations = [embedded(n, 5) for n in range(120)]
     server = listing(conversations, {f"c{n}": 30 for n in range(120)}, {f"c{n}": 5 for n in range(120)})
     async with ScriptedServer(server) as served:
-        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)
         sizes = [len(chat_ids(each)) async for each in stream]
         assert sizes == [30] * 120
 
@@ -204,7 +204,7 @@ async def test_embedded_chats_make_the_last_page_only_where_they_join_without_a_
     make_client: ClientFactory, total: int, embedded_chats: list[dict[str, Any]], pages: int, raw: bool
 ) -> None:
     async with ScriptedServer(chats_of(total, embedded_chats, total)) as served:
-        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)
         found = [chat_ids(each) async for each in stream]
         assert found == [[f"chat-{n}" for n in range(total)]] * 8
         asked = [request.target for request in served.requests if "/chats" in request.target]
@@ -235,7 +235,7 @@ async def test_embedded_chats_that_are_abridged_are_never_used(
         stream: Any = make_client(whole).conversations.transcripts()
         expected = {each.id: [one.message for one in each.chats] async for each in stream}
     async with Sandbox(conversations=150, embed=embed, embed_abridged=10) as sandbox:
-        stream = make_client(sandbox).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream = make_client(sandbox).conversations.transcripts(raw=raw)
         found = {}
         async for each in stream:
             found[each.id] = messages(each)
@@ -258,7 +258,7 @@ async def test_a_text_that_differs_late_gives_what_relied_on_it_again(
     rows[149] = embedded(149, 3, count=5)
     rows[149]["chats"] = [chat(n, message="mess") for n in range(2, 5)]
     async with ScriptedServer(listing(rows, {f"c{n}": 5 for n in range(150)}, {})) as served:
-        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)
         found: dict[str, list[str]] = {}
         async for each in stream:
             found[each.id] = messages(each)
@@ -301,7 +301,7 @@ async def test_conversations_that_seem_to_have_no_chats_are_proved_apart(
     rows = [embedded(n, 5) for n in range(60)] + [embedded(n, 0) for n in range(60, 120)]
     totals = {f"c{n}": 5 for n in range(60)} | {f"c{n}": 4 for n in range(60, 120)}
     async with ScriptedServer(listing(rows, totals, {})) as served:
-        stream: Any = make_client(served).conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(served).conversations.transcripts(raw=raw)
         found: dict[str, int] = {}
         async for each in stream:
             found[each.id] = len(chat_ids(each))

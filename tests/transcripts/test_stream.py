@@ -33,7 +33,7 @@ async def test_every_conversation_comes_once_with_every_chat_in_each_mode(
 ) -> None:
     async with Sandbox(conversations=200, seed=5, **mode) as sandbox:
         client = make_client(sandbox).with_options(retry=STUBBORN)
-        stream: Any = client.conversations.transcripts(raw=raw)  # type: ignore[call-overload]
+        stream: Any = client.conversations.transcripts(raw=raw)
         found = {}
         async for each in stream:
             assert each.id not in found
@@ -54,7 +54,7 @@ async def test_ordered_is_by_first_chat_time_whatever_is_done_first(
     async with Sandbox(conversations=300, **mode) as sandbox:
         api = make_client(sandbox).conversations
         expected = [each.id async for each in api.list(order="FIRST_CHAT_TIME_ASC")]
-        stream: Any = api.transcripts(ordered=True, raw=raw)  # type: ignore[call-overload]
+        stream: Any = api.transcripts(ordered=True, raw=raw)
         assert [each.id async for each in stream] == expected
 
 
@@ -345,7 +345,7 @@ async def test_a_conversation_that_is_deleted_before_its_chats_are_asked_for_is_
         gone = sandbox.conversation_ids()[40:43]
         for each in gone:
             sandbox.after_pages(3, lambda each=each: sandbox.delete_conversations(conversation_id=each))  # type: ignore[misc]
-        stream: Any = make_client(sandbox).conversations.transcripts(ordered=ordered, raw=raw)  # type: ignore[call-overload]
+        stream: Any = make_client(sandbox).conversations.transcripts(ordered=ordered, raw=raw)
         found = [each.id async for each in stream]
         assert set(found) >= set(sandbox.conversation_ids())
         assert len(found) == len(set(found))
