@@ -157,13 +157,29 @@ async def test_answers_with_errors_beside_some_rows_or_none_are_asked_for_again(
 # --- rows -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, ids=name_of)
-@pytest.mark.parametrize("time", [1e300, -5.0, 1.7e18, 4e12])
+@pytest.mark.parametrize(
+    ("way", "time"),
+    [
+        (WAYS[0], 1e300),
+        (WAYS[1], 4e12),
+        *(
+            pytest.param(way, time, marks=pytest.mark.slow)
+            for way, time in (
+                (WAYS[0], -5.0),
+                (WAYS[0], 1.7e18),
+                (WAYS[0], 4e12),
+                (WAYS[1], 1e300),
+                (WAYS[2], 1.7e18),
+                (WAYS[3], -5.0),
+            )
+        ),
+    ],
+    ids=str,
+)
 async def test_a_nonsense_time_ends_no_export_and_loses_no_conversation(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], time: float
 ) -> None:
-    async with Sandbox(conversations=700, **way) as sandbox:
+    async with Sandbox(conversations=400, **way) as sandbox:
         alli = make_client(sandbox)
         rows = [each for each, _ in await in_order(alli)]
         for each in (rows[0], rows[60], rows[300], rows[-1]):

@@ -48,17 +48,26 @@ def name_of(way: dict[str, Any]) -> str:
 # --- what goes --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, ids=name_of)
+# What is deleted before each page, in chats, first chats and conversations, and how many chats come meanwhile.
+GONE = Churn(new_chats=0, deleted_conversations=2)
+DELETIONS = [
+    Churn(new_chats=0, deleted_chats=6),
+    Churn(new_chats=0, deleted_first_chats=4),
+    Churn(new_chats=3, deleted_conversations=2),
+]
+
+
 @pytest.mark.parametrize(
-    "churn",
+    ("way", "churn"),
     [
-        Churn(new_chats=0, deleted_chats=6),
-        Churn(new_chats=0, deleted_first_chats=4),
-        Churn(new_chats=0, deleted_conversations=2),
-        Churn(new_chats=3, deleted_conversations=2),
+        pytest.param({}, GONE),
+        *(pytest.param(way, GONE, marks=pytest.mark.slow) for way in WAYS[1:]),
+        *(
+            pytest.param(way, DELETIONS[number % 3], marks=pytest.mark.slow)
+            for number, way in enumerate([*WAYS, *WAYS[:2]])
+        ),
     ],
-    ids=["chats", "first chats", "conversations", "conversations while chats come"],
+    ids=str,
 )
 async def test_deletions_while_an_export_runs_lose_and_repeat_nothing(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], churn: Churn
@@ -223,8 +232,11 @@ async def test_rows_that_move_at_any_moment_are_given_once_in_whichever_order_sh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS, ids=name_of)
-@pytest.mark.parametrize("kind", ["raised", "cancelled"])
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [({}, "raised"), *((way, ("cancelled", "raised")[number % 2]) for number, way in enumerate(WAYS))],
+    ids=str,
+)
 async def test_a_stopped_export_resumes_and_has_every_row_once_although_rows_moved_in_between(
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any], kind: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -23,7 +24,7 @@ from alli_async import (
 from alli_async.export import ExportReport, compact, export
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
-from tests.export.support import chats_by_id, lying, manifest, records, run, serving, truth
+from tests.export.support import chats_by_id, lying, manifest, records, run, truth
 from tests.support.destinations import unfinishable
 
 
@@ -129,27 +130,26 @@ async def test_incremental_is_refused_with_bounds_on_the_last_chat(
         ("rename", ".manifest.json.partial"),
     ],
 )
-def test_a_compaction_that_is_killed_leaves_a_whole_export(tmp_path: Path, call: str, name: str) -> None:
+async def test_a_compaction_that_is_killed_leaves_a_whole_export(
+    make_client: ClientFactory, tmp_path: Path, call: str, name: str
+) -> None:
     dest = tmp_path / "all"
-    with serving("--conversations", "250") as sandbox:
-        for more in ((), ("--incremental",)):
-            done = run(sandbox, "export", str(dest), *more)
-            assert done.returncode == 0, done.stderr
+    async with Sandbox(conversations=100) as sandbox:
+        client = make_client(sandbox)
+        for incremental in (False, True):
+            await export(client, dest, incremental=incremental)
         whole = latest(dest)
         prefix = (
             "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-P", str(dest / name),
             "-e", f"inject={call}:signal=SIGKILL:when=1",
         )  # fmt: skip
-        done = run({}, "compact", str(dest), prefix=prefix)
+        done = await asyncio.to_thread(run, {}, "compact", str(dest), prefix=prefix)
         assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
         assert latest(dest) == whole
-        done = run({}, "compact", str(dest), "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["kind"] == "compact"
+        assert (await compact(dest)).kind == "compact"
         assert chats_by_id(dest) == whole
-        assert manifest(dest)["conversations"] == 250
-        done = run(sandbox, "export", str(dest))
-        assert done.stdout.startswith("Complete already"), done.stderr
+        assert manifest(dest)["conversations"] == 100
+        assert (await export(client, dest)).finished_before
 
 
 async def test_the_next_export_drops_an_unfinished_compaction(make_client: ClientFactory, tmp_path: Path) -> None:
