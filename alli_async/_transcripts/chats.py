@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -106,21 +107,23 @@ async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[
 async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator[PageT, None]:
     """Yield the pages in order; pages after the first are requested ahead. Breaking out leaves no task running.
 
-    They end once they have shown as many chats as their total count, or at an empty page, whatever its count.
+    They end once they have shown as many chats as the largest total count, or at an empty page, whatever its
+    count. A chat that is on two pages, because others came or went meanwhile, is left out of the later one.
 
     Raises:
         PaginationError: A later page is the first one again.
     """
     page = first = await fetch(1)
-    yield first
+    seen: set[str] = set()
+    yield _without_seen(first, seen)
     first_ids = [chat.id for chat in first.chats]
-    received, number = len(first.chats), 1
+    number, total = 1, first.total_count
     ahead: deque[asyncio.Task[PageT]] = deque()
     try:
-        while page.chats and (ahead or received < page.total_count):
+        while page.chats and (ahead or len(seen) != total):
             # The length of the first page says how many pages there are. Where later pages are shorter, one more
             # page at a time is requested after these.
-            last = max(-(-page.total_count // len(first.chats)), number if ahead else number + 1)
+            last = max(-(-total // len(first.chats)), number if ahead else number + 1)
             while number < last and len(ahead) < _AHEAD:
                 number += 1
                 ahead.append(asyncio.create_task(_fetch_page(fetch, number)))
@@ -128,10 +131,24 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
             ahead.popleft()
             if page.chats and [chat.id for chat in page.chats] == first_ids:
                 raise PaginationError("the pages of chats do not end: a later page is the first one again")
-            yield page
-            received += len(page.chats)
+            yield _without_seen(page, seen)
+            total = max(total, page.total_count)
     finally:
         await cancel_all(*ahead)
+
+
+def _without_seen(page: PageT, seen: set[str]) -> PageT:
+    """The page without chats that were seen; those that it shows are added to them."""
+    fresh = []
+    for chat in page.chats:
+        if chat.id not in seen:
+            seen.add(chat.id)
+            fresh.append(chat)
+    if len(fresh) == len(page.chats):
+        return page
+    without: Any = copy.copy(page)
+    msgspec.structs.force_setattr(without, "chats", fresh)
+    return cast("PageT", without)
 
 
 def page_count(first: AnyChatPage, rest: int = 0) -> int:

@@ -135,12 +135,16 @@ class _ConversationHead(Struct, rename="camel", gc=False):
     chats: list[_ChatHead]
     last_chat_time: int | float | None = None
     errors: object = None
+    error: object = None
+    type: object = None
 
 
 class _ConversationHeads(Struct, gc=False):
     conversations: list[_ConversationHead]
     cursor: str | None = None
     errors: object = None
+    error: object = None
+    type: object = None
 
 
 class _RawConversations(Struct, gc=False):
@@ -151,6 +155,8 @@ class _ChatHeads(Struct, rename="camel", gc=False):
     chats: list[_ChatHead]
     total_count: int
     errors: object = None
+    error: object = None
+    type: object = None
 
 
 class _RawChats(Struct, gc=False):

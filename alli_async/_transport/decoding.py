@@ -82,13 +82,13 @@ def row_decoder(
     rest_fields: list[Any] = [
         (each.name, each.type, msgspec.field(name=each.encode_name, default=each.default)) for each in fields
     ]
-    rest_fields += [(rows, list[Raw]), ("errors", Any, None)]
+    rest_fields += [(rows, list[Raw]), *((name, Any, None) for name in wire.ERROR_FIELDS)]
     decode_rest = msgspec.json.Decoder(msgspec.defstruct("Rest", rest_fields, kw_only=True, gc=False)).decode
 
     def split(body: bytes) -> tuple[Sequence[Raw], Any]:
         rest: Any = decode_rest(body)
-        if rest.errors is not None:
-            raise msgspec.ValidationError("errors beside the rows")
+        if wire.reports_error(rest):
+            raise msgspec.ValidationError("an error beside the rows")
         return getattr(rest, rows), rest
 
     def join(found: list[Any], rest: Any) -> T:

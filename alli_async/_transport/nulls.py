@@ -1,7 +1,8 @@
 """Answers with a null where the contract has none: a value that says nothing stands in for it.
 
-A null id stays an error, since nothing can be asked about such a row, and so does a null in place of the rows of a
-page or of their number: what is there would pass for empty.
+The null id of a conversation or chat stays an error, since nothing can be asked about such a row, and so does a
+null in place of the rows of a page, of one of them, of a chat, or of their number: what is there would pass for
+less. Nulls in other lists are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 # By the wire's name. A chat count of -1 agrees with no number of chats, so that the chats are asked for.
 STAND_INS: dict[str, Any] = {
+    "id": "",
     "title": "",
     "createdAt": 0,
     "isEnd": False,
@@ -60,9 +62,13 @@ def _fill(kind: Any, value: Any) -> int:
 def _fillers(kind: Any) -> tuple[Callable[[dict[str, Any]], int], ...]:
     """Functions that fill the fields of an object."""
     fields = msgspec.structs.fields(kind) if isinstance(kind, type) and issubclass(kind, Struct) else ()
-    # A page has no id of its own.
-    is_page = not any(each.name == "id" for each in fields) and any(each.name == "chats" for each in fields)
-    return tuple(_filler(each, may_be_filled=not is_page) for each in fields)
+    names = {each.name for each in fields}
+    # A page has no id of its own; a row has one, and a time.
+    is_page = "id" not in names and not names.isdisjoint({"chats", "conversations"})
+    is_row = not names.isdisjoint({"created_at", "timestamp"})
+    return tuple(
+        _filler(each, may_be_filled=not is_page and not (is_row and each.name == "id")) for each in fields
+    )
 
 
 def _filler(field: msgspec.structs.FieldInfo, *, may_be_filled: bool) -> Callable[[dict[str, Any]], int]:
@@ -72,10 +78,15 @@ def _filler(field: msgspec.structs.FieldInfo, *, may_be_filled: bool) -> Callabl
     def fill(found: dict[str, Any]) -> int:
         if name not in found:
             return 0
-        if found[name] is None and is_filled:
+        value = found[name]
+        if value is None and is_filled:
             found[name] = STAND_INS[name]
             return 1
-        return 0 if inner is None else _fill(inner, found[name])
+        dropped = 0
+        if may_be_filled and name != "chats" and isinstance(value, list):
+            kept = [each for each in value if each is not None]
+            dropped, found[name] = len(value) - len(kept), kept
+        return dropped + (0 if inner is None else _fill(inner, found[name]))
 
     return fill
 

@@ -141,8 +141,8 @@ class Session(Attempts):
         try:
             result = await self.attempt(call, decode)
         except AlliError as error:
-            if _is_deleted(error, call):
-                return decode(b"")
+            if (gone := _deleted(error, call)) is not None:
+                return decode(gone.body)
             self.note(error, call)
             if error.why_final is None and is_retryable(error, call.method, self.config.retry):
                 first = error
@@ -167,8 +167,8 @@ class Session(Attempts):
                 self.stats.retries += 1
                 return await self.attempt(call, decode)
             except AlliError as error:
-                if _is_deleted(error, call):
-                    return decode(b"")
+                if (gone := _deleted(error, call)) is not None:
+                    return decode(gone.body)
                 self.note(error, call)
                 raise
 
@@ -206,9 +206,13 @@ def _wrap_call(middleware: CallMiddleware, inner: CallHandler) -> CallHandler:
     return handle
 
 
-def _is_deleted(error: AlliError, call: Call) -> bool:
-    """Whether a 404 follows a delete whose outcome was unknown, and so shows that the delete has happened."""
-    return isinstance(error, NotFoundError) and call.method == "DELETE" and call.maybe_done
+def _deleted(error: AlliError, call: Call) -> Response | None:
+    """The answer to a delete that has happened: a 404 that follows a try whose outcome was unknown; else None."""
+    if not isinstance(error, NotFoundError) or call.method != "DELETE" or not call.maybe_done:
+        return None
+    call.response = Response(error.status, error.headers, b"")
+    call.elapsed = asyncio.get_running_loop().time() - call.started
+    return call.response
 
 
 def _warn(error: AlliError, call: Call) -> None:

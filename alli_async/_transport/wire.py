@@ -304,6 +304,8 @@ _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
 UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# The fields in which an answer with status 200 reports an error, whatever stands beside them.
+ERROR_FIELDS = ("errors", "error", "type")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
@@ -340,13 +342,12 @@ def decoder(kind: type[T], *, is_answer: bool = True) -> Callable[[bytes], T]:
 
 
 def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
-    """As `decoder`, for structs. To look for `errors` in the decoder costs nothing; to search the body would.
+    """As `decoder`, for structs. To look for errors in the decoder costs nothing; to search the body would.
 
-    A struct that has a field `errors` is given as it was decoded.
+    A struct that has all of the `ERROR_FIELDS` is given as it was decoded.
     """
     names = kind.__struct_fields__  # type: ignore[attr-defined]
-    has_errors = "errors" in names
-    added = [] if has_errors else [("errors", Any, None)]
+    added = [(name, Any, None) for name in ERROR_FIELDS if name not in names]
     probe = msgspec.defstruct(kind.__name__, added, bases=(kind,), kw_only=True, frozen=True)
     decode: Callable[[bytes], Any] = msgspec.json.Decoder(probe).decode
 
@@ -359,12 +360,17 @@ def _answer_decoder(kind: type[T]) -> Callable[[bytes], T]:
             failure = error
         if failure is not None:
             found = _second_try(decode, body, failure, kind)
-        if found.errors is not None:
+        if reports_error(found):
             raise error_beside(body)
-        result: T = found if has_errors else kind(**{name: getattr(found, name) for name in names})
+        result: T = kind(**{name: getattr(found, name) for name in names}) if added else found
         return result
 
     return decode_body
+
+
+def reports_error(found: Any) -> bool:
+    """Whether an answer with status 200 reports an error, in a struct that has the `ERROR_FIELDS`."""
+    return found.errors is not None or found.error is not None or found.type == "APIError"
 
 
 def error_beside(body: bytes) -> AlliError:
@@ -415,6 +421,18 @@ def _decode_error(body: bytes, error: Exception) -> AlliError:
 
 
 def nothing(body: bytes) -> None:
-    """For operations that answer nothing: takes any body but an error that calls itself a success."""
-    if body and (error := reported_error(body)):
-        raise error
+    """For operations that answer nothing: takes any body but a reported error, markup, or JSON that was cut.
+
+    A page with status 200 is a gateway's, and half an answer may be half an error.
+    """
+    if body.lstrip()[:1] not in (b"<", b"{", b"["):
+        return
+    failure: Exception | None = None
+    try:
+        msgspec.json.decode(body)
+    except UNDECODABLE as error:
+        failure = error
+    if failure is not None:
+        raise _decode_error(body, failure)
+    if reported := reported_error(body):
+        raise reported

@@ -54,6 +54,8 @@ class _ListedPage(Struct, gc=False):
     conversations: list[_ListedRow]
     cursor: str | None = None
     errors: object = None
+    error: object = None
+    type: object = None
 
 
 _decode_page = wire.decoder(_ListedPage)

@@ -176,3 +176,9 @@ async def test_an_operation_has_the_name_that_is_given(make_client: ClientFactor
         await client.request("GET", "/x")
         await client.request("GET", "/x", operation="listProjects")
     assert seen == ["GET /x", "listProjects"]
+
+
+async def test_a_delete_that_was_cut_off_and_then_finds_nothing_has_happened(make_client: ClientFactory) -> None:
+    async with ScriptedServer(reset, answer(404, {"error": "not found"})) as server:
+        found = await make_client(server, retry=RetryPolicy(base=0.001)).request("DELETE", "/any")
+    assert (found.status, found.body, found.attempts) == (404, b"", 2)

@@ -15,6 +15,7 @@ from alli_async import (
     NotFoundError,
     Order,
     PaginationError,
+    RetryPolicy,
     ServerError,
 )
 from alli_async.sandbox import Sandbox
@@ -239,6 +240,21 @@ async def test_errors_beside_the_rows_are_an_error_that_carries_the_cursor(
         rest = api.list(order=Order.FIRST_CHAT_TIME_ASC, cursor=raised.value.cursor)
         seen += [each.id async for each in rest]
         assert sorted(seen) == sorted(sandbox.conversation_ids())
+
+
+@pytest.mark.parametrize(
+    "beside", [{"error": "internal"}, {"type": "APIError", "code": 7000, "message": "internal"}]
+)
+@pytest.mark.parametrize("use", ["list", "stream", "raw"])
+async def test_an_error_of_any_form_beside_an_empty_list_is_no_end(
+    make_client: ClientFactory, beside: dict[str, Any], use: str
+) -> None:
+    body = {"conversations": [], "cursor": None, **beside}
+    async with ScriptedServer(answer(200, body)) as server:
+        api = make_client(server, retry=RetryPolicy(max_attempts=2, base=0.001)).conversations
+        walk: Any = api.list() if use == "list" else api.transcripts(raw=use == "raw")
+        with pytest.raises(APIError, match="internal"):
+            [each async for each in walk]
 
 
 @pytest.mark.parametrize("mode", [{}, {"ragged": True}, {"page_cap": 7}, {"cursor": "opaque"}])

@@ -311,3 +311,28 @@ async def test_a_page_that_says_once_that_there_are_no_chats_is_not_believed(
         assert [each.id for each in (await api.transcript(one)).chats] == sandbox.chat_ids(one)
         sandbox.script("listConversationChats", ["empty_chats"] * times)
         assert await read_chats(make_client(sandbox)) == chats_in(sandbox)
+
+
+async def test_a_chat_that_is_on_two_pages_comes_once_and_the_last_come_too(
+    make_client: ClientFactory,
+) -> None:
+    # Seven chats came in before the cut of each page: it begins with the last seven of the page before.
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        number = int(query["pageNo"])
+        rows = [chat(n) for n in range(max(0, (number - 1) * 100 - 7 * (number - 1)), min(250, number * 93 + 7))]
+        return answer(200, {"chats": rows, "pageNo": number, "totalCount": 250})
+
+    async with ScriptedServer(replying(reply)) as server:
+        found = [each.id async for each in make_client(server).conversations.list_chats("c")]
+    assert found == [chat(n)["id"] for n in range(250)]
+
+
+async def test_a_total_that_is_too_small_once_ends_no_walk(make_client: ClientFactory) -> None:
+    def reply(path: str, query: dict[str, str]) -> bytes:
+        number = int(query["pageNo"])
+        rows = [chat(n) for n in range((number - 1) * 100, min(250, number * 100))]
+        return answer(200, {"chats": rows, "pageNo": number, "totalCount": 0 if number == 1 else 250})
+
+    async with ScriptedServer(replying(reply)) as server:
+        found = [each.id async for each in make_client(server).conversations.list_chats("c")]
+    assert found == [chat(n)["id"] for n in range(250)]

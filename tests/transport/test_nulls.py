@@ -53,6 +53,18 @@ async def test_nulls_inside_of_chats_cost_nothing_either(make_client: ClientFact
     assert second.message == "message 2"
 
 
+async def test_nulls_in_what_belongs_to_a_conversation_cost_nothing_either(make_client: ClientFactory) -> None:
+    app = {"id": None, "name": None, "type": None, "creatorEmail": None}
+    row = conversation(id="a", llmApp=app, categories=[None, "c1"], chats=[chat(1)], chatCount=1)
+    body = {"conversations": [row, conversation(id="b")], "cursor": None}
+    async with ScriptedServer(answer(200, body)) as server:
+        first, second = (await make_client(server).conversations.list()).conversations
+    assert first.llm_app is not None
+    assert (first.llm_app.id, first.llm_app.name) == ("", "")
+    assert first.categories == ["c1"]
+    assert second.id == "b"
+
+
 async def test_a_title_that_was_set_to_null_is_an_empty_one(make_client: ClientFactory) -> None:
     body = msgspec.json.encode(conversation(title=None))
     async with ScriptedServer(answer(200, body)) as server:

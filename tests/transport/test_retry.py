@@ -59,6 +59,7 @@ AGAIN = [
     fact("a GET answered in another protocol", get, [servers.NO_HTTP, OK], 2),
     fact("a GET answered by a page of a proxy", get, [servers.HTML, OK], 2),
     fact("a PUT answered by a page of a proxy", put, [servers.HTML, OK], 2),
+    fact("a DELETE answered by a page of a proxy", delete, [servers.HTML, OK], 2),
     fact("a POST that was refused for load", post, [429, OK], 2),
     fact("a PATCH that was refused for load twice", patch, [429, 429, OK], 3),
     fact("a DELETE reset, then 404, has happened", delete, [reset, 404], 2),
