@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ from alli_async.export.dask.workers import SESSIONS
 from alli_async.export.records import Shard
 from alli_async.export.run_context import RunContext
 from alli_async.export.storage.directory import FileSink
+from alli_async.export.storage.opening import open_store
 from alli_async.export.storage.store import TakenError
 from alli_async.export.tuning import Tuning
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.clusters import LINES, Worker, committed_parts, local, once, seated, served
 from tests.export.support import COMMAND, chats_by_id, crossing, environment, manifest, planned, truth
+from tests.support.cancelling import cancel_at_each
 from tests.support.exports import SMALL, SMALL_ONE_AT_A_TIME, export_tuned
 from tests.support.processes import ROOT
 
@@ -419,6 +422,38 @@ async def test_the_command_exports_on_a_cluster(tmp_path: Path, monkeypatch: pyt
         assert process.returncode == 0, complaint
         assert json.loads(printed)["conversations"] == 700
         assert chats_by_id(tmp_path / "all") == truth(sandbox)
+
+
+# --- the export is cancelled ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_an_export_on_a_cluster_that_is_cancelled_at_any_of_its_awaits_leaves_no_task_lock_or_worker(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dests, dest = count(), tmp_path / "none"
+    async with served(monkeypatch, conversations=120, page_cap=20) as sandbox, local(2) as made:
+        client = make_client(sandbox)
+
+        async def run() -> None:
+            nonlocal dest
+            dest = tmp_path / str(next(dests))
+            await export_tuned(client, dest, cluster=made.scheduler_address)
+
+        async def check() -> None:
+            assert not SESSIONS
+            assert not (dest / SESSION).exists()
+            assert client.limits.in_flight == client.limits.waiting == 0
+            if dest.exists():
+                with open_store(dest).lock():
+                    pass
+                assert [path.name for path in dest.glob("**/.*partial*")] == []
+            if int(dest.name) % 10 == 0:
+                await export_tuned(client, dest, cluster=made.scheduler_address)
+                assert chats_by_id(dest) == truth(sandbox)
+
+        assert await cancel_at_each(run, check, most=60) > 40
 
 
 # --- two at one shard -------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class Suspensions:
         task = asyncio.Task(_counting(call, self) if watched else call, loop=loop, **options)
         if watched:
             self._begun.add(task)
+            # A task that is cancelled before its first step has not begun the call inside.
+            task.add_done_callback(lambda _: call.close())
         return task
 
 

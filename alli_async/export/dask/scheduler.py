@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from ..._aio.tasks import cancel_all
+from ..._aio.tasks import cancel_all, run_to_completion
 from ...errors import ConfigurationError, ExportError
 
 # A `distributed.Client`, of whichever kind, or the address of a scheduler.
@@ -50,18 +49,28 @@ async def connected(cluster: Cluster, *, timeout: float) -> AsyncIterator[Schedu
         timeout=timeout,
         name="alli-async-export",
     )
+    scheduler: Scheduler | None = None
     try:
-        await client
-    except (OSError, ValueError) as error:
-        with contextlib.suppress(Exception):
-            await client.close()
-        raise ConfigurationError(f"cluster: no scheduler at {address}: {_first_line(error)}") from None
-    scheduler = Scheduler(client)
-    try:
-        yield scheduler
+        try:
+            await client
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"cluster: no scheduler at {address}: {_first_line(error)}") from None
+        yield (scheduler := Scheduler(client))
     finally:
-        await client.close()
-        await scheduler.forget()
+        # Also where the caller is cancelled while the client connects.
+        await _close(client)
+        if scheduler is not None:
+            await scheduler.forget()
+
+
+async def _close(client: Any) -> None:
+    """Close a client; one that has never connected may fail to, which is no matter."""
+    try:
+        # A client swallows the cancellation of its own end.
+        await run_to_completion(client.close())
+    except Exception:
+        if client.status == "running":
+            raise
 
 
 class Scheduler:

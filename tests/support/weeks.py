@@ -1,0 +1,237 @@
+"""A week of a server's life and of the nightly commands that export it, and what must be true every morning."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Literal
+
+from aiohttp import web
+
+from alli_async import AlliClient, AlliError, ExportError
+from alli_async.export import ExportReport, compact, verify
+from tests.export.support import lines_of, manifest, records
+from tests.support.backend import Backend, Talk
+from tests.support.exports import export_tuned
+
+DAY = 86_400.0
+Command = Literal["resume", "incremental", "refresh", "compact", "drop deleted", "verify"]
+Trouble = Literal["none", "refused", "cancelled", "stumbling", "html", "undecodable", "damaged"]
+
+
+@dataclass(frozen=True)
+class Night:
+    """What happens on the server by day, what goes wrong by night, and the command of the night.
+
+    Attributes:
+        new: Number of new conversations.
+        talked: Number of conversations that get another chat.
+        retitled: Number of conversations that get another title.
+        deleted: Number of old conversations that are deleted.
+        command: The command.
+        trouble: What goes wrong.
+        after: Number of requests, or of conversations, before it goes wrong.
+    """
+
+    command: Command
+    new: int = 0
+    talked: int = 0
+    retitled: int = 0
+    deleted: int = 0
+    trouble: Trouble = "none"
+    after: int = 3
+
+
+@dataclass
+class Week:
+    """A server, a destination, and what is known of both.
+
+    Attributes:
+        backend: The server.
+        dest: The destination.
+        client: Asks the server.
+        skew: Seconds by which the server's clock is ahead of this machine's.
+        versions: Every list of chat ids that a conversation has ever had.
+        changed: Ids of the conversations that changed since the last run that was begun.
+        has_run: Whether a run has ended.
+        is_unfinished: Whether a run was begun that has not ended.
+        dropped: Ids of the conversations that were dropped from the destination.
+    """
+
+    backend: Backend
+    dest: Path
+    client: AlliClient
+    skew: float = 0.0
+    versions: dict[str, list[list[str]]] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    has_run: bool = False
+    is_unfinished: bool = False
+    dropped: set[str] = field(default_factory=set)
+
+    async def live(self, night: Night) -> None:
+        """Let a day and a night pass, and see in the morning that nothing is lost or untrue."""
+        self._change(night)
+        if night.command in ("resume", "incremental", "refresh"):
+            await self._export(night)
+        elif self.has_run and not self.is_unfinished:
+            await self._keep(night)
+        if self.has_run and not self.is_unfinished:
+            await self._check_files(night)
+
+    # --- the day ------------------------------------------------------------------------------------------
+
+    def _change(self, night: Night) -> None:
+        talks, now = self.backend.talks, time.time() + self.skew
+        self.backend.date = formatdate(now, usegmt=True)
+        for number in range(night.new):
+            talk = Talk(f"day-{len(self.versions)}", [now - 10 + number * 0.01 + 0.001 * n for n in range(5)])
+            talks[talk.id] = talk
+            self._note(talk)
+        for talk in list(talks.values())[: night.talked]:
+            talk.chats.append(now)
+            self._note(talk)
+        for talk in list(talks.values())[: night.retitled]:
+            talk.title += "!"
+        # A few of the first ones stay: without any conversation that is held, it may be another project.
+        for talk in list(talks.values())[5 : 5 + night.deleted]:
+            self.changed.add(talk.id)
+            del talks[talk.id]
+
+    def _note(self, talk: Talk) -> None:
+        self.changed.add(talk.id)
+        self.versions.setdefault(talk.id, []).append(talk.chat_ids())
+
+    def begin(self, count: int) -> None:
+        """Fill the server with old conversations, some of which have more chats than a list shows."""
+        for chats in (2, 5):
+            self.backend.add(count // 2, at=time.time() + self.skew - chats * DAY, step=60, chats=chats)
+        for talk in self.backend.talks.values():
+            self._note(talk)
+
+    # --- exports ------------------------------------------------------------------------------------------
+
+    async def _export(self, night: Night) -> None:
+        is_first, was_unfinished = not self.has_run, self.is_unfinished
+        if not was_unfinished:
+            self.changed.clear()
+        incremental, refresh = night.command == "incremental", night.command == "refresh"
+        export = export_tuned(self.client, self.dest, incremental=incremental, refresh=refresh)
+        task = asyncio.ensure_future(export)
+        lost = self._trouble(night, task)
+        try:
+            report = await task
+        except (AlliError, asyncio.CancelledError):
+            if night.trouble not in ("refused", "cancelled"):
+                raise
+            # It may have ended before the run began: then there is nothing unfinished.
+            self.is_unfinished = was_unfinished or self._has_unfinished_run()
+            return
+        finally:
+            self.backend.instead, self.backend.spoiled = lambda _: None, lambda _: None
+        self.has_run, self.is_unfinished = True, False
+        if report.finished_before:
+            return
+        self._check_run(night, report, lost, was_begun=not was_unfinished, is_first=is_first)
+
+    def _has_unfinished_run(self) -> bool:
+        journal = self.dest / "_journal"
+        plans, ends = (len(list(journal.glob(f"run-*-{name}.json"))) for name in ("plan", "complete"))
+        return plans > ends
+
+    def _trouble(self, night: Night, task: asyncio.Future[ExportReport]) -> set[str]:
+        """Let something go wrong; gives the ids of the conversations that cannot be had."""
+        asked = 0
+        some = [each for each in self.backend.talks.values() if len(each.chats) > 3]
+        victims = {some[night.after % len(some)].id} if some else set()
+
+        def instead(request: web.Request) -> web.Response | None:
+            nonlocal asked
+            asked += 1
+            if night.trouble == "refused" and asked > night.after:
+                return web.json_response({"type": "APIError", "code": 7004, "message": "not now"}, status=403)
+            if night.trouble == "cancelled" and asked == night.after:
+                task.cancel()
+            if night.trouble == "stumbling" and asked % 5 == 0:
+                return web.Response(status=500)
+            if night.trouble == "html" and any(request.path.endswith(f"/{each}/chats") for each in victims):
+                return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+            return None
+
+        def spoil(row: dict[str, object]) -> None:
+            if night.trouble == "undecodable" and row.get("id") in victims:
+                row["chatCount"] = "many"
+
+        self.backend.instead, self.backend.spoiled = instead, spoil
+        return victims if night.trouble in ("html", "undecodable") else set()
+
+    def _check_run(
+        self, night: Night, report: ExportReport, lost: set[str], *, was_begun: bool, is_first: bool
+    ) -> None:
+        """See that what is called complete holds what the server has, or says what is missing."""
+        held, truth = self.held(), self.backend.truth()
+        told = {each.id for each in report.skipped} | self._quarantined()
+        # Of a run that was begun earlier only what has not changed since can be told.
+        certain = truth.keys() - (set() if was_begun else self.changed)
+        wrong = {each for each in certain if held.get(each) != truth[each]}
+        assert wrong <= told, (night, wrong, told)
+        assert told <= lost | (self.versions.keys() if not was_begun else set()), (night, told, lost)
+        if was_begun and report.kind in ("full", "refresh"):
+            assert held.keys() - truth.keys() == self._deleted() & held.keys()
+        if was_begun and report.kind == "refresh":
+            titles = {each["id"]: each["title"] for each in records(self.dest)}
+            assert all(titles[each] == self.backend.talks[each].title for each in truth.keys() - told)
+        assert report.kind == "full" or not is_first or not was_begun
+
+    # --- the files ----------------------------------------------------------------------------------------
+
+    async def _keep(self, night: Night) -> None:
+        before, deleted = self.held(), self._deleted()
+        if night.trouble == "damaged" and before:
+            await self._damage(night)
+        if night.command == "compact":
+            await compact(self.dest)
+            assert self.held() == before
+        elif night.command == "drop deleted":
+            await compact(self.dest, drop_deleted=True)
+            assert self.held() == {each: chats for each, chats in before.items() if each not in deleted}
+            self.dropped |= deleted
+
+    async def _damage(self, night: Night) -> None:
+        """Flip one bit of a part: it is found, nothing is written on, and once it is put back all is well."""
+        parts = sorted((self.dest / "conversations").glob("*"))
+        part = parts[night.after % len(parts)]
+        good = part.read_bytes()
+        bad = bytearray(good)
+        bad[len(bad) // 2] ^= 1
+        part.write_bytes(bad)
+        # A compaction with nothing to merge reads no part; one that reads the part refuses to write it on.
+        with contextlib.suppress(ExportError):
+            await compact(self.dest)
+        found = await verify(self.dest)
+        assert (found.ok, found.damaged) == (False, [f"conversations/{part.name}"])
+        assert part.read_bytes() == bad
+        part.write_bytes(good)
+
+    async def _check_files(self, night: Night) -> None:
+        found, held = await verify(self.dest), self.held()
+        assert found.ok, (night, found)
+        assert (found.conversations, manifest(self.dest)["conversations"]) == (len(held), len(held))
+        # Whatever is held, the server has had it once.
+        assert all(chats in self.versions[each] for each, chats in held.items()), night
+        assert not self._deleted() & self.backend.talks.keys(), night
+
+    def held(self) -> dict[str, list[str]]:
+        """The latest version of each conversation: the names of later runs come later."""
+        return {each["id"]: [chat["id"] for chat in each["chats"]] for each in records(self.dest)}
+
+    def _deleted(self) -> set[str]:
+        path = self.dest / "deleted.jsonl"
+        return {each["id"] for each in lines_of(path)} if path.exists() else set()
+
+    def _quarantined(self) -> set[str]:
+        path = self.dest / "quarantine.jsonl"
+        return {each["id"] for each in lines_of(path)} if path.exists() else set()
