@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -71,9 +72,12 @@ def test_the_history_of_an_estimator_is_bounded() -> None:
     pace = PaceEstimator()
     for number in range(30_000):
         pace.served(number * 0.01)
-    assert len(pace._served) < 5000
+    size = len(pickle.dumps(pace))
+    for number in range(30_000, 60_000):
+        pace.served(number * 0.01)
+    assert len(pickle.dumps(pace)) < 1.5 * size
     for number in range(10):
-        pace.refused(300.0 + number, 0.0, is_canary=False)
+        pace.refused(600.0 + number, 0.0, is_canary=False)
         pace.overrun(is_grown=True)
-        pace.served(300.5 + number)
-    assert len(pace._refused) < 10
+        pace.served(600.5 + number)
+    assert len(pickle.dumps(pace)) < 1.5 * size
