@@ -181,9 +181,22 @@ def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any],
     check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
     if how["incremental"] and how["refresh"]:
         raise click.UsageError("--refresh reads everything, and does not go with --incremental")
+    _check_moments(how)
     how |= fields_of(options)
     connection, filters = split(options)
     return connection, how, filters
+
+
+def _check_moments(how: dict[str, Any]) -> None:
+    """Refuse a relative time where an export of the night before is to go on: that has another span."""
+    goes_on = next((f"--{name}" for name in ("incremental", "refresh") if how[name]), None)
+    relative = [each for each in moments_of(click.get_current_context()) if each.is_relative]
+    if goes_on is not None and relative:
+        option, text = relative[0].option, relative[0].text
+        raise click.UsageError(
+            f"{option} {text} means another time at each run, and {goes_on} goes on with one export: "
+            f"give a date, or leave {option} out"
+        )
 
 
 async def _dry_run(
@@ -209,7 +222,8 @@ async def _export(
     from .reports import stop_text
 
     async with showing(client, quiet=quiet) as progress:
-        at_stop(lambda: stop_text(dest, progress))
+        moments = moments_of(click.get_current_context())
+        at_stop(lambda: stop_text(dest, progress, moments))
         if dest == STDOUT:
             from .streaming import export_to_stdout
 

@@ -47,6 +47,11 @@ class Moment:
     value: datetime
     is_local: bool
 
+    @property
+    def is_relative(self) -> bool:
+        """Whether the same text means another moment at another time, like `7d` or `today`."""
+        return not any(form.fullmatch(self.text.strip()) for form in (_DATE, _DATE_TIME, _EPOCH))
+
     def __str__(self) -> str:
         shown = self.value.isoformat(sep=" ", timespec="milliseconds" if self.value.microsecond else "seconds")
         zone = " (the time zone of this machine)" if self.is_local else ""

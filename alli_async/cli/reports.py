@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from .terminal import visible
 if TYPE_CHECKING:
     from ..export import ExportPreview, ExportReport, VerifyReport
     from ..models import Skipped
+    from .moments import Moment
     from .progress import Progress
 
 
@@ -46,15 +48,30 @@ def summary(report: ExportReport) -> str:
     return "\n".join(visible(line) for line in lines)
 
 
-def stop_text(dest: str, progress: Progress) -> str:
-    """What stays of an export that was stopped, and how to go on; empty where nothing was begun."""
+def stop_text(dest: str, progress: Progress, moments: Sequence[Moment]) -> str:
+    """What stays of an export that was stopped, and how to go on; empty where nothing was begun.
+
+    Args:
+        dest: The destination of the export.
+        progress: The progress of the export.
+        moments: The times that the command was given. A relative time means another one when the command is run
+            again, so the time that it meant is named.
+    """
+    fixed = _fixed(moments)
     if progress.stats is None:
-        return ""
+        # A directory holds the time from the moment on at which the export has begun.
+        return f"the same command{fixed} goes on" if fixed and dest != STDOUT and not file_ending(dest) else ""
     if dest == STDOUT:
         return "what was written is whole lines, but not everything"
     if file_ending(dest) is not None:
         return f"{visible(dest)} is as it was before; the same command begins again"
-    return f"what is written stays in {visible(dest)}{progress.done_text}; the same command goes on"
+    return f"what is written stays in {visible(dest)}{progress.done_text}; the same command{fixed} goes on"
+
+
+def _fixed(moments: Sequence[Moment]) -> str:
+    """The options that fix the relative times of a command: ` with --since 2026-01-31T09:30:00+00:00`."""
+    options = [f"{each.option} {each.value.isoformat()}" for each in moments if each.is_relative]
+    return f" with {' '.join(options)}" if options else ""
 
 
 def skipped_text(skipped: Skipped) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +14,8 @@ import pytest
 
 from alli_async.cli.moments import TimeType, parse
 from alli_async.sandbox import Sandbox
-from tests.support.commands import environment, run
+from tests.export.support import wait_for
+from tests.support.commands import begun, environment, run
 
 NOW = datetime(2026, 3, 30, 10, 15, 30, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -90,3 +93,37 @@ def test_until_a_date_includes_that_day_and_the_dry_run_says_what_was_meant(tmp_
     assert all(each["chats"][0]["timestamp"] >= midnight for each in after)
     with_chats = len(before) + len(after)
     assert with_chats <= everything == 120
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--since", "7d", "--incremental"),
+        ("--until", "Yesterday", "--incremental"),
+        ("--since", "12h", "--refresh"),
+    ],
+)
+def test_a_time_that_is_another_one_at_each_run_is_refused_where_an_export_is_to_go_on(
+    arguments: tuple[str, str, str], tmp_path: Path
+) -> None:
+    option, text, goes_on = arguments
+    done = run("export", "x", *arguments, "--sandbox", "5", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{option} {text} means another time at each run, and {goes_on} goes on with one export" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    fixed = run("export", "x", "--since", "2024-01-01", "--incremental", "--sandbox", "5", "-q", cwd=tmp_path)
+    assert (fixed.returncode, fixed.stderr) == (0, "")
+
+
+def test_an_export_since_a_time_ago_goes_on_by_the_command_that_its_last_line_names(tmp_path: Path) -> None:
+    dest = tmp_path / "x"
+    with Sandbox(conversations=600, latency=0.05) as sandbox:
+        process = begun("export", str(dest), "--since", "99999d", "--max-concurrency", "2", sandbox=sandbox)
+        wait_for(lambda: list(dest.rglob("*.partial")))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        said = re.search(r"; the same command with (--since) (\S+) goes on\n", errors)
+        assert said, errors
+    with Sandbox(conversations=600) as sandbox:
+        done = run("export", str(dest), *said.groups(), sandbox=sandbox)
+    assert done.returncode == 0, done.stderr
