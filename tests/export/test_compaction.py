@@ -22,19 +22,19 @@ def content(dest: str) -> dict[str, bytes]:
     return {name: data for name, data in kept if not name.endswith(("/lock", "/clock", "-dropped.json"))}
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+PLANNED = ("PUT", "/_journal/run-00003-plan.json")
+READING = ("GET", "/conversations/run-00001-shard-")
+PROVING = ("GET", "/conversations/run-00003-shard-")
+
+
 @pytest.mark.parametrize(
-    ("method", "step"),
-    [
-        ("PUT", "/_journal/run-00003-plan.json"),
-        ("GET", "/conversations/run-00001-shard-"),
-        ("GET", "/conversations/run-00003-shard-"),
-    ],
-    ids=["planned", "reading", "proving"],
+    ("form", "moment"),
+    [("csv", PLANNED), ("jsonl", READING), ("parquet", READING), ("jsonl", PROVING), ("csv", PROVING)],
 )
 async def test_a_compaction_that_is_cancelled_stops_there_and_takes_back_what_it_wrote(
-    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, form: Any, method: str, step: str
+    make_client: ClientFactory, front: Front, dest: str, tmp_path: Path, form: Any, moment: tuple[str, str]
 ) -> None:
+    method, step = moment
     async with Sandbox(conversations=60) as sandbox:
         client = make_client(sandbox)
         await export(client, dest, format=form)
