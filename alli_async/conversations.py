@@ -20,7 +20,7 @@ from ._listing.pages import (
     walk_list,
 )
 from ._transcripts.chats import EmbeddedChats, all_chats, decode_chats, fetch_chats, walk_chats
-from ._transcripts.codecs import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
+from ._transcripts.codec import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
 from ._transcripts.stream import TranscriptStream
 from ._transcripts.watching import is_running, wait_idle, watch_chats
 from ._transport import bodies, wire

@@ -218,12 +218,12 @@ class EndlessGuard:
         self._kept: tuple[str | None, list[str]] | None = None
         self._renew = 1
 
-    def check(self, cursor: str | None, following: str, ids: list[str]) -> None:
+    def check(self, cursor: str | None, next_cursor: str, ids: list[str]) -> None:
         """Check one more page.
 
         Args:
             cursor: The cursor of the page.
-            following: The cursor of the next page.
+            next_cursor: The cursor of the next page.
             ids: The ids of the page's rows.
 
         Raises:
@@ -232,7 +232,7 @@ class EndlessGuard:
         self._pages += 1
         self._empty = 0 if ids else self._empty + 1
         kept_cursor, kept_ids = self._kept or (None, None)
-        if following in (cursor, kept_cursor):
+        if next_cursor in (cursor, kept_cursor):
             self._fail("a cursor came again", cursor)
         if ids and ids == kept_ids:
             self._same += 1
@@ -241,7 +241,7 @@ class EndlessGuard:
         if self._empty >= _MAX_EMPTY_PAGES:
             self._fail(f"{self._empty} empty pages in a row", cursor)
         if self._pages == self._renew:
-            self._kept, self._renew, self._same = (following, ids), self._renew * 2, 0
+            self._kept, self._renew, self._same = (next_cursor, ids), self._renew * 2, 0
 
     def _fail(self, why: str, cursor: str | None) -> NoReturn:
         error = PaginationError(f"the list does not end: {why} after {self._pages} pages")

@@ -26,7 +26,7 @@ RowT = TypeVar("RowT", bound=Row)
 
 ASC = Order.FIRST_CHAT_TIME_ASC
 # Rows that a window of one page is made for: the rest of a page is left for new rows and for a wrong estimate.
-_ROOMY = 35
+_WINDOW_ROWS = 35
 # Rows at the end of a page whose times show how far the page reaches: some may have been opened long before.
 _LATEST = 5
 # Passes in which rows of one instant that do not fit a page are read; and passes in a row that must bring nothing
@@ -177,22 +177,22 @@ class PartitionReader(Generic[RowT]):
         boundary, before, moved = self._boundary, self._others.before, self._others.moved
         earliest = -math.inf if self._start is None else self._start - self._span.resolution
         for entry in with_spans(entries, self._span.units_per_second, where):
-            name = entry.id
-            if name in boundary:
+            row_id = entry.id
+            if row_id in boundary:
                 continue
-            self.last_own_id = name
+            self.last_own_id = row_id
             if isinstance(entry, BadRow):
-                if name not in before:
+                if row_id not in before:
                     self._report(entry)
-            elif name not in before:
+            elif row_id not in before:
                 # A conversation that was opened before this partition starts may have had an earlier first chat,
                 # which was deleted after another partition emitted the row.
-                is_suspect = not entry.created_at >= earliest or self._checks_all or name in moved
-                if is_suspect and not self._others.claim(name):
+                is_suspect = not entry.created_at >= earliest or self._checks_all or row_id in moved
+                if is_suspect and not self._others.claim(row_id):
                     self.crossed_count += 1
                     continue
                 rows.append(entry)
-            accounted.append(name)
+            accounted.append(row_id)
         self.own_count += len(accounted)
         self.accounted_ids.update(accounted)
         if rows:
@@ -297,7 +297,7 @@ class PartitionReader(Generic[RowT]):
         span = self._span
         low = span.low if self._start is None else self._start
         high = span.high if self.end is None else self.end
-        start, width = low, max((high - low) * _ROOMY / max(len(self.ids), 1), span.resolution)
+        start, width = low, max((high - low) * _WINDOW_ROWS / max(len(self.ids), 1), span.resolution)
         is_first = True
         while start < high or is_first:
             end = min(start + width, high)
@@ -315,7 +315,7 @@ class PartitionReader(Generic[RowT]):
             if page.cursor is not None:
                 await self._read_until_stable(window, (start, end))
             start, is_first = end, False
-            fill = _ROOMY / max(len(page.entries), 1)
+            fill = _WINDOW_ROWS / max(len(page.entries), 1)
             width = max(span.resolution, width * min(max(fill, 0.5), 2.0))
 
     async def _emit_unseen(self, entries: Sequence[ListEntry[RowT]], where: tuple[float, float]) -> None:

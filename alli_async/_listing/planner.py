@@ -112,7 +112,7 @@ class Planner:
         self._scale = Scale(low, high, profile)
         self._unread = [UnreadRange(None, high, low, Density(_REMEMBERED, 0.0 if profile else density))]
         self._min_rows = float(_MIN_ROWS[1])
-        self._begun = False
+        self._has_started = False
 
     def next_partition(self) -> Partition | None:
         """The next partition to read; None when there is none now. A cut may make one later."""
@@ -120,7 +120,7 @@ class Planner:
             return None
         partition = self._slice()
         self.active.append(partition)
-        self._begun = True
+        self._has_started = True
         return partition
 
     def progress(self, partition: Partition, rows: int, position: float) -> None:
@@ -219,7 +219,7 @@ class Planner:
             return self._scale.time(self._scale.scaled(unread.low) + width)
         ahead = sum(self._distance(each.low, each.end) * each.density.value for each in self._unread)
         rows = ahead / (_SLICES * self._readers)
-        if not self._begun:
+        if not self._has_started:
             # In a list of a few hundred rows, reading at once is worth some half-full pages.
             self._min_rows = min(max(rows, _MIN_ROWS[0]), _MIN_ROWS[1])
         return self._after(unread.low, min(max(rows, self._min_rows), self._max_rows), density)

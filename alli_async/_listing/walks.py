@@ -121,10 +121,10 @@ class Walk(Generic[RowT]):
         self._cursor: str | None = None
         self.first_cursor: str | None = None
         self._first_rows = 0
-        self._shown: str | None = None
-        self._found: OffsetCursors | None = None
-        self._begun = False
-        self._latest: list[str] = []
+        self._second_cursor: str | None = None
+        self._found_offsets: OffsetCursors | None = None
+        self._has_started = False
+        self._last_page_ids: list[str] = []
         self._idle = self._stalled = 0
         self._was_refused = False
         self._beyond: Collection[str] = frozenset()
@@ -134,7 +134,7 @@ class Walk(Generic[RowT]):
     @property
     def cursors(self) -> OffsetCursors | None:
         """How this list's offset cursors are made; None where its cursors are not known to be offsets."""
-        return self._cursors if self._is_confirmed and not self._follow else self._found
+        return self._cursors if self._is_confirmed and not self._follow else self._found_offsets
 
     @property
     def rows_before(self) -> int:
@@ -143,13 +143,13 @@ class Walk(Generic[RowT]):
 
     def seed(self, walk: Walk[RowT]) -> None:
         """Continue where another walk over the start of the same list has stopped."""
-        self.last_id, self._latest = walk.last_id, list(walk._latest)
+        self.last_id, self._last_page_ids = walk.last_id, list(walk._last_page_ids)
         self.rows_left, self.rows_came, self.is_disturbed = walk.rows_left, walk.rows_came, walk.is_disturbed
-        self._index, self._cursors, self._begun, self._is_confirmed = walk._index, walk._cursors, True, True
+        self._index, self._cursors, self._has_started, self._is_confirmed = walk._index, walk._cursors, True, True
 
     def begin_at(self, cursor: str) -> None:
         """Start at one of the server's cursors."""
-        self._cursor, self._begun, self._follow = cursor, True, True
+        self._cursor, self._has_started, self._follow = cursor, True, True
 
     def begin_with(self, page: Page[RowT]) -> None:
         """Start with a page that was read already."""
@@ -178,18 +178,18 @@ class Walk(Generic[RowT]):
         """
         if self.has_ended:
             return None
-        if not self._begun:
-            entries = await self._first()
+        if not self._has_started:
+            entries = await self._first_page()
         elif self._follow or self._cursors is None:
-            entries = await self._following()
+            entries = await self._next_by_cursor()
         else:
-            entries = await self._overlapping(self._cursors)
+            entries = await self._next_by_offset(self._cursors)
         known = self.ids
         fresh = [entry for entry in entries if entry.id not in known]
         known.update([entry.id for entry in fresh])
         if entries:
-            self._latest = [entry.id for entry in entries]
-            self.last_id = self._latest[-1]
+            self._last_page_ids = [entry.id for entry in entries]
+            self.last_id = self._last_page_ids[-1]
         self._idle = 0 if fresh else self._idle + 1
         if self._idle > _MAX_IDLE:
             self._fail(f"{self._idle} pages in a row brought nothing new")
@@ -200,13 +200,13 @@ class Walk(Generic[RowT]):
         known = self.ids
         return max([n for n, entry in enumerate(page.entries) if entry.id in known], default=-1)
 
-    async def _first(self) -> Sequence[ListEntry[RowT]]:
+    async def _first_page(self) -> Sequence[ListEntry[RowT]]:
         index = self._index
         page = await self._page(
             index, self._cursors.cursor(index) if index and self._cursors else None, refused_is_end=True
         )
-        self._begun = True
-        self._note(page, index + len(page.entries))
+        self._has_started = True
+        self._move_past(page, index + len(page.entries))
         self.first_cursor, self._first_rows = page.cursor, index + len(page.entries)
         if page.cursor:
             rows, known = index + len(page.entries), self._cursors
@@ -224,26 +224,27 @@ class Walk(Generic[RowT]):
 
     def _look_for_offsets(self, cursor: str, rows: int) -> None:
         """Find out, for other walks, from the server's first two cursors whether they are offsets after all."""
-        if self.first_cursor is not None and self._shown is None:
-            self._shown = cursor
-            self._found = OffsetCursors.agreeing([(self.first_cursor, self._first_rows), (cursor, rows)])
+        if self.first_cursor is not None and self._second_cursor is None:
+            self._second_cursor = cursor
+            self._found_offsets = OffsetCursors.agreeing([(self.first_cursor, self._first_rows), (cursor, rows)])
 
-    def _note(self, page: Page[RowT], rows_before: int) -> None:
+    def _move_past(self, page: Page[RowT], rows_before: int) -> None:
         self._index, self._cursor = rows_before, page.cursor
         self.has_ended = page.cursor is None
         self.listed += len(page.entries)
 
     # --- by the server's own cursors ----------------------------------------------------------------------
 
-    async def _following(self) -> Sequence[ListEntry[RowT]]:
+    async def _next_by_cursor(self) -> Sequence[ListEntry[RowT]]:
+        """Read the page at the server's cursor."""
         self.is_proved = False
         asked = self._cursor
         page = await self._page(self._index, asked)
         last_known = self._last_known(page)
         if last_known >= 0:
-            came = self._follows(page, last_known)
+            came = self._is_seamless(page, last_known)
             self.rows_came, self.is_disturbed = self.rows_came or came, self.is_disturbed or not came
-        self._note(page, self._index + len(page.entries))
+        self._move_past(page, self._index + len(page.entries))
         if page.cursor:
             self._look_for_offsets(page.cursor, self._index)
             self._guard.check(asked, page.cursor, [entry.id for entry in page.entries])
@@ -251,25 +252,26 @@ class Walk(Generic[RowT]):
 
     # --- from one row before the cursor -------------------------------------------------------------------
 
-    async def _overlapping(self, cursors: OffsetCursors) -> Sequence[ListEntry[RowT]]:
+    async def _next_by_offset(self, cursors: OffsetCursors) -> Sequence[ListEntry[RowT]]:
+        """Read the page from one row before the cursor; from further back, if that page shows no known row."""
         expected = max(self._index - 1, 0) if self._stalled < _MAX_STALLED else self._index
         index, step = expected, _FIRST_STEP
         while True:
             page = await self._page(index, cursors.cursor(index) if index else None, refused_is_end=True)
             last_known = self._last_known(page)
-            if not self._is_confirmed and (last_known < 0 or not self._follows(page, last_known)):
+            if not self._is_confirmed and (last_known < 0 or not self._is_seamless(page, last_known)):
                 # The number was no offset after all, or the server accepts only its own cursors.
                 self._give_up_offsets()
-                return await self._following()
+                return await self._next_by_cursor()
             if last_known >= 0 or index == 0:
                 break
             if index == self._index:  # asked for without the overlap
                 self.is_proved = False
                 break
             if not page.entries and page.cursor and cursors.rows_before(page.cursor) == index:
-                return self._stay(page)
+                return self._stay_before(page)
             if index == expected and await self._takes_own_cursors_only():
-                return await self._following()
+                return await self._next_by_cursor()
             self.rows_left = True
             index = max(0, index - step)
             step *= 4
@@ -280,35 +282,37 @@ class Walk(Generic[RowT]):
     def _look_for_disturbance(self, page: Page[RowT], last_known: int, as_expected: bool) -> None:
         known = page.entries[: last_known + 1]
         if as_expected and len(known) > 1:
-            if self._follows(page, last_known):
+            if self._is_seamless(page, last_known):
                 self.rows_came = True
             else:
                 self.is_disturbed = True
         elif not all(entry.id in self.ids for entry in known):
             self.is_disturbed = True
 
-    def _follows(self, page: Page[RowT], last_known: int) -> bool:
+    def _is_seamless(self, page: Page[RowT], last_known: int) -> bool:
         """Whether a page begins with the last rows of the page before, up to the last one that is known."""
         known = [entry.id for entry in page.entries[: last_known + 1]]
-        return known == self._latest[-len(known) :]
+        return known == self._last_page_ids[-len(known) :]
 
     def _advance(
         self, cursors: OffsetCursors, page: Page[RowT], index: int, *, is_stalled: bool
     ) -> Sequence[ListEntry[RowT]]:
-        following = index + len(page.entries)
-        if page.cursor and cursors.rows_before(page.cursor) != following:
+        """Move past a page, after its cursor has been compared with the index of its end."""
+        next_index = index + len(page.entries)
+        if page.cursor and cursors.rows_before(page.cursor) != next_index:
             # The number in the cursor counts something else than these rows, or the encoding is another one.
             self._give_up_offsets()
-            self._look_for_offsets(page.cursor, following)
+            self._look_for_offsets(page.cursor, next_index)
         else:
             self._is_confirmed = True
         self._stalled = self._stalled + 1 if is_stalled else 0
         overlap = max(0, self._index - index)
-        self._note(page, following)
+        self._move_past(page, next_index)
         self.listed -= min(overlap, len(page.entries))
         return page.entries
 
-    def _stay(self, page: Page[RowT]) -> Sequence[ListEntry[RowT]]:
+    def _stay_before(self, page: Page[RowT]) -> Sequence[ListEntry[RowT]]:
+        """Stay at the same index after an empty page that is not the last one."""
         self._cursor = page.cursor
         return page.entries
 
@@ -388,10 +392,10 @@ class Walk(Generic[RowT]):
         """Fetch rows one by one, and step over those that cannot be read, up to one that can."""
         entries: list[ListEntry[RowT]] = []
         bad = all_bad = 0
-        following = cursor
+        next_cursor = cursor
         while len(entries) < _ONE_BY_ONE or bad:
             try:
-                page = await self._pages.row(self._order, following, self.filters)
+                page = await self._pages.row(self._order, next_cursor, self.filters)
             except BadRequestError:
                 if not refused_is_end:
                     raise
@@ -404,19 +408,19 @@ class Walk(Generic[RowT]):
                 if self._cursors is None or not self._is_confirmed:
                     if not entries:
                         raise StuckError(failure) from None
-                    return Page(entries, following)
+                    return Page(entries, next_cursor)
                 entries.append(BadRow(f"row {index + len(entries)} of {self.filters.pairs}", failure))
-                following, refused_is_end = self._cursors.cursor(index + len(entries)), True
+                next_cursor, refused_is_end = self._cursors.cursor(index + len(entries)), True
                 self._pages.restore_size()
                 continue
             bad, refused_is_end = 0, False
             entries += page.entries
             if page.cursor is None:
                 return Page(entries, None)
-            following = page.cursor
+            next_cursor = page.cursor
         if not all_bad:
             self._pages.use_single_rows()
-        return Page(entries, following)
+        return Page(entries, next_cursor)
 
     async def read_from_other_end(self, take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]) -> None:
         """Read the list from its other end, as far as the row that this walk cannot get past."""

@@ -5,7 +5,7 @@ The concepts:
 - `Chats`, `all_chats`, `walk_chats` (`chats`): the pages of a conversation's chats, fetched at once, and proved to
   add up: equal totals, no chat twice, and every chat that came embedded with the conversation. Pages that are
   older than the list are joined with the embedded chats where these follow the pages.
-- `Codec`, `StructCodec`, `RawCodec` (`codecs`): how conversations and chats are decoded, and how a transcript is
+- `Codec`, `StructCodec`, `RawCodec` (`codec`): how conversations and chats are decoded, and how a transcript is
   joined: from structs, or from the bytes that the server sent.
 - `EmbeddedCheck` (`embedded`): whether the chats that come embedded with a conversation can be used in place of a
   request. The first conversations that are fetched both ways must agree in ids, count and content. One later

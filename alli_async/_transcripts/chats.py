@@ -138,7 +138,7 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
 
 
 def _without_seen(page: PageT, seen: set[str]) -> PageT:
-    """The page without chats that were seen; those that it shows are added to them."""
+    """The page without chats that were seen before; the ids of its chats are added to `seen`."""
     fresh = []
     for chat in page.chats:
         if chat.id not in seen:

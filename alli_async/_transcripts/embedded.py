@@ -20,7 +20,7 @@ class EmbeddedCheck:
     trust, and the conversations that relied on it are fetched again.
 
     Attributes:
-        max_used: How many conversations whose embedded chats were used are remembered.
+        max_used: Number of conversations whose embedded chats were used that are remembered.
         used: For each conversation whose embedded chats were used, the number of chats that the consumer got and
             the size of their content; the oldest are forgotten first.
         forgotten: How many of these conversations were forgotten.

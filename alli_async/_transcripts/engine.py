@@ -16,7 +16,7 @@ from .._transport.session import Session
 from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
 from ..models import Skipped
 from .chats import CHATS_PER_PAGE
-from .codecs import Codec, ConversationRow, ResultT
+from .codec import Codec, ConversationRow, ResultT
 from .embedded import MAX_USED, EmbeddedCheck
 from .fetcher import ChatFetcher
 
@@ -33,7 +33,7 @@ class Source(Protocol):
     def __call__(
         self, emit: Callable[[list[Any]], Awaitable[None]], report: Callable[[BadRow], None]
     ) -> Awaitable[None]:
-        """Pass every conversation to `emit` once, and rows that cannot be read to `report`."""
+        """Pass every conversation to `emit` once, and each row that cannot be read to `report`."""
         ...
 
 

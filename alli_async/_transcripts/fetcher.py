@@ -10,7 +10,7 @@ from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, NotFoundError
 from .chats import Chats, EmbeddedChats, all_chats, fetch_chats
-from .codecs import Codec, ConversationRow, ResultT, is_newest_first
+from .codec import Codec, ConversationRow, ResultT, is_newest_first
 from .embedded import MAX_USED, EmbeddedCheck
 
 # Most times that a conversation whose embedded chats and pages disagree is fetched; then its pages are used.
@@ -23,7 +23,7 @@ class ChatFetcher(Generic[ResultT]):
     Args:
         session: The session that sends the requests.
         codec: Decodes the answers.
-        max_used: How many conversations whose embedded chats were used are remembered.
+        max_used: Number of conversations whose embedded chats were used that are remembered.
 
     Attributes:
         embedded: Whether the embedded chats of conversations that have chats can be used.

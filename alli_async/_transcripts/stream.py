@@ -16,7 +16,7 @@ from .._transport.background import BackgroundResults
 from .._transport.session import Session
 from ..errors import ClientStateError, ConfigurationError
 from ..models import Skipped, StreamStats
-from .codecs import Codec, ResultT
+from .codec import Codec, ResultT
 from .engine import PAGES_AHEAD, Correction, Engine, Source, StreamEntry
 
 # Seconds in which a consumer that awaits nothing itself gets transcripts before other tasks get their turn.

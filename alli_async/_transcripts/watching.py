@@ -109,7 +109,7 @@ class ChatTail:
         self._before: dict[str, Chat] = {}
         self._unfinished: Chat | None = None
         # Number of chats at the last read, of chats at the start that were returned or known, and of a full page.
-        self._total = self._settled = self._per_page = 0
+        self._total = self._known_count = self._per_page = 0
 
     async def skip_present(self) -> None:
         """Read the chats that are there, and leave them out later, except the last one if it still grows."""
@@ -117,7 +117,7 @@ class ChatTail:
         self._known = {chat.id for chat in present}
         self._before = {chat.id: chat for chat in present[-1:]}
         self._unfinished = present[-1] if present else None
-        self._settled = self._total - 1
+        self._known_count = self._total - 1
 
     async def finished(self, *, is_idle: bool) -> list[Chat]:
         """Read the end of the conversation, and return the new chats that are finished.
@@ -143,12 +143,12 @@ class ChatTail:
             else:
                 found.append(chat)
         self._known.update(chat.id for chat in found)
-        self._settled = self._total - len(self._before)
+        self._known_count = self._total - len(self._before)
         return found
 
     async def _read(self, *, is_whole: bool = False) -> Sequence[Chat]:
         """Read the chats from the last page with known chats on; all chats at first and after deletions."""
-        number = self._settled // self._per_page if self._per_page else 0
+        number = self._known_count // self._per_page if self._per_page else 0
         if number > 1 and not is_whole:
             pages = await self._pages_from(number)
             if pages[0].total_count >= self._total:

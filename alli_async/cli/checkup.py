@@ -16,7 +16,7 @@ import msgspec
 from .._listing.filters import Filters
 from .._listing.page_reader import PageReader
 from .._listing.survey import FAR_AHEAD, LONG_AGO, ServerProfile, survey_list
-from .._transcripts.codecs import STRUCT_CODEC
+from .._transcripts.codec import STRUCT_CODEC
 from .._transport.routes import Proxy
 from ..client import AlliClient
 from ..config import BASE_URLS

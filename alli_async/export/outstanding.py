@@ -9,7 +9,7 @@ from .._aio.tasks import concurrently
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader, keeping_body
 from .._listing.walks import StuckError, Walk
-from .._transcripts.codecs import RAW_CODEC, RawChatPage, RawCodec, RawRow
+from .._transcripts.codec import RAW_CODEC, RawChatPage, RawCodec, RawRow
 from .._transcripts.fetcher import ChatFetcher
 from .._transport import wire
 from .._transport.session import Session

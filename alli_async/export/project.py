@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageFaultError, PageReader
-from .._transcripts.codecs import RAW_CODEC, RawRow
+from .._transcripts.codec import RAW_CODEC, RawRow
 from .._transport.session import Session
 from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ConfigurationError, ExportError, NotFoundError, PermissionDeniedError

@@ -24,7 +24,7 @@ from .._listing.reader import EmittedRows
 from .._listing.seen import SeenIds, pack
 from .._listing.survey import ServerProfile, Span, is_empty
 from .._listing.walks import StuckError, Walk
-from .._transcripts.codecs import RAW_CODEC, RawCodec
+from .._transcripts.codec import RAW_CODEC, RawCodec
 from .._transcripts.stream import TranscriptStream
 from .._transport.session import Session
 from ..errors import (
@@ -67,7 +67,7 @@ class Deferred:
 
     Attributes:
         ids: Their ids.
-        before: No row was given before.
+        before: No row was emitted before the shards.
         moved: Rows that are claimed by another shard are not known here.
     """
 
@@ -126,7 +126,7 @@ class ShardReader:
         self._span = span
         self._profile = profile
         self._commits = commits
-        self._deferred, self._given = Deferred(), EmittedRows()
+        self._deferred, self._emitted = Deferred(), EmittedRows()
         self._reported: list[BadRow] = []
         self._committed = SeenIds()
         self._partition: PartitionReader[Any] | None = None
@@ -233,15 +233,15 @@ class ShardReader:
         del report
         span, profile = self._span, self._profile
         assert span is not None and profile is not None  # noqa: S101, PT018
-        given = self._given
+        emitted = self._emitted
         for _, commit in self._commits:
-            given.finished.update_packed(commit.ids)
+            emitted.finished.update_packed(commit.ids)
             self._committed.update_packed(commit.ids)
         results = [_result_of(shard, commit, self._committed) for shard, commit in self._commits]
 
         async def take(rows: Sequence[ListEntry[Any]]) -> None:
-            fresh = [row for row in rows if row.id not in given]
-            given.finished.update(row.id for row in fresh)
+            fresh = [row for row in rows if row.id not in emitted]
+            emitted.finished.update(row.id for row in fresh)
             good = [row for row in fresh if not isinstance(row, BadRow)]
             for row in fresh:
                 if isinstance(row, BadRow):
@@ -254,7 +254,7 @@ class ShardReader:
             span=span,
             profile=profile,
             empty_first=await self._is_empty_first(profile),
-            emitted=given,
+            emitted=emitted,
             take=take,
             emit=emit,
             report=self._report,
@@ -274,7 +274,7 @@ class ShardReader:
     def deferred_ids(self) -> list[str]:
         """The ids that other shards have left to this one, and that neither they nor this one hold."""
         ids = dict.fromkeys(each for _, commit in self._commits for each in commit.deferred)
-        return [each for each in ids if each not in self._given]
+        return [each for each in ids if each not in self._emitted]
 
     # --- what cannot be had -------------------------------------------------------------------------------
 

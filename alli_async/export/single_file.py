@@ -13,7 +13,7 @@ import msgspec
 
 from .._aio.threads import in_thread
 from .._listing.filters import Filters
-from .._transcripts.codecs import RAW_CODEC
+from .._transcripts.codec import RAW_CODEC
 from .._transcripts.stream import TranscriptStream
 from ..client import AlliClient
 from ..errors import DecodeError

@@ -20,7 +20,7 @@ from alli_async import AlliClient
 from alli_async._listing.filters import Filters
 from alli_async._listing.page_reader import PageReader
 from alli_async._listing.survey import Survey, survey_list
-from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.codec import RAW_CODEC
 from alli_async.export.planning import plan_run
 from alli_async.export.records import Commit, RunPlan, Shard
 from alli_async.export.shard_reader import ShardReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alli_async._transcripts.codecs import RAW_CODEC, STRUCT_CODEC
+from alli_async._transcripts.codec import RAW_CODEC, STRUCT_CODEC
 from alli_async._transport import bodies
 
 from . import chat, conversation

@@ -15,7 +15,7 @@ import msgspec
 
 from alli_async import APIError, DecodeError, config
 from alli_async._transcripts.chats import Chats
-from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.codec import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.config import ClientConfig, Secret
 from alli_async.export.formats.utf8 import is_utf8

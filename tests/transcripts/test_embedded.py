@@ -11,7 +11,7 @@ import pytest
 from alli_async import IncompleteError, ServerError
 from alli_async._aio.channel import Channel
 from alli_async._listing.filters import Filters
-from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.codec import RAW_CODEC
 from alli_async._transcripts.engine import Engine
 from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory

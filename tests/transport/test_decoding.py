@@ -10,7 +10,7 @@ import pytest
 
 from alli_async import AlliError, APIError, DecodeError
 from alli_async._listing.page_reader import page_of
-from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.codec import RAW_CODEC
 from alli_async._transport import wire
 from alli_async.export import export
 from alli_async.export.formats.utf8 import is_utf8

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from alli_async import APIError, DecodeError
-from alli_async._transcripts.codecs import STRUCT_CODEC
+from alli_async._transcripts.codec import STRUCT_CODEC
 from alli_async._transport.nulls import STAND_INS
 from tests.sandbox.client import CONTRACT, or_null
 from tests.support.documents import ANSWERS, FULL, FULL_CHAT

@@ -12,7 +12,7 @@ from alli_async import APIError, DecodeError
 from alli_async._aio.turns import Turns
 from alli_async._listing.pages import decode_conversations
 from alli_async._transcripts.chats import decode_chats
-from alli_async._transcripts.codecs import RAW_CODEC
+from alli_async._transcripts.codec import RAW_CODEC
 from alli_async._transport.decoding import RowDecoder, decoder_for
 from tests.conftest import ClientFactory
 from tests.support import ScriptedServer, answer, chat, conversation
