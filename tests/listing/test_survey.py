@@ -11,7 +11,7 @@ from alli_async import AlliClient
 from alli_async._listing.filters import ConversationFilters, Filters
 from alli_async._listing.page_reader import PageReader
 from alli_async._listing.pages import decode_conversations
-from alli_async._listing.survey import Span, Survey, survey_list
+from alli_async._listing.survey import ServerProfile, Span, Survey, survey_list
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 
@@ -147,3 +147,15 @@ def test_a_span_of_an_earlier_plan_is_read_on() -> None:
     span = msgspec.json.decode(written, type=Span)
     assert span.units_per_second == 1000.0
     assert msgspec.json.encode(span) == written
+
+
+def test_a_server_profile_of_an_earlier_plan_is_read_on() -> None:
+    written = (
+        b'{"second":1.0,"cursor":"offset","offsets":{"head":"offset:","tail":"","shift":-1,"codec":2},'
+        b'"order_kept":true,"windows_kept":true,"cursor_keeps_bounds":false}'
+    )
+    profile = msgspec.json.decode(written, type=ServerProfile)
+    assert profile.units_per_second == 1.0
+    assert profile.offsets is not None
+    assert profile.offsets.cursor(50) == "offset:49"
+    assert msgspec.json.encode(profile) == written
