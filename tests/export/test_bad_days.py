@@ -52,10 +52,10 @@ async def test_what_stood_at_the_snapshot_is_there_with_at_least_its_chats_of_th
     make_client: ClientFactory, tmp_path: Path, way: dict[str, Any]
 ) -> None:
     churn = Churn(new_chats=40, new_conversations=2)
-    async with Sandbox(conversations=2500, churn=churn, **way) as sandbox:
+    async with Sandbox(conversations=800, churn=churn, **way) as sandbox:
         before = {each: sandbox.chat_ids(each) for each in sandbox.conversation_ids()}
         client = make_client(sandbox)
-        await export(client, tmp_path)
+        await export_tuned(client, tmp_path)
         found = chats_by_id(tmp_path)
         assert all(set(found[each]) >= set(chats) for each, chats in before.items())
 
@@ -190,7 +190,7 @@ def test_quarantine_makes_the_exit_code_3(tmp_path: Path) -> None:
 async def test_progress_tells_what_was_resumed_and_what_is_expected(
     make_client: ClientFactory, tmp_path: Path
 ) -> None:
-    async with Sandbox(conversations=2500) as sandbox:
+    async with Sandbox(conversations=600) as sandbox:
         client = make_client(sandbox)
         seen: list[ExportProgress] = []
 
@@ -200,15 +200,15 @@ async def test_progress_tells_what_was_resumed_and_what_is_expected(
                 raise RuntimeError("enough")
 
         with pytest.raises(RuntimeError, match="enough"):
-            await export(client, tmp_path, on_progress=stop)
+            await export_tuned(client, tmp_path, on_progress=stop)
         seen.clear()
-        report = await export(client, tmp_path, on_progress=seen.append)
+        report = await export_tuned(client, tmp_path, on_progress=seen.append)
         last = seen[-1]
-        assert last.expected == pytest.approx(2500, rel=0.05)
-        assert report.resumed == last.resumed > 200
-        assert last.resumed + last.conversations == report.conversations == 2500
+        assert last.expected == pytest.approx(600, rel=0.05)
+        assert report.resumed == last.resumed > 50
+        assert last.resumed + last.conversations == report.conversations == 600
         assert last.shards == last.shards_done >= report.parts > 1
-        assert len(chats_by_id(tmp_path)) == 2500
+        assert len(chats_by_id(tmp_path)) == 600
 
 
 async def test_a_run_that_an_earlier_version_has_begun_is_refused_in_one_line(
