@@ -12,6 +12,7 @@ from ._aio.channel import Channel
 from ._aio.tasks import TaskGroup, wait_done
 from ._transport.background import BackgroundResults
 from ._transport.lifetime import Lifetime
+from .config import checked_whole
 from .errors import AlliError, ClientStateError, ConfigurationError
 
 __all__ = ["ItemResult", "ItemResults"]
@@ -68,8 +69,7 @@ class ItemResults(BackgroundResults[ItemResult[ItemT, ValueT]], Generic[ItemT, V
             raise ConfigurationError(f"items: expected an iterable of items, got {type(items).__name__}")
         if not callable(call):
             raise ConfigurationError(f"call: expected an async function of one item, got {call!r}")
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
+        checked_whole("concurrency", concurrency, least=1)
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
         super().__init__(lifetime, "results are walked once; call for_each again")

@@ -161,6 +161,10 @@ class AlliClient:
                 raise ConfigurationError(
                     "session: brings its own proxy and certificates; proxy, trust_env and ssl do not go with it"
                 )
+            if session is not None and not isinstance(session, aiohttp.ClientSession):
+                raise ConfigurationError(
+                    f"session: expected an aiohttp.ClientSession, got {type(session).__name__}"
+                )
             connection = Connection(Route(proxy, trust_env=trust_env, ssl=context), session)
             self._set_up(options, connection, Tenants())
         except AlliError as error:
@@ -315,9 +319,10 @@ def _checked_callables(name: str, given: Iterable[Any]) -> tuple[Any, ...]:
     Raises:
         ConfigurationError: It is not.
     """
-    functions = tuple(given) if isinstance(given, Iterable) else (given,)
-    if bad := next((each for each in functions if not callable(each)), None):
-        raise ConfigurationError(f"{name}: expected async functions, got {bad!r}")
+    functions = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for each in functions:
+        if not callable(each):
+            raise ConfigurationError(f"{name}: expected async functions, got {each!a}")
     return functions
 
 

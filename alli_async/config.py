@@ -20,7 +20,7 @@ from ._tokens import RotatingToken, Secret, is_credential
 from .errors import ConfigurationError
 from .models import Region
 
-__all__ = ["ClientConfig", "RetryPolicy", "Secret", "Token", "resolve"]
+__all__ = ["ClientConfig", "RetryPolicy", "Secret", "Token", "checked_flag", "checked_whole", "resolve"]
 
 # A token, or an async function that gives the one that is valid now.
 Token = str | Callable[[], Awaitable[str]]
@@ -44,9 +44,26 @@ def _seconds(name: str, value: float, *, zero: bool = False, unit: str = "second
         raise ConfigurationError(f"{name}: expected a number of {unit} {least}, got {value!r}")
 
 
-def _whole(name: str, value: int, *, least: int) -> None:
+def checked_whole(name: str, value: int, *, least: int) -> int:
+    """Check a whole number.
+
+    Raises:
+        ConfigurationError: It is none, or less than `least`.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+        raise ConfigurationError(f"{name}: expected a whole number of at least {least}, got {value!a}")
+    return value
+
+
+def checked_flag(name: str, value: bool) -> bool:
+    """Check a switch. A text such as "false" would switch it on, which nobody means by it.
+
+    Raises:
+        ConfigurationError: It is neither True nor False.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: expected True or False, got {value!a}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +101,12 @@ class RetryPolicy:
     patience_from_start: bool = False
 
     def __post_init__(self) -> None:
-        _whole("retry.max_attempts", self.max_attempts, least=1)
-        _whole("retry.quota", self.quota, least=0)
+        checked_whole("retry.max_attempts", self.max_attempts, least=1)
+        checked_whole("retry.quota", self.quota, least=0)
         for name in ("base", "cap", "retry_after_cap", "patience"):
             _seconds(f"retry.{name}", getattr(self, name), zero=True)
         for name in ("retry_unknown_writes", "patience_from_start"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ConfigurationError(f"retry.{name}: expected True or False, got {value!r}")
+            checked_flag(f"retry.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +132,8 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         _seconds("timeout", self.timeout)
-        _whole("max_concurrency", self.max_concurrency, least=1)
-        _whole("max_response_bytes", self.max_response_bytes, least=1)
+        checked_whole("max_concurrency", self.max_concurrency, least=1)
+        checked_whole("max_response_bytes", self.max_response_bytes, least=1)
         if self.deadline is not None:
             _seconds("deadline", self.deadline)
         if self.rate_limit is not None:
@@ -218,6 +234,7 @@ def resolve(
         ConfigurationError: A value that cannot be right. The message names it; it never shows a key.
     """
     env = os.environ if environ is None else environ
+    checked_flag("allow_http", allow_http)
     rotating = token if isinstance(token, RotatingToken) else RotatingToken(token) if callable(token) else None
     sent = _credentials(api_key, token, env) | _identity(agent_email, user_email, own_user_id)
     url = server_url(region, base_url, env, allow_http=allow_http)

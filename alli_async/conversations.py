@@ -27,6 +27,7 @@ from ._transport import bodies, wire
 from ._transport.checks import checked_names, checked_seconds, checked_text, checked_texts
 from ._transport.session import Session
 from ._transport.wire import Request
+from .config import checked_flag
 from .errors import ConfigurationError
 from .models import (
     UNSET,
@@ -220,7 +221,7 @@ class ConversationsAPI:
             PaginationError: The list does not end.
         """
         checked = Filters.checked(filters)
-        codec = cast("Codec[Any]", RAW_CODEC if raw else STRUCT_CODEC)
+        codec = cast("Codec[Any]", RAW_CODEC if checked_flag("raw", raw) else STRUCT_CODEC)
         return TranscriptStream(
             self._session, codec, checked, concurrency=concurrency, ordered=ordered, on_error=on_error
         )
@@ -302,7 +303,7 @@ class ConversationsAPI:
             "category_ids": category_ids,
         }
         given = {name: checked_texts(name, ids) for name, ids in chosen.items() if ids is not None}
-        if bool(given) is all_conversations:
+        if bool(given) is checked_flag("all_conversations", all_conversations):
             raise ConfigurationError(
                 "all_conversations: does not go with a filter"
                 if given
@@ -443,6 +444,7 @@ class ConversationsAPI:
             AlliTimeoutError: The conversation is still running.
         """
         wire.segment("conversation id", conversation_id)
+        checked_flag("history", history)
         checked_interval = checked_seconds("poll_interval", poll_interval)
         within = None if timeout is None else checked_seconds("timeout", timeout)
         return watch_chats(

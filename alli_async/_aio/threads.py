@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
+from .loops import check_loop
 from .tasks import run_to_completion, wait_done
 
 T = TypeVar("T")
@@ -25,7 +26,11 @@ async def in_thread(function: Callable[..., T], *arguments: Any, undo: Callable[
         function: The function to call.
         *arguments: Its positional arguments.
         undo: Called, in this thread, with the result when the caller was cancelled and cannot take it.
+
+    Raises:
+        ConfigurationError: No asyncio event loop is running.
     """
+    check_loop()
     return await run_to_completion(anyio.to_thread.run_sync(function, *arguments), undo=undo)
 
 
@@ -36,7 +41,11 @@ async def in_stoppable_thread(function: Callable[..., T], *arguments: Any) -> T:
         function: The function to call. Its last argument is a `threading.Event`, which is set when it is to stop:
             it then cleans up and raises.
         *arguments: Its other positional arguments.
+
+    Raises:
+        ConfigurationError: No asyncio event loop is running.
     """
+    check_loop()
     stop = threading.Event()
     work = asyncio.ensure_future(anyio.to_thread.run_sync(partial(function, *arguments, stop)))
     try:

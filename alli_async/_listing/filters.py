@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from .._transport import wire
 from .._transport.checks import checked_names, checked_text, checked_texts
+from ..config import checked_flag
 from ..errors import ConfigurationError
 
 __all__ = ["ConversationFilters", "Filters"]
@@ -163,9 +164,7 @@ class Filters:
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: expected True or False, got {value!a}")
-    return ["true" if value else "false"]
+    return ["true" if checked_flag(name, value) else "false"]
 
 
 def _time(name: str, value: Any) -> list[str | datetime]:

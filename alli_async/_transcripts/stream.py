@@ -14,6 +14,7 @@ from .._listing.filters import Filters
 from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.background import BackgroundResults
 from .._transport.session import Session
+from ..config import checked_flag, checked_whole
 from ..errors import ClientStateError, ConfigurationError
 from ..models import Skipped, StreamStats
 from .codec import Codec, ResultT
@@ -49,8 +50,9 @@ class TranscriptStream(BackgroundResults[ResultT], Generic[ResultT]):
         source: Source | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> None:
-        if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
-            raise ConfigurationError(f"concurrency: expected a whole number of at least 1, got {concurrency!r}")
+        if concurrency is not None:
+            checked_whole("concurrency", concurrency, least=1)
+        checked_flag("ordered", ordered)
         if on_error not in ("raise", "skip"):
             raise ConfigurationError(f'on_error: expected "raise" or "skip", got {on_error!r}')
         super().__init__(session.lifetime, "a transcript stream is walked once; ask for another")

@@ -149,5 +149,7 @@ def checked_feedback(
         raise ConfigurationError(f"suggested_answer: expected a text or None, got {suggested_answer!a}")
     if isinstance(selection, (UnsetType, type(None))):
         return FeedbackRequest(rating, selection, suggested_answer)
-    reasons = [member("selection", FeedbackReason, each) for each in checked_texts("selection", selection)]
+    # An empty list is meant here: the contract allows it.
+    texts = checked_texts("selection", selection, may_be_empty=True)
+    reasons = [member("selection", FeedbackReason, each) for each in texts]
     return FeedbackRequest(rating, reasons, suggested_answer)

@@ -14,7 +14,8 @@ from weakref import WeakSet
 
 import aiohttp
 
-from ..errors import ClientStateError, ConfigurationError
+from .._aio.loops import check_loop
+from ..errors import ClientStateError
 from .dns import Resolver
 from .routes import Route
 
@@ -79,14 +80,7 @@ class Connection:
             ClientStateError: The connection is closed, or belongs to another event loop or process.
             ConfigurationError: No asyncio event loop is running.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is None:
-            raise ConfigurationError(
-                "no asyncio event loop is running here; alli_async works under asyncio only (not under trio)"
-            )
+        loop = check_loop()
         if loop is not self._loop or self._is_closed or self._pid != os.getpid():
             self._bind(loop)
 

@@ -14,7 +14,7 @@ from ssl import SSLContext
 
 from yarl import URL
 
-from ..config import Secret, is_loopback
+from ..config import Secret, checked_flag, is_loopback
 from ..errors import ConfigurationError
 
 __all__ = ["Proxy", "Route", "environment_proxy"]
@@ -77,8 +77,7 @@ class Route:
     def __init__(
         self, proxy: str | None = None, *, trust_env: bool = False, ssl: SSLContext | None = None
     ) -> None:
-        if not isinstance(trust_env, bool):
-            raise ConfigurationError(f"trust_env: expected True or False, got {trust_env!a}")
+        checked_flag("trust_env", trust_env)
         if ssl is not None and not isinstance(ssl, SSLContext):
             raise ConfigurationError(f"ssl: expected an ssl.SSLContext, got {type(ssl).__name__}")
         self.proxy = None if proxy is None else Proxy.parse("proxy", proxy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -13,21 +12,6 @@ from .confirming import ask
 from .terminal import is_terminal, visible
 
 STDOUT = "-"
-# Formats and compressions by the ending of a file's name.
-FILES = {
-    ".jsonl": ("jsonl", "none"),
-    ".jsonl.gz": ("jsonl", "gzip"),
-    ".jsonl.zst": ("jsonl", "zstd"),
-    ".csv": ("csv", "none"),
-    ".csv.gz": ("csv", "gzip"),
-    ".csv.zst": ("csv", "zstd"),
-}
-# An ending of letters at the end of a name that is that of a file: `backup.2026-01` and `alli.example` are not.
-_OTHER_FILES = re.compile(
-    r"\.(arrow|avro|br|bz2|csv|db|duckdb|feather|gz|gzip|html?|ipc|json|jsonl|lz4|ndjson|orc|parquet|pq|rar|sqlite3?"
-    r"|tar|tgz|tsv|txt|xlsx?|xml|xz|zip|zst|zstd|7z)$",
-    re.IGNORECASE,
-)
 
 
 def checked(dest: str, form: str | None, compression: str | None) -> tuple[str | None, str | None]:
@@ -45,11 +29,13 @@ def checked(dest: str, form: str | None, compression: str | None) -> tuple[str |
         if form not in (None, "jsonl") or compression not in (None, "none"):
             raise click.UsageError("DEST - is standard output, which takes plain JSON Lines only")
         return "jsonl", "none"
+    from ..export.storage.addresses import FILE_KINDS
+
     ending = file_ending(dest)
     if ending is None:
         _check_directory(dest)
         return form, compression
-    by_name = FILES[ending]
+    by_name = FILE_KINDS[ending]
     for option, given, named in (("--format", form, by_name[0]), ("--compression", compression, by_name[1])):
         if given not in (None, named):
             raise click.UsageError(f"DEST: {visible(dest)} is named like a file of {named}, {option} is {given}")
@@ -58,9 +44,9 @@ def checked(dest: str, form: str | None, compression: str | None) -> tuple[str |
 
 def file_ending(dest: str) -> str | None:
     """The ending of a destination that is a single file; None for a directory or an object store."""
-    if "://" in dest or Path(dest).is_dir():
-        return None
-    return next((ending for ending in sorted(FILES, key=len, reverse=True) if dest.endswith(ending)), None)
+    from ..export.storage import addresses
+
+    return None if "://" in dest or Path(dest).is_dir() else addresses.file_ending(dest)
 
 
 def _check_directory(dest: str) -> None:
@@ -68,8 +54,10 @@ def _check_directory(dest: str) -> None:
         raise click.UsageError("DEST is empty")
     if "://" in dest or Path(dest).is_dir():
         return
-    known = ", ".join(FILES)
-    if _OTHER_FILES.search(dest.rstrip("/")) and not dest.endswith(("/", os.sep)):
+    from ..export.storage.addresses import FILE_KINDS, is_other_file
+
+    known = ", ".join(FILE_KINDS)
+    if is_other_file(dest):
         hint = "; for Parquet name a directory and give --format parquet" if "parquet" in dest.lower() else ""
         raise click.UsageError(f"DEST: {visible(dest)} is named like a file, but only {known} are written{hint}")
     if os.path.exists(dest):

@@ -72,11 +72,11 @@ def _in_part(store: Store, name: str, conversation_id: str) -> bytes | None:
 
 
 def _lines(file: IO[bytes], name: str) -> Iterator[bytes]:
-    if name.endswith(".gz"):
+    if name.lower().endswith(".gz"):
         import gzip
 
         return iter(gzip.GzipFile(fileobj=file))
-    if name.endswith(".zst"):
+    if name.lower().endswith(".zst"):
         from ..export.formats.compression import zstd_module
 
         return iter(zstd_module().open(file))

@@ -21,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .._listing.filters import ConversationFilters, Filters
 from ..client import AlliClient
+from ..config import checked_flag, checked_whole
 from ..errors import ConfigurationError
 from ..export import arrow_batches
 from ..export.batches import ArrowBatches
@@ -83,8 +84,8 @@ def alli_source(
     Raises:
         ConfigurationError: An argument cannot be right.
     """
-    if not isinstance(rows, int) or rows < 1:
-        raise ConfigurationError(f"rows: expected a whole number of at least 1, got {rows!r}")
+    checked_whole("rows", rows, least=1)
+    checked_flag("incremental", incremental)
     if incremental and (by := {"started_at", "end_at"} & filters.keys()):
         raise ConfigurationError(f"{min(by)}: does not go with incremental=True, which filters by last chats")
     Filters.checked(filters)

@@ -10,7 +10,8 @@ from .._aio.threads import in_thread
 from .._listing.filters import ConversationFilters
 from .._transcripts.stream import TranscriptStream
 from ..client import AlliClient
-from ..errors import ConfigurationError, DecodeError
+from ..config import checked_whole
+from ..errors import DecodeError
 from ..models import RawTranscript, Skipped, StreamStats
 from .formats.arrow import load
 from .formats.conversion import tables_of
@@ -52,8 +53,7 @@ def arrow_batches(
     Raises:
         ConfigurationError: pyarrow is not installed, or an argument cannot be right.
     """
-    if not isinstance(rows, int) or isinstance(rows, bool) or rows < 1:
-        raise ConfigurationError(f"rows: expected a whole number of at least 1, got {rows!r}")
+    checked_whole("rows", rows, least=1)
     load()
     return ArrowBatches(client.conversations.transcripts(raw=True, on_error=on_error, **filters), rows, on_error)
 

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from .._aio.threads import in_stoppable_thread
 from .._version import __version__
+from ..config import checked_flag
 from ..errors import ExportError
 from ..models import RawTranscript
 from .commit_log import Problem, RunLog, next_number
@@ -62,9 +63,10 @@ async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -
         drop_deleted: Whether conversations are left out that the server does not have any more.
 
     Raises:
+        ConfigurationError: An argument cannot be right.
         ExportError: There is no complete export, a part is damaged, or the file system or the store refuses.
     """
-    return await in_stoppable_thread(_compact, dest, drop_deleted)
+    return await in_stoppable_thread(_compact, dest, checked_flag("drop_deleted", drop_deleted))
 
 
 class _StoppedError(Exception):

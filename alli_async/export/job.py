@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Unpack
 
@@ -13,10 +14,10 @@ from .._listing.filters import ConversationFilters
 from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
 from ..client import AlliClient
-from ..errors import ExportError, IncompleteError
+from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
 from .commit_log import Problem, RunLog, next_number
-from .dask.cluster import ClusterExecutor, coordinated
+from .dask.cluster import ClusterExecutor, coordinated, reached
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
 from .dask.sharing import SESSION, open_shared
@@ -37,6 +38,7 @@ from .request import ExportRequest, Time
 from .run_context import OnError, RunContext
 from .running import write_pending
 from .single_file import export_file
+from .storage.addresses import checked_dest
 from .storage.directory import DirectoryStore
 from .storage.files import PRIVATE
 from .storage.opening import open_store
@@ -114,8 +116,10 @@ async def export(
         ExportError: The file system or the store refuses, or another export is writing there.
         AlliError: As from `transcripts`.
     """
+    if on_progress is not None and not callable(on_progress):
+        raise ConfigurationError(f"on_progress: expected a function, got {on_progress!a}")
     request = ExportRequest.checked(
-        dest,
+        checked_dest(dest),
         filters,
         format=format,
         compression=compression,
@@ -150,6 +154,8 @@ async def run_export(
         on_progress: Called some ten times a second with the numbers so far.
         tuning: The numbers that the export runs by.
     """
+    # A client that is closed, or of another event loop, is refused before anything is written.
+    client._lifetime.check()
     if request.file is not None:
         return await export_file(
             client,
@@ -165,14 +171,26 @@ async def run_export(
     assert request.dest is not None  # noqa: S101
     opener = open_store if cluster is None else open_shared
     store = opener(request.dest, mode=request.mode)
+    job = _Job(client.conversations._session, store, request, on_progress, tuning)
+    if cluster is None:
+        async with _locked(store):
+            return await job.run()
+    # A cluster that cannot be used is refused before anything is written.
+    async with (
+        reached(cluster, client, tuning) as workers,
+        _locked(store),
+        coordinated(workers, store, tuning) as job.coordinator,
+    ):
+        return await job.run()
+
+
+@asynccontextmanager
+async def _locked(store: Store) -> AsyncIterator[None]:
+    """Hold the lock of a destination."""
     lock = store.lock()
     await in_thread(lock.__enter__, undo=lambda _: lock.__exit__(None, None, None))
     try:
-        job = _Job(client.conversations._session, store, request, on_progress, tuning)
-        if cluster is None:
-            return await job.run()
-        async with coordinated(cluster, client, store, tuning) as job.coordinator:
-            return await job.run()
+        yield
     finally:
         # In a thread: letting go of an object store takes a request.
         await in_thread(lock.__exit__, None, None, None)

@@ -101,6 +101,7 @@ async def plan_export(
         page_size=page_size,
     )
     session = client.conversations._session
+    session.lifetime.check()
     if dest is None or wanted.file is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))

@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from msgspec import Struct
 
 from .._listing.filters import ConversationFilters, Filters
 from .._listing.pages import MAX_PAGE_SIZE, check_page_size
+from ..config import checked_flag
 from ..errors import ConfigurationError
 from .destination import as_text
 from .formats.compression import Compression
@@ -20,12 +21,10 @@ from .formats.projection import Projection, Redact, choose
 from .formats.writers import DEFAULT_COMPRESSION, Format, check_installed
 from .records import ExportSpec, Kind
 from .run_context import OnError
-from .storage.addresses import FILE_ENDINGS, is_file, local_path
+from .storage.addresses import FILE_KINDS, file_ending, is_other_file, local_path
 from .storage.files import PRIVATE, check_mode
 
 Time = datetime | float
-# Who names such a file does not expect a directory.
-_OTHER_FILES = {".gz", ".json", ".ndjson", ".tar", ".tsv", ".txt", ".xlsx", ".zip", ".zst"}
 
 
 class ExportRequest(Struct, frozen=True, kw_only=True):
@@ -79,16 +78,23 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: A value that cannot be right.
         """
-        needs_directory = incremental or refresh or on_cluster
-        file = None if dest is None else file_of(dest, format, needs_directory=needs_directory)
+        needs_directory = checked_flag("incremental", incremental) | checked_flag("refresh", refresh) | on_cluster
+        _check_choices(format, compression)
+        file = None if dest is None else file_of(dest, format, compression)
+        if file is not None:
+            if needs_directory:
+                raise ConfigurationError(
+                    f"dest: {file.path} is a file; incremental exports, refreshes and those of a cluster need a "
+                    "directory"
+                )
+            format, compression = file.format, file.compression  # noqa: A001 - what it is
         check_page_size(page_size)
-        _check_choices(file_format(file, format), compression)
         checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
-        spec, projection = _checked_spec(file_format(file, format), compression, checked, columns, redact)
+        spec, projection = _checked_spec(format, compression, checked, columns, redact)
         _check_writing(dest, mode, on_error)
         return cls(
             dest=dest,
-            file=file,
+            file=None if file is None else file.path,
             spec=spec,
             projection=projection,
             filters=checked,
@@ -154,31 +160,37 @@ def _check_writing(dest: str | os.PathLike[str] | None, mode: int, on_error: str
         raise ConfigurationError("mode: an object store has its own permissions; leave it out")
 
 
-def file_of(dest: str | os.PathLike[str], format: str, *, needs_directory: bool) -> Path | None:  # noqa: A002
-    """The path of a destination that is a file, by its name; None where it is a directory or an object store.
+class SingleFile(NamedTuple):
+    """A destination that is a single file, and what the ending of its name says."""
+
+    path: Path
+    format: str
+    compression: str
+
+
+def file_of(dest: str | os.PathLike[str], format: str, compression: str | None) -> SingleFile | None:  # noqa: A002
+    """The single file that a destination is by its name; None where it is a directory or an object store.
 
     Raises:
-        ConfigurationError: It is one, and needs to be a directory; or it is named like a file of another kind.
+        ConfigurationError: The name is that of a file of another kind, or does not fit the format or the
+            compression.
     """
-    path = local_path(dest)
-    if path is None or not is_file(path):
-        if path is not None and path.suffix in _OTHER_FILES and not path.is_dir():
-            raise ConfigurationError(
-                f"dest: {path} is named like a file, but none that is written: that ends in "
-                f"{', '.join(FILE_ENDINGS[:-1])} or {FILE_ENDINGS[-1]}; a directory has another name"
-            )
+    path, text = local_path(dest), os.fspath(dest)
+    if path is not None and path.is_dir():
         return None
-    if needs_directory or format == "parquet":
+    if is_other_file(text):
         raise ConfigurationError(
-            f"dest: {path} is a file; incremental and Parquet exports and those of a cluster need a directory"
+            f"dest: {text} is named like a file, but only {', '.join(FILE_KINDS)} are written as single files; "
+            "the name of a directory may have a slash at its end"
         )
-    if format == "csv" != file_format(path, format):
-        raise ConfigurationError(f"format: csv does not fit {path}, whose name decides the format")
-    return path
-
-
-def file_format(file: Path | None, format: str) -> str:  # noqa: A002 - what it is
-    """The format of an export: that of a file is decided by its name."""
-    if file is None:
-        return format
-    return "csv" if ".csv" in file.suffixes[-2:] else "jsonl"
+    ending = file_ending(text)
+    if path is None or ending is None:
+        return None
+    if format == "parquet":
+        raise ConfigurationError(f"dest: {path} is a file; a Parquet export needs a directory")
+    by_name = FILE_KINDS[ending]
+    # JSON Lines is the default too, so it may be left to the name.
+    for name, given, named in (("format", format, by_name[0]), ("compression", compression, by_name[1])):
+        if given not in (None, "jsonl", named):
+            raise ConfigurationError(f"{name}: {given} does not fit {path}, whose name says {named}")
+    return SingleFile(path, *by_name)

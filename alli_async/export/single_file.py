@@ -25,6 +25,7 @@ from .formats.utf8 import NO_TEXT, is_utf8
 from .records import Part
 from .report import ExportReport
 from .run_context import OnError
+from .storage.addresses import FILE_KINDS, file_ending
 from .storage.directory import DirectoryStore
 from .storage.files import directory_mode, make_directory
 from .storage.locking import FileLock
@@ -52,13 +53,13 @@ class _File:
         self._copied_lines = copied_lines
         self._projection = projection
         self.conversations = 0
-        self._is_csv = ".csv" in path.suffixes[-2:]
+        by_name = FILE_KINDS.get(file_ending(path.name) or "", ("jsonl", "none"))
+        self._is_csv, self._compression = by_name[0] == "csv", by_name[1]
         # The temporary names are of this export alone, so that no other writes into its files.
         token = secrets.token_hex(4)
         self._own = f"{path.name}.{token}"
         # What it is called while it is written once more; the ending tells the compression.
         self._first = f".first-{token}-{path.name}"
-        self._compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix, "none")
         self._store = DirectoryStore(path.parent, mode)
         with file_errors("write", path):
             make_directory(path.parent, directory_mode(mode))

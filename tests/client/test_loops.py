@@ -15,6 +15,7 @@ import trio
 from asgiref.sync import async_to_sync
 
 from alli_async import AlliClient, ClientStateError, ConfigurationError, RateLimitError
+from alli_async.export import arrow_batches, compact, export, plan_export, verify
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer
 from tests.support.servers import OK, ONCE, fact, python
@@ -190,7 +191,31 @@ async def request(client: AlliClient) -> None:
     await client.request("GET", "/a")
 
 
-@pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait, watch, request])
+async def exported(client: AlliClient) -> None:
+    await export(client, "never-made")
+
+
+async def planned(client: AlliClient) -> None:
+    await plan_export(client, "never-made")
+
+
+async def batches(client: AlliClient) -> None:
+    async for _ in arrow_batches(client):
+        pass
+
+
+async def verified(_: AlliClient) -> None:
+    await verify("never-made")
+
+
+async def compacted(_: AlliClient) -> None:
+    await compact("never-made")
+
+
+EXPORTS = [exported, planned, batches, verified, compacted]
+
+
+@pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait, watch, request, *EXPORTS])
 def test_under_trio_a_client_says_that_it_needs_asyncio(work: Callable[[AlliClient], Awaitable[Any]]) -> None:
     client = AlliClient("k")
     with pytest.raises(ConfigurationError, match="asyncio only"):

@@ -11,7 +11,25 @@ from alli_async import AlliClient, AlliError, ConfigurationError
 from tests.support.secrets import frames_of_the_package, holds_key
 
 KEY = "canary-0123456789"
-ODD: list[Any] = [object(), [], {}, 7, -1, 1.5, float("nan"), b"x", "", "x y", "é", "\ud800", True, (), print, [1]]
+ODD: list[Any] = [
+    None,
+    object(),
+    [],
+    {},
+    7,
+    -1,
+    1.5,
+    float("nan"),
+    b"x",
+    "",
+    "x y",
+    "é",
+    "\ud800",
+    True,
+    (),
+    print,
+    [1],
+]
 OPTIONS = [
     "token",
     "region",
@@ -25,10 +43,13 @@ OPTIONS = [
     "max_concurrency",
     "rate_limit",
     "middlewares",
+    "call_middlewares",
     "headers",
     "proxy",
     "trust_env",
+    "session",
     "max_response_bytes",
+    "allow_http",
     "ssl",
 ]
 
@@ -56,7 +77,9 @@ def test_a_refused_construction_leaves_no_key_in_the_locals_of_its_frames(name: 
         assert repr(instance) == "AlliClient()"
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name not in ("proxy", "trust_env", "ssl")])
+@pytest.mark.parametrize(
+    "name", [name for name in OPTIONS if name not in ("proxy", "trust_env", "session", "ssl")]
+)
 def test_refused_options_leave_no_key_in_the_locals_of_their_frames(name: str) -> None:
     parent = AlliClient("another")
     for value in ODD:

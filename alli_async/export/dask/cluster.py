@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..._aio.tasks import cancel_all, run_to_completion
 from ..._aio.threads import in_thread
@@ -28,14 +28,28 @@ from ..storage.store import Store
 from ..tuning import Tuning
 from .coordinator import Coordinator
 from .messages import Assignment, TaskResult
-from .scheduler import Cluster, connected
+from .scheduler import Cluster, Scheduler, connected
+
+
+class Workers(NamedTuple):
+    """The workers of a cluster, before they are told of a destination.
+
+    Attributes:
+        scheduler: Their scheduler.
+        options: Keyword arguments of a worker's client, without its key.
+        max_concurrency: Requests in flight, of all workers together.
+        rate_limit: Requests per second, of all workers together; None for no limit.
+    """
+
+    scheduler: Scheduler
+    options: dict[str, Any]
+    max_concurrency: int
+    rate_limit: float | None
 
 
 @asynccontextmanager
-async def coordinated(
-    cluster: Cluster, client: AlliClient, store: Store, tuning: Tuning
-) -> AsyncIterator[Coordinator]:
-    """The coordinator of a cluster's workers, for as long as an export takes.
+async def reached(cluster: Cluster, client: AlliClient, tuning: Tuning) -> AsyncIterator[Workers]:
+    """The workers of a cluster that can be reached. Nothing is written.
 
     Raises:
         ConfigurationError: The cluster cannot be reached, or the client cannot be made again on a worker.
@@ -43,11 +57,19 @@ async def coordinated(
     options = _options(client)
     async with connected(cluster, timeout=tuning.connect_seconds) as scheduler:
         config = client._config
-        coordinator = Coordinator(scheduler, store, options, config.max_concurrency, config.rate_limit, tuning)
-        try:
-            yield coordinator
-        finally:
-            await run_to_completion(coordinator.close())
+        yield Workers(scheduler, options, config.max_concurrency, config.rate_limit)
+
+
+@asynccontextmanager
+async def coordinated(workers: Workers, store: Store, tuning: Tuning) -> AsyncIterator[Coordinator]:
+    """The coordinator of the workers, for as long as an export takes."""
+    coordinator = Coordinator(
+        workers.scheduler, store, workers.options, workers.max_concurrency, workers.rate_limit, tuning
+    )
+    try:
+        yield coordinator
+    finally:
+        await run_to_completion(coordinator.close())
 
 
 def _options(client: AlliClient) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def open_decompressed(store: PartStore, name: str) -> Iterator[IO[bytes]]:
     """Open a part to be read, decompressed as the ending of its name says."""
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(store.open(name))
-        if name.endswith(".gz"):
+        if name.lower().endswith(".gz"):
             file = stack.enter_context(cast("IO[bytes]", gzip.GzipFile(fileobj=file)))
-        elif name.endswith(".zst"):
+        elif name.lower().endswith(".zst"):
             file = stack.enter_context(zstd_module().open(file))
         yield file

@@ -15,13 +15,47 @@ _WITH_CONTAINER = {"az", "azure", "adl", "abfs", "abfss"}
 _LOST_SLASH = re.compile(r"(?:s3a?|gs|az|azure|adl|abfss?|https?|file):/[^/]")
 
 
-# The names of single files; the ending decides the format and the compression.
-FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst")
+# The format and the compression of a single file, by the ending of its name in lower case.
+FILE_KINDS = {
+    ".jsonl": ("jsonl", "none"),
+    ".jsonl.gz": ("jsonl", "gzip"),
+    ".jsonl.zst": ("jsonl", "zstd"),
+    ".csv": ("csv", "none"),
+    ".csv.gz": ("csv", "gzip"),
+    ".csv.zst": ("csv", "zstd"),
+}
+# Endings of the names of other files. `backup.2026-01` and `alli.example` are names of directories.
+_OTHER_FILES = re.compile(
+    r"\.(arrow|avro|br|bz2|db|duckdb|feather|gz|gzip|html?|ipc|json|lz4|ndjson|orc|parquet|pq|rar|sqlite3?"
+    r"|tar|tgz|tsv|txt|xlsx?|xml|xz|zip|zst|zstd|7z)$",
+    re.IGNORECASE,
+)
 
 
-def is_file(dest: Path) -> bool:
-    """Whether a destination is named like a file, and no directory."""
-    return dest.name.endswith(FILE_ENDINGS) and not dest.is_dir()
+def file_ending(dest: str) -> str | None:
+    """The ending in `FILE_KINDS` of a name that is that of a single file, in any case; None for any other name.
+
+    A name with a slash at its end is that of a directory.
+    """
+    name = dest.lower()
+    return next((ending for ending in FILE_KINDS if name.endswith(ending)), None)
+
+
+def is_other_file(dest: str) -> bool:
+    """Whether a name is that of a file of a kind that no export writes, such as `all.parquet` or `all.zip`."""
+    return _OTHER_FILES.search(dest) is not None and file_ending(dest) is None
+
+
+def checked_dest(dest: str | os.PathLike[str]) -> str:
+    """The text of a path or an address.
+
+    Raises:
+        ConfigurationError: It is none, or it is empty.
+    """
+    text = os.fspath(dest) if isinstance(dest, os.PathLike) else dest
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigurationError(f"dest: expected a path, or an address like s3://bucket/prefix, got {dest!a}")
+    return text
 
 
 def local_path(dest: str | os.PathLike[str]) -> Path | None:
@@ -30,7 +64,7 @@ def local_path(dest: str | os.PathLike[str]) -> Path | None:
     Raises:
         ConfigurationError: It is neither.
     """
-    text = os.fspath(dest)
+    text = checked_dest(dest)
     if "://" not in text:
         if _LOST_SLASH.match(text):
             raise ConfigurationError(f"dest: {text} has lost a slash; give an address as a string, not as a Path")

@@ -18,11 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ...errors import ConfigurationError
-from .addresses import ADDRESSES, is_file
+from .addresses import ADDRESSES, file_ending
 from .files import warn_once
 from .lease import DEFAULT_LEASE_TIMES, Lease, LeaseTimes
 from .lease_files import ObjectLeaseFile
@@ -154,8 +153,11 @@ class ObjectStore:
         self.url = url.rstrip("/")
         self._tuning = tuning
         self._api, _ = load_obstore()
-        if is_file(Path(self.url)):
-            raise ConfigurationError(f"dest: {url} is named like a file; in an object store it is a prefix")
+        if file_ending(url) is not None:
+            raise ConfigurationError(
+                f"dest: {url} is named like a file; in an object store it is a prefix, which may have a slash at "
+                "its end"
+            )
         self._objects = self._connect(tuning.patient if patient else tuning.hasty)
         self._lease: Lease | None = None
 
