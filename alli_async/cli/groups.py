@@ -82,11 +82,14 @@ class LateGroup(cloup.Group):
         return found.load() if found is not None else super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command in where none is named."""
+        """Put the default command in where none is named; where there is none, show the help as wrong usage."""
         # Completion after the group's name offers its commands, not the options of the default one.
         is_completing = ctx.resilient_parsing and not args
         if self._default is not None and not is_completing and self._means_default(args):
             args.insert(0, self._default)
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
         return super().parse_args(ctx, args)
 
     def _means_default(self, args: list[str]) -> bool:

@@ -410,6 +410,15 @@ def test_the_version_and_the_help_are_there() -> None:
     assert "--api-key" not in run("export", "--help").stdout.replace("--api-key-file", "")
 
 
+@pytest.mark.parametrize("group", [(), ("chats",)])
+def test_a_group_without_a_command_shows_its_help_as_wrong_usage(group: tuple[str, ...]) -> None:
+    shown = run(*group, "--help")
+    done = run(*group)
+    assert (shown.returncode, done.returncode, done.stdout) == (0, 2, "")
+    assert done.stderr == shown.stdout
+    assert done.stderr.count("\n") > 10
+
+
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ImportError('no', name='click')")
     done = run_process("--version", env=environment(None, PYTHONPATH=str(tmp_path)))
