@@ -123,7 +123,7 @@ class ConversationsAPI:
         """
         wire.segment("conversation id", conversation_id)
         fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
-        return ChatPages(lambda: walk_chats(fetch), lambda page: page.chats)
+        return ChatPages(lambda: walk_chats(fetch, conversation_id), lambda page: page.chats)
 
     async def transcript(self, conversation_id: str) -> Transcript:
         """A conversation with all its chats, oldest first.

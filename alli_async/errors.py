@@ -75,7 +75,7 @@ class AlliError(Exception):
             refused it), or `"unknown"` (it may have happened). It is `"unknown"` as soon as one attempt of a
             write may have happened, whatever came after that attempt.
         request: The method and path, such as `GET /webapi/v2/conversations`; None if no request was meant.
-        attempts: The number of requests that were sent, or were about to be, for this call.
+        attempts: The number of requests that were sent for this call.
         elapsed: Seconds from the start of the call to the error, waits included.
         request_id: The server's id of the last request, where it sent one.
         retry_after: Seconds after which another call may succeed, where the server or an outage says so.

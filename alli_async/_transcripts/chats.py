@@ -18,7 +18,7 @@ from .._transport import wire
 from .._transport.decoding import row_decoder
 from .._transport.session import Session
 from .._transport.wire import Request
-from ..errors import IncompleteError, PaginationError
+from ..errors import AlliError, IncompleteError, PaginationError
 from ..models import Chat, ChatPage
 
 T = TypeVar("T")
@@ -104,7 +104,9 @@ async def fetch_chats(session: Session, conversation_id: str, decode: Callable[[
     return await session.request(Request("listConversationChats", "GET", path, f"pageNo={page_no}"), decode)
 
 
-async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator[PageT, None]:
+async def walk_chats(
+    fetch: Callable[[int], Awaitable[PageT]], conversation_id: str
+) -> AsyncGenerator[PageT, None]:
     """Yield the pages in order; pages after the first are requested ahead. Breaking out leaves no task running.
 
     They end once they have shown as many chats as the largest total count, or at an empty page, whatever its
@@ -113,6 +115,7 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
     Raises:
         PaginationError: A later page is the first one again.
     """
+    started = time.monotonic()
     page = first = await fetch(1)
     seen: set[str] = set()
     yield _without_seen(first, seen)
@@ -130,7 +133,8 @@ async def walk_chats(fetch: Callable[[int], Awaitable[PageT]]) -> AsyncGenerator
             page = await ahead[0]
             ahead.popleft()
             if page.chats and [chat.id for chat in page.chats] == first_ids:
-                raise PaginationError("the pages of chats do not end: a later page is the first one again")
+                error = PaginationError("the pages of chats do not end: a later page is the first one again")
+                raise _located(error, conversation_id, number, time.monotonic() - started)
             yield _without_seen(page, seen)
             total = max(total, page.total_count)
     finally:
@@ -194,12 +198,13 @@ async def all_chats(
         else:
             why = "they lack chats that the conversation itself shows"
         before, expected = ids, 0
-    raise _not_adding_up(conversation_id, why, time.monotonic() - started)
-
-
-def _not_adding_up(conversation_id: str, why: str, seconds: float) -> IncompleteError:
     error = IncompleteError(f"the chats of conversation {conversation_id!a} do not add up: {why}")
-    error.locate("GET", wire.conversation_path(conversation_id, "chats"), _MAX_ROUNDS, seconds)
+    raise _located(error, conversation_id, _MAX_ROUNDS, time.monotonic() - started)
+
+
+def _located(error: AlliError, conversation_id: str, requests: int, seconds: float) -> AlliError:
+    """The error, with the list of chats that was asked for, how often, and for how long."""
+    error.locate("GET", wire.conversation_path(conversation_id, "chats"), requests, seconds)
     return error
 
 

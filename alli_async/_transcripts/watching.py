@@ -59,7 +59,9 @@ async def _pause(session: Session, conversation_id: str, seconds: float) -> None
         left = session.ends_at - asyncio.get_running_loop().time()
         if seconds >= left:
             await session.lifetime.sleep(max(left, 0.0))
-            raise AlliTimeoutError(f"conversation {conversation_id!a} is still running; the deadline passed")
+            error = AlliTimeoutError(f"conversation {conversation_id!a} is still running; the deadline passed")
+            session.locate(error, "GET", wire.conversation_path(conversation_id, "running"))
+            raise error
     await session.lifetime.sleep(seconds)
 
 
@@ -78,7 +80,7 @@ async def watch_chats(
         AlliTimeoutError: It is still running at the session's deadline.
     """
     session = open_session()
-    tail = ChatTail(partial(fetch_chats, session, conversation_id, decode_chats))
+    tail = ChatTail(partial(fetch_chats, session, conversation_id, decode_chats), conversation_id)
     if not history:
         await tail.skip_present()
     is_first = True
@@ -101,10 +103,12 @@ class ChatTail:
 
     Args:
         fetch: Fetches one page of chats; the first has number 1.
+        conversation_id: The conversation's id, for errors.
     """
 
-    def __init__(self, fetch: FetchPage) -> None:
+    def __init__(self, fetch: FetchPage, conversation_id: str) -> None:
         self._fetch = fetch
+        self._conversation_id = conversation_id
         self._known: set[str] = set()
         self._before: dict[str, Chat] = {}
         self._unfinished: Chat | None = None
@@ -154,7 +158,7 @@ class ChatTail:
             if pages[0].total_count >= self._total:
                 return self._unique(pages)
         pages = []
-        async with aclosing(walk_chats(self._fetch)) as walk:
+        async with aclosing(walk_chats(self._fetch, self._conversation_id)) as walk:
             async for page in walk:
                 pages.append(page)
         self._per_page = len(pages[0].chats) if len(pages) > 1 else 0

@@ -36,6 +36,9 @@ from .wire import Request, Response
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
+# Why a call whose deadline has passed is not tried again.
+DEADLINE = "its deadline"
+
 logger = logging.getLogger("alli_async")
 
 
@@ -47,8 +50,9 @@ class Attempts:
         handle: Sends one request through the middlewares.
         call_middlewares: Wrapped around every call, the first of them outermost.
         is_bulk: Whether the calls belong to a bulk read (a stream or an export), which lives through outages.
-        ends_at: Event loop time of the deadline of an operation that makes several calls; None if each call has
-            a deadline of its own.
+        began: Event loop time of the start of an operation that makes several calls within one deadline; None if
+            each call has a deadline of its own.
+        ends_at: Event loop time of that operation's deadline.
     """
 
     config: ClientConfig
@@ -59,6 +63,7 @@ class Attempts:
     stats: StreamStats
     call_middlewares: tuple[CallMiddleware, ...] = ()
     is_bulk: bool = False
+    began: float | None = None
     ends_at: float | None = None
 
     @property
@@ -315,14 +320,22 @@ class Attempts:
         if outage.cause is not None:
             pause = max(pause, outage.due - now)
         error.retry_after = pause or None
-        error.why_final = "its deadline"
+        error.why_final = DEADLINE
         return error
+
+    def locate(self, error: AlliError, method: str, path: str) -> None:
+        """Write into the error of a deadline what was asked last, and the operation's requests and seconds."""
+        if self.began is not None:
+            error.locate(method, path, self.stats.requests, asyncio.get_running_loop().time() - self.began)
+        error.why_final = DEADLINE
 
     def note(self, error: AlliError, call: Call) -> None:
         """Write into an error what was asked, and the outcome of the whole call; and mask the key in it."""
         config = self.config
         elapsed = asyncio.get_running_loop().time() - call.started
         error.locate(call.method, call.path, call.made, elapsed)
+        if error.why_final == DEADLINE and not self.is_bulk:
+            self.locate(error, call.method, call.path)
         error.outcome = call.conclude(error.outcome)
         error.args = (config.redact(error.message),)
         if error.request_id is not None:

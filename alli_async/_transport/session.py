@@ -77,7 +77,10 @@ class Session(Attempts):
             seconds = self.config.deadline
             if seconds is None or self.ends_at is not None:
                 return self
-        return replace(self, ends_at=asyncio.get_running_loop().time() + seconds)
+        now = asyncio.get_running_loop().time()
+        # A bulk read counts all its requests; any other operation counts its own, for the error of its deadline.
+        stats = self.stats if self.is_bulk else StreamStats()
+        return replace(self, stats=stats, began=now, ends_at=now + seconds)
 
     async def request(self, request: Request, decode: Callable[[bytes], T]) -> T:
         """Send a request until it is answered, and decode the answer.
@@ -108,7 +111,7 @@ class Session(Attempts):
         try:
             scope = self.lifetime.begin_call()
         except AlliError as refused:
-            refused.locate(call.method, call.path, 1, 0.0)
+            refused.locate(call.method, call.path, 0, 0.0)
             raise
         with scope:
             return await self._within_deadline(call, decode)

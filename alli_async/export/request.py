@@ -80,13 +80,8 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         """
         needs_directory = checked_flag("incremental", incremental) | checked_flag("refresh", refresh) | on_cluster
         _check_choices(format, compression)
-        file = None if dest is None else file_of(dest, format, compression)
+        file = None if dest is None else file_of(dest, format, compression, needs_directory=needs_directory)
         if file is not None:
-            if needs_directory:
-                raise ConfigurationError(
-                    f"dest: {file.path} is a file; incremental exports, refreshes and those of a cluster need a "
-                    "directory"
-                )
             format, compression = file.format, file.compression  # noqa: A001 - what it is
         check_page_size(page_size)
         checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
@@ -168,12 +163,18 @@ class SingleFile(NamedTuple):
     compression: str
 
 
-def file_of(dest: str | os.PathLike[str], format: str, compression: str | None) -> SingleFile | None:  # noqa: A002
+def file_of(
+    dest: str | os.PathLike[str],
+    format: str,  # noqa: A002 - what it is
+    compression: str | None,
+    *,
+    needs_directory: bool,
+) -> SingleFile | None:
     """The single file that a destination is by its name; None where it is a directory or an object store.
 
     Raises:
         ConfigurationError: The name is that of a file of another kind, or does not fit the format or the
-            compression.
+            compression; or the export needs a directory.
     """
     path, text = local_path(dest), os.fspath(dest)
     if path is not None and path.is_dir():
@@ -186,8 +187,11 @@ def file_of(dest: str | os.PathLike[str], format: str, compression: str | None) 
     ending = file_ending(text)
     if path is None or ending is None:
         return None
-    if format == "parquet":
-        raise ConfigurationError(f"dest: {path} is a file; a Parquet export needs a directory")
+    if needs_directory or format == "parquet":
+        raise ConfigurationError(
+            f"dest: {path} is a file; incremental and Parquet exports, refreshes and those of a cluster need a "
+            "directory"
+        )
     by_name = FILE_KINDS[ending]
     # JSON Lines is the default too, so it may be left to the name.
     for name, given, named in (("format", format, by_name[0]), ("compression", compression, by_name[1])):

@@ -68,8 +68,10 @@ async def test_a_call_that_waits_in_the_queue_when_the_client_is_closed_was_not_
             "unknown",
         ]
         for late in (client, client.with_options(timeout=1)):
-            with pytest.raises(ClientStateError, match="closed"):
+            with pytest.raises(ClientStateError, match="closed") as raised:
                 await late.conversations.stop("a")
+            assert (raised.value.attempts, raised.value.outcome) == (0, "not_sent")
+            assert str(raised.value).endswith("stop: 0 attempts in 0.0 s, not_sent]")
 
 
 async def test_a_cancellation_that_comes_with_the_closing_is_not_swallowed(make_client: ClientFactory) -> None:

@@ -218,8 +218,9 @@ EXPORTS = [exported, planned, batches, verified, compacted]
 @pytest.mark.parametrize("work", [first_page, enter, stream, chats, transcript, wait, watch, request, *EXPORTS])
 def test_under_trio_a_client_says_that_it_needs_asyncio(work: Callable[[AlliClient], Awaitable[Any]]) -> None:
     client = AlliClient("k")
-    with pytest.raises(ConfigurationError, match="asyncio only"):
+    with pytest.raises(ConfigurationError, match="asyncio only") as raised:
         trio.run(work, client)
+    assert (raised.value.attempts, raised.value.outcome) == (0, "not_sent")
     trio.run(client.aclose)
 
 
@@ -267,7 +268,7 @@ async def test_a_client_that_was_not_used_before_a_fork_may_be_used_in_both_proc
         assert await python(FORKED_BEFORE_USE, **environ) == (0, "child: 50\n50\n", "")
 
 
-WHERE = "[GET /webapi/v2/conversations/a: 1 attempt in 0.0 s, not_sent]"
+WHERE = "[GET /webapi/v2/conversations/a: 0 attempts in 0.0 s, not_sent]"
 
 
 FORKED = """

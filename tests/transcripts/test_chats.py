@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -276,8 +277,11 @@ async def test_a_server_that_ignores_page_numbers_gives_no_transcript_and_no_end
         api = make_client(sandbox).conversations
         long = max(sandbox.conversation_ids(), key=lambda each: len(sandbox.chat_ids(each)))
         assert len(sandbox.chat_ids(long)) > 100
-        with pytest.raises(PaginationError, match="the first one again"):
+        with pytest.raises(PaginationError, match="the first one again") as raised:
             [each async for each in api.list_chats(long)]
+        assert raised.value.request == f"GET /webapi/v2/conversations/{quote(long, safe='')}/chats"
+        assert raised.value.attempts >= 2
+        assert raised.value.elapsed > 0
         with pytest.raises(IncompleteError, match="do not add up"):
             await api.transcript(long)
         assert sandbox.count() < 60

@@ -64,17 +64,25 @@ def slow_server(seconds: float) -> ScriptedServer:
     [
         fact("transcript", lambda client: client.conversations.transcript("a")),
         fact("wait_until_idle", lambda client: client.conversations.wait_until_idle("a", poll_interval=0.01)),
+        fact("between_polls", lambda client: client.conversations.wait_until_idle("a", poll_interval=30)),
+        fact("watch", lambda client: anext(client.conversations.watch("a", poll_interval=0.01))),
     ],
 )
 async def test_an_operation_of_many_requests_has_one_deadline(make_client: ClientFactory, use: Use) -> None:
     async with slow_server(0.2) as server:
         client = make_client(server, deadline=0.5)
         began = time.monotonic()
-        with pytest.raises(AlliTimeoutError):
+        with pytest.raises(AlliTimeoutError) as raised:
             await use(client)
         # Four rounds of pages, or polls without end, would take longer; a busy machine may be late.
         assert 0.45 < time.monotonic() - began < 5
-        assert len(server.requests) <= 8
+        assert len(server.requests) <= 20
+        # The error tells of the whole operation, and not of its last request.
+        error = raised.value
+        assert error.elapsed > 0.45
+        assert error.attempts >= len(server.requests) > 0
+        assert f": {error.attempts} attempt" in str(error)
+        assert str(error).endswith("; not tried again: its deadline]")
 
 
 async def test_the_unit_of_time_is_learnt_within_the_deadline_of_the_page_that_needs_it(
