@@ -12,6 +12,8 @@ from .._transport import wire
 from .._transport.checks import checked_names, checked_text, checked_texts
 from ..config import checked_flag
 from ..errors import ConfigurationError
+from ..models import units_per_second_of
+from .bounds import TimeBounds
 
 __all__ = ["ConversationFilters", "Filters"]
 
@@ -52,6 +54,13 @@ class ConversationFilters(TypedDict, total=False):
 
 _FIRST_CHAT = ("firstChatStartedAt", "firstChatEndAt")
 _LAST_CHAT = ("startedAt", "endAt")
+_STARTS = (_FIRST_CHAT[0], _LAST_CHAT[0])
+
+
+class UserNumber(str):
+    """A time that the user gave as a number, as text. The bounds that a reader sets itself are plain texts."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +114,23 @@ class Filters:
     def _has(self, *names: str) -> bool:
         return any(name in names for name, _ in self.pairs)
 
-    def first_chat_bounds(self, units_per_second: float) -> tuple[float, float]:
-        """The bounds on first chat times that the user asked for, in the server's unit; infinite where none is.
+    def user_bounds(self, units_per_second: float | None) -> TimeBounds | None:
+        """The bounds on times that the user asked for, in the server's unit; None where there are none.
 
         Args:
-            units_per_second: Units of the server's timestamps in one second.
+            units_per_second: Units of the server's timestamps in one second; None for those of the user's numbers.
         """
         numbers = {
-            name: float(
-                wire.epoch_text(value, milliseconds=units_per_second > 1) if isinstance(value, datetime) else value
-            )
+            name: float(_exact(value, milliseconds=units_per_second != 1))
             for name, value in self.pairs
-            if name in _FIRST_CHAT
+            if isinstance(value, datetime | UserNumber)
         }
-        start, end = _FIRST_CHAT
-        return numbers.get(start, -math.inf), numbers.get(end, math.inf)
+        if units_per_second is None:
+            units_per_second = units_per_second_of(max(numbers.values(), default=0.0))
+        first, last = (
+            (numbers.get(start, -math.inf), numbers.get(end, math.inf)) for start, end in (_FIRST_CHAT, _LAST_CHAT)
+        )
+        return TimeBounds(first, last, units_per_second) if numbers else None
 
     def within(self, start: float | None, end: float | None, *, keep: bool = True) -> Filters:
         """The same filters, restricted to first chat times from `start` to `end`.
@@ -155,12 +166,30 @@ class Filters:
         """The query that asks for the same variables of a single conversation."""
         return wire.query([(name, str(value)) for name, value in self.pairs if name == "variables"])
 
-    def query(self, *, milliseconds: bool) -> list[tuple[str, str]]:
-        """The pairs as text, datetimes in the server's unit."""
-        return [
-            (name, value if isinstance(value, str) else wire.epoch_text(value, milliseconds=milliseconds))
-            for name, value in self.pairs
-        ]
+    def query(self, *, milliseconds: bool, margin: float | None = None) -> list[tuple[str, str]]:
+        """The pairs as text.
+
+        Datetimes are sent in the server's unit.
+
+        Args:
+            milliseconds: Whether the server's unit is the millisecond, and not the second.
+            margin: Seconds by which the bounds that the user set are sent wider, as whole numbers. 0 sends dates
+                and times as whole numbers, and numbers as they were given; None sends both exactly.
+        """
+        return [(name, _sent(name, value, milliseconds, margin)) for name, value in self.pairs]
+
+
+def _exact(value: str | datetime, *, milliseconds: bool) -> str:
+    return value if isinstance(value, str) else wire.epoch_text(value, milliseconds=milliseconds)
+
+
+def _sent(name: str, value: str | datetime, milliseconds: bool, margin: float | None) -> str:
+    exact = _exact(value, milliseconds=milliseconds)
+    if margin is None or not (isinstance(value, datetime) or (isinstance(value, UserNumber) and margin)):
+        return str(exact)
+    number = float(exact)
+    wider = margin * (units_per_second_of(number) if isinstance(value, str) else 1000.0 if milliseconds else 1.0)
+    return str(math.floor(number - wider) if name in _STARTS else math.ceil(number + wider))
 
 
 def _flag(name: str, value: Any) -> list[str]:
@@ -169,7 +198,7 @@ def _flag(name: str, value: Any) -> list[str]:
 
 def _time(name: str, value: Any) -> list[str | datetime]:
     checked = wire.epoch(name, value)
-    return [checked if isinstance(checked, datetime) else wire.epoch_text(checked, milliseconds=True)]
+    return [checked if isinstance(checked, datetime) else UserNumber(wire.epoch_text(checked, milliseconds=True))]
 
 
 def _check_span(filters: ConversationFilters, start: str, end: str) -> None:

@@ -14,6 +14,7 @@ from .._transport.decoding import RowDecoder
 from .._transport.session import Session
 from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError, ServerError
 from ..models import Order, Skipped
+from .bounds import MARGIN
 from .filters import Filters
 from .pages import MAX_PAGE_SIZE, Row, fetch_conversations
 
@@ -198,7 +199,7 @@ class PageReader(Generic[RowT]):
             config = replace(session.config, retry=replace(session.config.retry, max_attempts=attempts))
             session = replace(session, config=config)
         return await fetch_conversations(
-            session, filters, self._decode, cursor=cursor, page_size=size, order=order
+            session, filters, self._decode, cursor=cursor, page_size=size, order=order, margin=MARGIN
         )
 
     def use_single_rows(self) -> None:

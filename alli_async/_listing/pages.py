@@ -15,7 +15,7 @@ from .._transport import wire
 from .._transport.decoding import row_decoder
 from .._transport.session import Session
 from .._transport.wire import Request
-from ..errors import AlliError, ConfigurationError, PaginationError
+from ..errors import AlliError, BadRequestError, ConfigurationError, PaginationError
 from ..models import Chat, ChatPage, Conversation, ConversationPage, Order
 from .filters import Filters
 
@@ -127,27 +127,52 @@ async def fetch_conversations(
     cursor: str | None,
     page_size: int,
     order: Order | None,
+    margin: float | None = None,
 ) -> T:
     """Fetch one page of a list.
+
+    Where a server refuses the fractions of a datetime, it is asked again, and from then on, for whole numbers.
+
+    Args:
+        session: The session that sends the request.
+        filters: The filters.
+        decode: Decodes the answer.
+        cursor: The page's cursor; None for the first.
+        page_size: Number of rows to ask for.
+        order: The order; None for the server's own.
+        margin: Seconds by which the bounds that the user set are sent wider; None for exact bounds.
 
     Raises:
         AlliError: With `.cursor`, from which another walk goes on.
     """
     session = session.bounded()
-    units_per_second = await server_units_per_second(session) if filters.needs_unit else None
-    pairs = filters.query(milliseconds=units_per_second != 1)
-    pairs.append(("pageSize", str(page_size)))
+    tenant, is_in_ms = session.tenant, filters.needs_unit and await server_units_per_second(session) != 1
+    rest = [("pageSize", str(page_size))]
     if order is not None:
-        pairs.append(("order", order.value))
+        rest.append(("order", order.value))
     if cursor is not None:
-        pairs.append(("cursor", cursor))
-    # The pages of a list are sequential, and other requests wait for them: they go before requests for chats.
-    request = Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
+        rest.append(("cursor", cursor))
+    if margin is None and tenant.takes_whole_numbers:
+        margin = 0.0
+    bounds = filters.query(milliseconds=is_in_ms, margin=margin)
+    whole = filters.query(milliseconds=is_in_ms, margin=0.0) if margin is None else bounds
     try:
-        return await session.request(request, decode)
+        try:
+            return await session.request(_list_request(bounds + rest), decode)
+        except BadRequestError:
+            if bounds == whole:
+                raise
+        page = await session.request(_list_request(whole + rest), decode)
     except AlliError as error:
         error.cursor = cursor
         raise
+    tenant.takes_whole_numbers = True
+    return page
+
+
+def _list_request(pairs: list[tuple[str, str]]) -> Request:
+    # The pages of a list are sequential, and other requests wait for them: they go before requests for chats.
+    return Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
 
 
 async def server_units_per_second(session: Session) -> float | None:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from .._aio.tasks import both, concurrently
 from ..errors import AlliError, BadRequestError
 from ..models import Order
+from .bounds import MARGIN, UNBOUNDED
 from .cursors import OffsetCursors
 from .page_reader import BadRow, ListEntry, PageFaultError, PageReader, good_rows
 from .pages import MAX_PAGE_SIZE, Row, units_per_second_in
@@ -280,12 +281,14 @@ class _Surveyor(Generic[RowT]):
             or not {row.id for row in early}.isdisjoint(row.id for row in late)
         ):
             return None
-        earliest, latest = self._pages.filters.first_chat_bounds(units_per_second)
+        bounds = self._pages.filters.user_bounds(units_per_second)
+        earliest, latest = UNBOUNDED if bounds is None else bounds.first
+        margin = MARGIN * units_per_second
         early_times, late_times = moments(early, units_per_second), moments(late, units_per_second)
         if not early_times or not late_times:
             return None
         # A conversation can be older than its first chat, and so older than the user's bound on the first chat.
-        low, high = max(min(early_times), earliest), min(max(late_times), latest)
+        low, high = max(min(early_times), earliest - margin), min(max(late_times), latest + margin)
         density = density_of(early, units_per_second)
         between = min(late_times) - max(early_times)
         few_left = between * density < (_FEW_PAGES - 1) * MAX_PAGE_SIZE and density > 0

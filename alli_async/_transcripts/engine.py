@@ -9,13 +9,15 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from .._aio.channel import Channel
 from .._aio.tasks import TaskGroup, concurrently
+from .._listing.bounds import TimeBounds
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader
+from .._listing.pages import server_units_per_second
 from .._listing.reader import ListReader
 from .._transport.session import Session
 from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
 from ..models import Skipped
-from .chats import CHATS_PER_PAGE
+from .chats import CHATS_PER_PAGE, ChatHead
 from .codec import Codec, ConversationRow, ResultT
 from .embedded import MAX_USED, EmbeddedCheck
 from .fetcher import ChatFetcher
@@ -91,6 +93,7 @@ class Engine(Generic[ResultT]):
         self._page_size = page_size
         self._fetcher: ChatFetcher[ResultT] = ChatFetcher(session, codec, max_used=max_used)
         self.gone = self._fetcher.gone
+        self._bounds: TimeBounds | None = None
         self._reported: list[BadRow] = []
         self._out: Channel[Sequence[StreamEntry[ResultT]]]
         self._jobs: Channel[_Job[ResultT]] = Channel(_JOBS_AHEAD)
@@ -104,6 +107,8 @@ class Engine(Generic[ResultT]):
         """
         self._out = out
         try:
+            units = await server_units_per_second(self._session) if self._filters.needs_unit else None
+            self._bounds = self._filters.user_bounds(units)
             async with TaskGroup() as group:
                 pages: Channel[list[ConversationRow]] = Channel(PAGES_AHEAD)
                 group.create_task(self._read(pages))
@@ -157,6 +162,10 @@ class Engine(Generic[ResultT]):
         for row, newest_first in zip(rows, orders, strict=True):
             if row.id in proved:
                 entry: StreamEntry[ResultT] | None = proved[row.id]
+            elif len(row.chats) == row.chat_count and self._is_left_out(
+                row, row.chats[::-1] if newest_first else row.chats
+            ):
+                continue
             elif len(row.chats) == row.chat_count and (embedded.holds if row.chat_count else empty.holds):
                 entry = self._from_embedded(row, newest_first)
             else:
@@ -219,6 +228,8 @@ class Engine(Generic[ResultT]):
         newest_first = self._fetcher.is_newest_first(row)
         try:
             chats = await self._fetcher.agreed_chats(row, newest_first)
+            if self._is_left_out(row, chats.pages[0].chats or _oldest_first(row, newest_first)):
+                return None
             result: ResultT = self.codec.join(row, chats, newest_first)
         except ConfigurationError as error:
             # The id cannot be a segment of a path.
@@ -232,6 +243,19 @@ class Engine(Generic[ResultT]):
             self._skip(row.id, error)
             return None
         return result
+
+    def _is_left_out(self, row: ConversationRow, chats: Sequence[ChatHead]) -> bool:
+        """Whether a conversation is outside the user's bounds.
+
+        Args:
+            row: The conversation.
+            chats: Its chats from the first on.
+        """
+        if self._bounds is None:
+            return False
+        # To some servers a conversation without chats began when it was created.
+        first = chats[0].timestamp if chats else row.created_at
+        return self._bounds.leave_out(first, row.last_chat_time)
 
     def _skip(self, conversation_id: str, error: AlliError) -> None:
         """Skip a conversation, with `on_error="skip"`; otherwise raise the error.
@@ -281,3 +305,8 @@ def _fill(slot: asyncio.Future[ResultT | None], result: ResultT | None) -> None:
     # A consumer that is cancelled while it waits for a slot cancels the slot.
     if not slot.done():
         slot.set_result(result)
+
+
+def _oldest_first(row: ConversationRow, newest_first: bool) -> Sequence[ChatHead]:
+    """The embedded chats of a conversation, the oldest first."""
+    return row.chats[::-1] if newest_first else row.chats

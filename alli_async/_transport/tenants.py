@@ -26,6 +26,7 @@ class Tenant:
         queued: The calls with a deadline that wait for the limiter: a pause that begins may be too long for them.
         units_per_second: Units of the server's timestamps in one second, 1 (seconds) or 1000 (milliseconds); None
             until they are learnt.
+        takes_whole_numbers: Whether the server is known to refuse fractions in filters on times.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Tenant:
         "queued",
         "quota",
         "rate_limit",
+        "takes_whole_numbers",
         "units_per_second",
     )
 
@@ -46,6 +48,7 @@ class Tenant:
         self.outage = Outage(on_begin=self.limiter.interrupt, on_fault=self.limiter.found_fault)
         self.queued: set[Call] = set()
         self.units_per_second: float | None = None
+        self.takes_whole_numbers = False
 
     def forget_in_flight(self) -> None:
         """Forget the calls of an event loop that is closed; what is known of the server stays."""
