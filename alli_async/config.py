@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from multidict import CIMultiDict
@@ -20,7 +20,16 @@ from ._tokens import RotatingToken, Secret, is_credential
 from .errors import ConfigurationError
 from .models import Region
 
-__all__ = ["ClientConfig", "RetryPolicy", "Secret", "Token", "checked_flag", "checked_whole", "resolve"]
+__all__ = [
+    "ClientConfig",
+    "RetryPolicy",
+    "Secret",
+    "Token",
+    "checked_flag",
+    "checked_whole",
+    "is_number",
+    "resolve",
+]
 
 # A token, or an async function that gives the one that is valid now.
 Token = str | Callable[[], Awaitable[str]]
@@ -37,9 +46,13 @@ _BELOW_BASE = re.compile(r"/webapi(/v2(/conversations)?)?$")
 _HTML_NAMES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number, and no bool. A whole number that no float can hold is none either."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _seconds(name: str, value: float, *, zero: bool = False, unit: str = "seconds") -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (value == 0 and not zero):
+    if not is_number(value) or value < 0 or (value == 0 and not zero):
         least = "of at least 0" if zero else "above 0"
         raise ConfigurationError(f"{name}: expected a number of {unit} {least}, got {value!r}")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
+from ..config import is_number
 from ..errors import ConfigurationError
 from . import wire
 
@@ -38,7 +38,6 @@ def checked_names(name: str, value: Any) -> list[str]:
 
 def checked_seconds(name: str, value: Any) -> float:
     """Check a number of seconds."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < 0:
+    if not is_number(value) or value < 0:
         raise ConfigurationError(f"{name}: expected a number of seconds of at least 0, got {value!r}")
     return float(value)

@@ -5,7 +5,6 @@ Nothing here opens a socket, reads a clock, or knows a key.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
+from ..config import is_number
 from ..errors import (
     AlliError,
     APIError,
@@ -156,8 +156,7 @@ def epoch(name: str, value: datetime | float) -> datetime | float:
         if value.utcoffset() is None:
             raise ConfigurationError(f"{name}: expected a datetime with a time zone, got {value!r}")
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number:
+    if not is_number(value):
         raise ConfigurationError(f"{name}: expected a datetime with a time zone, or a number, got {value!r}")
     return value
 

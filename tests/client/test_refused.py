@@ -29,6 +29,7 @@ ODD: list[Any] = [
     (),
     print,
     [1],
+    10**400,
 ]
 OPTIONS = [
     "token",

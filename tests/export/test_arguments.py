@@ -19,6 +19,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"on_progress": 5}, "on_progress: expected a function, got 5"),
     ({"cluster": 5}, "cluster: expected a distributed.Client or an address, got 5"),
     ({"cluster": "tcp://127.0.0.1:9"}, "cluster: no scheduler at tcp://127.0.0.1:9"),
+    ({"columns": 5}, "columns: expected a list of names, got 5"),
+    ({"redact": 5}, "redact: expected a list of names, got 5"),
+    ({"redact": "user"}, "redact: expected a list of names, got 'user'"),
+    ({"since": 10**400}, "first_chat_started_at: expected a datetime with a time zone, or a number, got 1000"),
     ({"incremental": True, "refresh": True}, "refresh: "),
 ]
 MISFITS = [

@@ -365,10 +365,10 @@ async def test_csv_in_a_directory_is_brought_up_to_date(make_client: ClientFacto
 @pytest.mark.parametrize(
     ("name", "how", "why"),
     [
-        ("all.jsonl", {"format": "csv"}, "format: csv does not fit .*all.jsonl, whose name decides the format"),
+        ("all.jsonl", {"format": "csv"}, "format: csv does not fit .*all.jsonl, whose name says jsonl"),
         ("all.csv", {"format": "parquet"}, "is a file; incremental and Parquet exports"),
         ("all.csv", {"incremental": True}, "is a file; incremental and Parquet exports"),
-        ("all.parquet.csv.txt", {"format": "csv"}, "named like a file, but none that is written"),
+        ("all.parquet.csv.txt", {"format": "csv"}, "named like a file, but only .jsonl, "),
     ],
 )
 async def test_a_file_whose_name_does_not_fit_is_refused(

@@ -209,6 +209,7 @@ async def test_a_parameter_error_inside_a_success_is_a_bad_request(wire: aioresp
         (lambda api: api.daily_counts("2026-01-03", "2026-01-02"), "lies after"),
         (lambda api: api.daily_counts("2026-01-03", None), "end_date"),
         (lambda api: api.wait_until_idle("c", timeout=-1), "timeout"),
+        (lambda api: api.wait_until_idle("c", timeout=10**400), "timeout"),
         (lambda api: api.wait_until_idle("c", poll_interval="1"), "poll_interval"),
         (lambda api: api.transcript("."), "conversation id"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 
@@ -191,7 +191,7 @@ def choose(columns: Sequence[str] | None, redact: Redact | None) -> tuple[Choice
     chosen = None if columns is None else _checked("columns", columns)
     keys: dict[str, bytes | None] = {}
     if redact is not None:
-        names = _checked("redact", list(redact))
+        names = _checked("redact", redact)
         given = redact.values() if isinstance(redact, Mapping) else (None for _ in names)
         keys = dict(zip(names, given, strict=True))
     for name, key in keys.items():
@@ -215,8 +215,8 @@ def key_check_of(key: bytes) -> str:
     return hmac.new(key, b"alli_async", hashlib.sha256).hexdigest()[:12]
 
 
-def _checked(what: str, names: Sequence[str]) -> list[str]:
-    if isinstance(names, str | bytes):
+def _checked(what: str, names: Iterable[str]) -> list[str]:
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise ConfigurationError(f"{what}: expected a list of names, got {names!r}")
     found: list[str] = []
     for name in names:
