@@ -68,6 +68,8 @@ class LastChatReader(Generic[RowT]):
     _end: float | None = None
     # Whether a proved pass has read the whole list: later passes need only look for rows that have jumped.
     _is_whole_once: bool = False
+    # Whether the order of rows was not stable in any pass.
+    _is_disturbed: bool = False
 
     async def read(self) -> None:
         """Read every row of the list.
@@ -110,7 +112,8 @@ class LastChatReader(Generic[RowT]):
         if not (this_pass.is_proved and self._is_whole_once):
             is_counted = this_pass.was_full and walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._seen) == walk.rows_before
-            return counted or quiet >= (_QUIET_PASSES if walk.is_disturbed else 1)
+            self._is_disturbed = self._is_disturbed or walk.is_disturbed
+            return counted or quiet >= (_QUIET_PASSES if self._is_disturbed else 1)
         if not this_pass.unseen:
             return True
         # One page reaches from the top to where the pass before began: no missed row can hide between two pages.

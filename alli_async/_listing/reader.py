@@ -201,6 +201,7 @@ class ListReader(Generic[RowT]):
         A row that is newer than all rows of the first pass is no reason to read once more: new ones may never end.
         """
         quiet = 0
+        is_disturbed = survey.walk is not None and survey.walk.is_disturbed
         for _ in range(_MAX_PASSES):
             walk: Walk[RowT] = Walk(
                 self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets, ids=SeenIds()
@@ -210,7 +211,8 @@ class ListReader(Generic[RowT]):
             is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
             is_counted = walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._emitted.finished) == walk.rows_before
-            if is_whole or counted or quiet >= (_QUIET_PASSES if walk.is_disturbed else 1):
+            is_disturbed = is_disturbed or walk.is_disturbed
+            if is_whole or counted or quiet >= (_QUIET_PASSES if is_disturbed else 1):
                 return
         raise IncompleteError(
             f"the list was read {_MAX_PASSES + 1} times, and each time conversations were found that had been "

@@ -184,6 +184,10 @@ class Walk(Generic[RowT]):
             entries = await self._next_by_cursor()
         else:
             entries = await self._next_by_offset(self._cursors)
+        by_id = {entry.id: entry for entry in entries}
+        if len(by_id) < len(entries):
+            self.is_disturbed = True  # A row moved while the page was made, or its rows were fetched one by one.
+            entries = list(by_id.values())
         known = self.ids
         fresh = [entry for entry in entries if entry.id not in known]
         known.update([entry.id for entry in fresh])

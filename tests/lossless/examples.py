@@ -95,6 +95,16 @@ EXAMPLES = {
         (Change("delete", after=30, at=500, n=60),),
         marks=(Mark("huge", 1000),),
     ),
+    "ties are shuffled, and rows can only be fetched one by one": Case(
+        {
+            "conversations": 60,
+            "seed": 3,
+            "nulls": "first",
+            "heavy_page": 1,
+            "null_last_chat": 0.1,
+            "ties": "shuffled",
+        }
+    ),
     "an id cannot be part of a path": Case(
         {"conversations": 60, "embed": 0}, Reader("export"), marks=(Mark("id", 500, ".."),)
     ),
