@@ -61,7 +61,8 @@ def test_export_reads_the_environment_filters_and_reports_in_json(sandbox: Sandb
     assert report["conversations"] == len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) > 10
     query = next(dict(each.query) for each in sandbox.received if "startedAt" in dict(each.query))
     assert (query["activeOnly"], query["backgroundRunning"]) == ("true", "false")
-    assert (query["startedAt"], query["firstChatEndAt"]) == ("1704067200000", "10000000000000")
+    # Bounds are asked for a second wider, and kept by the reader.
+    assert (query["startedAt"], query["firstChatEndAt"]) == ("1704067199000", "10000000001000")
 
 
 def test_a_key_comes_from_a_file(sandbox: Sandbox, tmp_path: Path) -> None:
