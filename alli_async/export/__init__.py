@@ -29,7 +29,7 @@ Every record holds a checksum of itself; a part's size and SHA-256 stand in its 
 | on disk | it means | what is done |
 | --- | --- | --- |
 | nothing, or the spec alone | a new destination | a full run begins |
-| a plan, no end, and it is the last run | the run was stopped | it goes on before any other run |
+| a plan, no end, and it is the last run | the run was stopped | it is resumed, before anything else |
 | no record of a shard of such a run | the shard never happened | it is written again, its part is replaced |
 | a temporary name of a run or a record | a write was stopped | it is removed |
 | a part of a shard whose record names another | an attempt that came second | it is removed |

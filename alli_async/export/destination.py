@@ -116,7 +116,7 @@ class Destination:
 
     @property
     def unfinished(self) -> RunLog | None:
-        """The run that is to be gone on with."""
+        """The run that is to be resumed."""
         return self.runs[-1] if self.runs and self.runs[-1].complete is None else None
 
     @property

@@ -20,7 +20,7 @@ from .commit_log import Problem, RunLog, next_number
 from .dask.cluster import ClusterExecutor, coordinated, reached
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
-from .dask.sharing import SESSION, open_shared
+from .dask.sharing import CLUSTER_SESSION_FILE, open_shared
 from .destination import Destination, EarlierVersions, refusal
 from .executors import LocalExecutor
 from .formats.compression import Compression
@@ -226,7 +226,7 @@ class _Job:
         """Go on with what is there, or begin."""
         destination, wanted = self._destination, self._wanted
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
-        await in_thread(self._store.remove, SESSION)
+        await in_thread(self._store.remove, CLUSTER_SESSION_FILE)
         await in_thread(destination.open, wanted.spec)
         if self.coordinator is not None:
             await self.coordinator.register(wanted.spec)
@@ -237,16 +237,17 @@ class _Job:
         if (run := destination.unfinished) is not None:
             self._check_profile(run)
             report = await self._do(run)
+            # To finish that run is what this call does, unless a refresh was asked for, which comes on top.
             if not wanted.refresh or run.plan.kind in ("full", "refresh"):
                 return report
         elif destination.runs and not wanted.is_incremental and not wanted.refresh:
             return await self._prove_complete()
-        return await self._do(await self._begin())
+        return await self._do(await self._plan_next_run())
 
     def _check_profile(self, run: RunLog) -> None:
         if run.plan.span is not None and run.plan.profile is None:
             raise ExportError(
-                f"{self._store}: run {run.plan.run} was begun by an earlier version and cannot be gone on with; "
+                f"{self._store}: run {run.plan.run} was begun by an earlier version and cannot be resumed; "
                 "export to another directory"
             )
 
@@ -262,23 +263,23 @@ class _Job:
         await in_thread(self._destination.write_manifest)
         return self._report(self._destination.runs, await in_thread(self._destination.held), None)
 
-    async def _begin(self) -> RunLog:
+    async def _plan_next_run(self) -> RunLog:
         runs, wanted = self._destination.runs, self._wanted
-        before = self._own.requests, self._own.retries
+        requests_before, retries_before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
-        after = runs[-1].plan if runs else None
         planned = await plan_run(
             self._session,
             wanted.filters,
             run=number,
             kind=wanted.kind(is_first=not runs),
-            after=after,
+            previous=runs[-1].plan if runs else None,
             page_size=wanted.page_size,
             tuning=self._tuning,
         )
         plan = planned.plan
         ask_again_for(plan, runs)
-        plan.requests, plan.retries = self._own.requests - before[0], self._own.retries - before[1]
+        plan.requests = self._own.requests - requests_before
+        plan.retries = self._own.retries - retries_before
         return await in_thread(self._plan, plan)
 
     def _plan(self, plan: RunPlan) -> RunLog:

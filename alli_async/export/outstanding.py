@@ -30,8 +30,8 @@ from .commit_log import RunLog
 from .holdings import Holdings
 from .records import Deleted, Incomplete, Quarantined, RunPlan
 
-# What can be wrong with one conversation alone. That of all there are only those few are asked for, and each of
-# them failed before, is why a server's error is taken for the conversation's.
+# Errors that count as the conversation's own. Server errors are among them: only a few conversations are asked for
+# here, and each has failed before.
 _ITS_OWN = (
     AlliTimeoutError,
     BadRequestError,

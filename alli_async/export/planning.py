@@ -31,9 +31,9 @@ from .project import project_of
 from .records import Kind, RunPlan, Shard
 from .tuning import DEFAULT_TUNING, Tuning
 
-# Seconds before the beginning of the last run from which an incremental run asks: chats of one moment need not
-# become visible in their order, and the clocks of a server's machines differ.
-_OVERLAP = 600.0
+# Seconds before the start of the last run from which an incremental run asks: chats may become visible late or out
+# of order, and the clocks of a server's machines differ.
+_MARGIN = 600.0
 # Conversations by whose ids a project is known again: so many of those with the latest chats, and of the latest.
 _KNOWN_BY = 4
 # Conversations with the latest chats that are looked at: a few may be dated ahead.
@@ -105,7 +105,7 @@ async def plan_run(
     *,
     run: int = 1,
     kind: Kind = "full",
-    after: RunPlan | None = None,
+    previous: RunPlan | None = None,
     page_size: int = MAX_PAGE_SIZE,
     tuning: Tuning = DEFAULT_TUNING,
 ) -> PlannedRun:
@@ -116,7 +116,7 @@ async def plan_run(
         filters: What is to be exported.
         run: Its number.
         kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.
-        after: The complete run before it; None for the first.
+        previous: The complete run before it; None for the first.
         page_size: Number of conversations to ask for at a time.
         tuning: How large a shard is.
     """
@@ -137,16 +137,16 @@ async def plan_run(
         span = found.span if len(shards) > 1 else None
         expected = round(sum(weight.rows for weight in weights))
     ids = _known_by(latest, found, rows)
-    project = after.project if after is not None else ""
+    project = previous.project if previous is not None else ""
     plan = RunPlan(
         run=run,
         kind=kind,
-        previous=None if after is None else after.run,
+        previous=None if previous is None else previous.run,
         server=session.config.base_url,
         project=project or project_of(ids),
         snapshot=clock.earliest(began).isoformat(timespec="seconds"),
         high_water=_high_water(latest, clock.earliest(began)),
-        since=since(after, units_per_second_in(latest)) if is_incremental and after is not None else None,
+        since=since(previous, units_per_second_in(latest)) if is_incremental and previous is not None else None,
         expected=expected,
         span=span,
         profile=None if found is None or span is None else found.profile,
@@ -227,24 +227,24 @@ def _chat_requests(row: _ListedRow) -> int:
     return -(-row.chat_count // CHATS_PER_PAGE) if row.chat_count > len(row.chats) else 0
 
 
-def since(before: RunPlan, units_per_second: float | None) -> float | None:
+def since(previous: RunPlan, units_per_second: float | None) -> float | None:
     """The last chat's time from which on an incremental run asks; None for everything.
 
-    It is when the run before began, by the clock, less an overlap. A chat's date alone never decides: a chat may
-    be dated ahead. Where the latest chat is older than that, its time is taken, which costs nothing: so a server
-    whose chats are dated behind its clock is read whole too.
+    It is when the run before began, by the clock, less a margin. A chat's date alone never decides: a chat may be
+    dated ahead. Where the latest chat is older, its time is used, for servers whose chats are dated behind their
+    clock.
 
     Args:
-        before: The plan of the complete run before.
+        previous: The plan of the complete run before.
         units_per_second: Units of the server's timestamps in one second, as its values show now; None where none
             shows them. Then there is no date to ask for.
     """
     if units_per_second is None:
         return None
-    moment = datetime.fromisoformat(before.snapshot).timestamp()
-    if before.high_water is not None:
-        moment = min(moment, before.high_water / units_per_second_of(before.high_water))
-    return max(moment - _OVERLAP, LONG_AGO) * units_per_second
+    moment = datetime.fromisoformat(previous.snapshot).timestamp()
+    if previous.high_water is not None:
+        moment = min(moment, previous.high_water / units_per_second_of(previous.high_water))
+    return max(moment - _MARGIN, LONG_AGO) * units_per_second
 
 
 async def _weights(session: Session, filters: Filters, span: Span) -> list[Weight]:

@@ -128,7 +128,7 @@ async def plan_export(
     kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"
     number = await in_thread(next_number, destination.store)
     plan, requests = await plan_run(
-        session, wanted.filters, run=number, kind=kind, after=latest.plan, page_size=wanted.page_size
+        session, wanted.filters, run=number, kind=kind, previous=latest.plan, page_size=wanted.page_size
     )
     ask_again_for(plan, runs)
     return ExportPreview(

@@ -52,7 +52,7 @@ class RunSummary(Struct, kw_only=True, omit_defaults=True):
     Attributes:
         run: The run's number.
         kind: What the run wrote.
-        snapshot: When the run began, by the server's clock, as ISO 8601.
+        snapshot: When the run began, as ISO 8601: by the server's clock or by ours, whichever is earlier.
         since: In an incremental run, the last chat's time from which conversations were asked for, as ISO 8601.
         finished: When the run ended, by this machine's clock, as ISO 8601.
         seconds: How long the process that ended the run took.
@@ -93,8 +93,8 @@ class RunPlan(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=Tr
         snapshot: When the run began, as ISO 8601: by the server's clock or by ours, whichever is earlier.
         high_water: The latest chat's time when the run began, in the server's unit.
         since: In an incremental run, the last chat's time from which conversations are asked for.
-        again: In an incremental run, the conversations that earlier runs could not make whole.
-        again_spans: In an incremental run, the first chat times between which earlier runs could not list a row.
+        again: Ids that earlier runs could not make whole or decode, and that this one asks for again.
+        again_spans: The first chat times between which earlier runs could not list a row.
         again_list: Whether earlier runs met a row of which nothing could be read, not even when it began.
         expected: About how many conversations there are, where that is known.
         span: None where the list is one shard.

@@ -12,11 +12,12 @@ class ExportReport(Struct, kw_only=True):
 
     Attributes:
         path: The directory, the file, or the address in an object store that was written.
-        conversations: In the parts of this run, those that were written before it was gone on with included.
-        chats: In them.
-        bytes: Of the parts.
-        uncompressed_bytes: Of the records.
-        seconds: From beginning to end, of this process.
+        conversations: Conversations in the parts of this run, those included that were written before it was
+            resumed. Where the run had finished before, all that the destination holds.
+        chats: Chats in these conversations.
+        bytes: Size of the parts.
+        uncompressed_bytes: Size of the records.
+        seconds: Seconds that this process took.
         requests: Sent by this process, and by the workers of a cluster for it, retries included.
         retries: Of these, second and further tries.
         skipped: The conversations that are not whole in the export, and why. The next incremental run asks for
@@ -24,12 +25,12 @@ class ExportReport(Struct, kw_only=True):
         quarantined: Records that could not be decoded, and are asked for again too: lines of `quarantine.jsonl`.
         deleted: Conversations that the run found deleted: new lines of `deleted.jsonl`.
         run: The number of the run; 0 for a single file.
-        kind: `"full"`, `"incremental"` or `"compact"`.
-        snapshot: When the run began, by the server's clock, as ISO 8601: what was there then is here. Empty for a
-            single file.
+        kind: `"full"`, `"incremental"`, `"refresh"` or `"compact"`.
+        snapshot: When the run began, as ISO 8601, by the server's clock or by ours, whichever is earlier: what was
+            there then is here. Empty for a single file.
         parts: Files that were written.
         resumed: Conversations that were found written already.
-        finished_before: Everything was there already, and nothing was done.
+        finished_before: Whether everything was there already, so that nothing was done.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Filling the parts of a shard: batches to a thread, and one version of each conversation."""
+"""Fills the parts of a shard: a thread writes batches, and only one version of each conversation is kept."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from alli_async._listing.filters import Filters
 from alli_async.export import ExportProgress
 from alli_async.export.commit_log import RunLog, read_destination
 from alli_async.export.dask.messages import Assignment, JoinRequest
-from alli_async.export.dask.sharing import SESSION
+from alli_async.export.dask.sharing import CLUSTER_SESSION_FILE
 from alli_async.export.dask.workers import WorkerSession
 from alli_async.export.planning import plan_run
 from alli_async.export.records import ExportSpec
@@ -76,7 +76,7 @@ async def seated(
 ) -> tuple[list[WorkerSession], RunLog]:
     """Places in an export, of workers that nobody drives, and the log of the run that they work at."""
     dest = str(store)
-    store.put_record(SESSION, session.encode(), replace=True)
+    store.put_record(CLUSTER_SESSION_FILE, session.encode(), replace=True)
     runs = [RunLog(store, state, end) for state, end in read_destination(store, ()).runs]
     if not runs:
         planned = await plan_run(make_client(sandbox).conversations._session, Filters(()), tuning=SMALL)

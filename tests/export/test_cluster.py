@@ -29,7 +29,7 @@ from alli_async.export.dask import workers
 from alli_async.export.dask.cluster import ClusterExecutor
 from alli_async.export.dask.messages import Assignment, JoinRequest, TaskResult
 from alli_async.export.dask.scheduler import connected
-from alli_async.export.dask.sharing import SESSION, LimiterShare, SharedDirectory, split_evenly
+from alli_async.export.dask.sharing import CLUSTER_SESSION_FILE, LimiterShare, SharedDirectory, split_evenly
 from alli_async.export.dask.workers import SESSIONS
 from alli_async.export.records import Shard
 from alli_async.export.run_context import RunContext
@@ -70,7 +70,7 @@ async def test_workers_write_everything_once_and_the_numbers_add_up(
     assert report.chats == written["chats"] == told[-1].chats
     assert told[-1].shards == told[-1].shards_done >= len(written["parts"]) > 1  # the last shard holds nothing
     assert not list(tmp_path.rglob(".*"))
-    assert not (tmp_path / "all" / SESSION).exists()
+    assert not (tmp_path / "all" / CLUSTER_SESSION_FILE).exists()
     assert not SESSIONS
 
 
@@ -443,7 +443,7 @@ async def test_an_export_on_a_cluster_that_is_cancelled_at_any_of_its_awaits_lea
 
         async def check() -> None:
             assert not SESSIONS
-            assert not (dest / SESSION).exists()
+            assert not (dest / CLUSTER_SESSION_FILE).exists()
             assert client.limits.in_flight == client.limits.waiting == 0
             if dest.exists():
                 with open_store(dest).lock():
@@ -509,7 +509,7 @@ async def test_a_worker_whose_export_was_taken_over_commits_nothing(
     async with Sandbox(conversations=200) as sandbox:
         store = SharedDirectory(tmp_path)
         (session,), log = await seated(sandbox, make_client, store, "the-first", 1)
-        store.put_record(SESSION, b"the-second", replace=True)
+        store.put_record(CLUSTER_SESSION_FILE, b"the-second", replace=True)
         result = await session.write(log.plan.shards[0])
         assert "another goes on with it" in str(result.error)
         assert list((tmp_path / "conversations").iterdir()) == []
@@ -667,7 +667,7 @@ async def test_a_worker_with_another_version_or_without_a_place_says_so(
 ) -> None:
     monkeypatch.setenv("ALLI_API_KEY", "the-key")
     store = SharedDirectory(tmp_path)
-    store.put_record(SESSION, b"one", replace=True)
+    store.put_record(CLUSTER_SESSION_FILE, b"one", replace=True)
     request = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options={})
     other = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options={}, sdk_version="0.0")
     assert "not 0.0; install the same" in str(await workers.join(other, Worker(1)))
@@ -697,7 +697,7 @@ async def test_a_worker_keeps_freed_memory_if_the_exporting_process_does(
     # A process keeps freed memory for good; this one may have begun to in an earlier test.
     monkeypatch.setattr(_malloc, "_is_tuned", False)
     monkeypatch.setenv("ALLI_API_KEY", "the-key")
-    SharedDirectory(tmp_path).put_record(SESSION, b"one\n", replace=True)
+    SharedDirectory(tmp_path).put_record(CLUSTER_SESSION_FILE, b"one\n", replace=True)
     options = {"base_url": "http://127.0.0.1:9"}
     request = JoinRequest(session="one", place=str(tmp_path), spec=LINES, options=options, tunes_malloc=is_tuned)
     assert await workers.join(request, Worker(1)) is None

@@ -15,7 +15,7 @@ import pytest
 
 from alli_async import ConfigurationError, ExportError
 from alli_async.export import ExportProgress
-from alli_async.export.dask.sharing import SESSION, open_shared
+from alli_async.export.dask.sharing import CLUSTER_SESSION_FILE, open_shared
 from alli_async.export.dask.workers import SESSIONS
 from alli_async.export.storage.lease import Holder
 from tests.conftest import ClientFactory
@@ -59,7 +59,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_no_credential_is_
         assert not [each for each in held for secret in (*SECRETS, sandbox.api_key.encode()) if secret in each]
     parts = [part["name"] for part in manifest(tmp_path)["parts"]]
     assert all(re.fullmatch(r"conversations/run-00001-shard-\d+-\w{8}\.jsonl\.gz", name) for name in parts)
-    assert SESSION not in objects(dest)
+    assert CLUSTER_SESSION_FILE not in objects(dest)
     assert not SESSIONS
 
 
@@ -91,7 +91,7 @@ async def test_of_two_workers_at_one_shard_one_commits_and_one_of_an_earlier_exp
         assert [result.recorded for result in results] == [["00000"], ["00000"]]
         parts = [name for name in objects(dest) if name.startswith("conversations/")]
         assert parts == committed_parts(log, "00000")
-        put(dest, SESSION, b"another")
+        put(dest, CLUSTER_SESSION_FILE, b"another")
         result = await sessions[0].write(second)
         assert "another goes on with it" in str(result.error)
         assert [name for name in objects(dest) if name.startswith("conversations/")] == parts
@@ -106,7 +106,7 @@ async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
         def take_over() -> None:
             other = Holder(token="other", host="elsewhere", process=7, life=None)
             put(dest, "_journal/lock", msgspec.json.encode(other))
-            put(dest, SESSION, b"of the other")
+            put(dest, CLUSTER_SESSION_FILE, b"of the other")
 
         taken = once(lambda told: told.shards_done > 0, take_over)
         with pytest.raises(ExportError, match="another goes on with it"):
@@ -115,7 +115,7 @@ async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
             )
         assert not SESSIONS
         found = objects(dest)
-        assert (found[SESSION], "manifest.json" in found) == (b"of the other", False)
+        assert (found[CLUSTER_SESSION_FILE], "manifest.json" in found) == (b"of the other", False)
         await asyncio.sleep(0.3)
         assert objects(dest).keys() == found.keys()
 
@@ -130,11 +130,11 @@ async def test_an_export_whose_lock_is_taken_over_ends_and_so_do_its_workers(
 async def test_what_a_store_refuses_a_worker_is_said_in_a_line_before_anything_is_sent(
     make_client: ClientFactory, dest: str, front: Front, monkeypatch: pytest.MonkeyPatch, answer: Any, why: str
 ) -> None:
-    front.rule = lambda method, path: answer if method == "GET" and path.endswith(SESSION) else None
+    front.rule = lambda method, path: answer if method == "GET" and path.endswith(CLUSTER_SESSION_FILE) else None
     async with served(monkeypatch, conversations=200) as sandbox, local(1) as made:
         with pytest.raises(ConfigurationError) as raised:
             await export_tuned(make_client(sandbox), dest, cluster=made.scheduler_address)
-        pattern = rf"cluster: worker inproc://\S+: cannot read {dest}/{SESSION}: {re.escape(why)}"
+        pattern = rf"cluster: worker inproc://\S+: cannot read {dest}/{CLUSTER_SESSION_FILE}: {re.escape(why)}"
         assert re.fullmatch(pattern, str(raised.value))
         assert sandbox.count() == 0
 
@@ -159,7 +159,7 @@ async def test_a_worker_whose_environment_leads_elsewhere_is_named_before_anythi
     # Another store: the exporting process comes by a way of its own, which is not where its record is seen.
     if elsewhere is None:
         front.rule = lambda method, path: (
-            (404, "<Code>NoSuchKey</Code>") if method == "GET" and path.endswith(SESSION) else None
+            (404, "<Code>NoSuchKey</Code>") if method == "GET" and path.endswith(CLUSTER_SESSION_FILE) else None
         )
     async with (
         served(monkeypatch, conversations=200) as sandbox,

@@ -20,7 +20,7 @@ from ..storage.store import Store
 from ..tuning import Tuning
 from .messages import Assignment, JoinRequest, TaskResult, WorkerStatus
 from .scheduler import ANSWER, GLANCE, PATIENT_ANSWER, Scheduler
-from .sharing import SESSION, is_current, split_evenly
+from .sharing import CLUSTER_SESSION_FILE, is_current, split_evenly
 from .workers import begin, join, leave, report_status, set_share, write_shard
 
 logger = logging.getLogger("alli_async")
@@ -108,7 +108,7 @@ class Coordinator:
             tuning=self._tuning,
         )
         written = self._session.encode() + b"\n"
-        await in_thread(lambda: self._store.put_record(SESSION, written, replace=True))
+        await in_thread(lambda: self._store.put_record(CLUSTER_SESSION_FILE, written, replace=True))
         with anyio.move_on_after(self._tuning.wait_for_workers):
             while not self._workers:
                 await self._admit(await self._scheduler.present(), strict=True)
@@ -141,7 +141,7 @@ class Coordinator:
         await self.dismiss()
         with contextlib.suppress(ExportError):  # the next export removes it
             if await in_thread(is_current, self._store, self._session):
-                await in_thread(self._store.remove, SESSION)
+                await in_thread(self._store.remove, CLUSTER_SESSION_FILE)
 
     # --- work ---------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from ..storage.object_store import ObjectStore
 from ..storage.store import JOURNAL, PARTIAL, MissingError, Store, TakenError, file_errors
 
 # Holds the id of the export under way. A worker that finds another id here, or none, commits nothing more.
-SESSION = f"{JOURNAL}/cluster.json"
+CLUSTER_SESSION_FILE = f"{JOURNAL}/cluster.json"
 # Seconds between two looks at the requests in flight, while a smaller share waits for them to end.
 _DRAIN = 0.005
 
@@ -39,7 +39,7 @@ def open_shared(dest: str | os.PathLike[str], *, mode: int | None = None, patien
 def is_current(store: Store, session: str) -> bool:
     """Whether the export under way in a store has this id."""
     try:
-        return store.read(SESSION).strip() == session.encode()
+        return store.read(CLUSTER_SESSION_FILE).strip() == session.encode()
     except MissingError:
         return False
 

@@ -1,7 +1,7 @@
 """A worker's side of an export on a cluster: a place in it, and one shard after another.
 
 These functions run on the worker's event loop. The key is the worker's own: it is read from its environment and
-goes nowhere. What became of a shard stands in the journal alone, so a shard can be given to any worker, and again.
+goes nowhere. What became of a shard is recorded only in the commit log: any worker may write it, and again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Whether bytes that were passed on as they came are text: in what msgspec skips, it does not look."""
+"""Whether bytes that were passed on as they came are UTF-8: msgspec does not check what it skips."""
 
 from __future__ import annotations
 
 import codecs
 
-# The text of a long conversation would be memory that the system has to find and takes back again, each time.
+# Bytes that are decoded at a time: decoding a long conversation at once would allocate all of its text.
 _PIECE = 1 << 16
 
 NO_TEXT = "the answer is not what the contract says: bytes that are no UTF-8 at $"
@@ -16,7 +16,7 @@ def is_utf8(data: bytes) -> bool:
         return True
     try:
         if len(data) <= _PIECE:
-            codecs.utf_8_decode(data)  # a tenth of what most cost is the loop below
+            codecs.utf_8_decode(data)  # the common case, without the cost of the loop below
             return True
         view, place = memoryview(data), 0
         while place < len(view):
