@@ -1,8 +1,7 @@
 """Answers with a null where the contract has none: a value that says nothing stands in for it.
 
 The null id of a conversation or chat stays an error, since nothing can be asked about such a row, and so does a
-null in place of the rows of a page, of one of them, of a chat, or of their number: what is there would pass for
-less. Nulls in other lists are left out.
+null in place of the rows of a page or of their number: what is there would pass for empty.
 """
 
 from __future__ import annotations
@@ -82,11 +81,7 @@ def _filler(field: msgspec.structs.FieldInfo, *, may_be_filled: bool) -> Callabl
         if value is None and is_filled:
             found[name] = STAND_INS[name]
             return 1
-        dropped = 0
-        if may_be_filled and name != "chats" and isinstance(value, list):
-            kept = [each for each in value if each is not None]
-            dropped, found[name] = len(value) - len(kept), kept
-        return dropped + (0 if inner is None else _fill(inner, found[name]))
+        return 0 if inner is None else _fill(inner, value)
 
     return fill
 

@@ -96,11 +96,11 @@ async def test_the_unit_of_time_is_learnt_within_the_deadline_of_the_page_that_n
 
 
 async def test_a_walk_has_a_deadline_for_each_page(make_client: ClientFactory) -> None:
-    async with slow_server(0.15) as server:
+    async with slow_server(0.5) as server:
         client = make_client(server, deadline=10)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             pages = 0
-            async for _ in client.with_options(deadline=0.6).conversations.list().pages():
+            async for _ in client.with_options(deadline=2.2).conversations.list().pages():
                 pages += 1
                 if pages == 6:
                     break

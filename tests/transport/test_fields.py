@@ -96,6 +96,8 @@ def promised(name: str, document: Any, at: tuple[Any, ...], value: Any) -> bool:
 
 def is_filled(name: str, at: tuple[Any, ...]) -> bool:
     """Whether another value stands in for a null in this place, which the contract does not let be null."""
+    if at == ("id",) or (at[-1] == "id" and at[-3:-2] in (("chats",), ("conversations",))):
+        return False  # the id of a conversation or chat
     return at[-1] in STAND_INS and name != "daily" and (name.removeprefix("raw "), at) != ("chats", ("chats",))
 
 

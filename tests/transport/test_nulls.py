@@ -55,13 +55,12 @@ async def test_nulls_inside_of_chats_cost_nothing_either(make_client: ClientFact
 
 async def test_nulls_in_what_belongs_to_a_conversation_cost_nothing_either(make_client: ClientFactory) -> None:
     app = {"id": None, "name": None, "type": None, "creatorEmail": None}
-    row = conversation(id="a", llmApp=app, categories=[None, "c1"], chats=[chat(1)], chatCount=1)
+    row = conversation(id="a", llmApp=app, chats=[chat(1)], chatCount=1)
     body = {"conversations": [row, conversation(id="b")], "cursor": None}
     async with ScriptedServer(answer(200, body)) as server:
         first, second = (await make_client(server).conversations.list()).conversations
     assert first.llm_app is not None
     assert (first.llm_app.id, first.llm_app.name) == ("", "")
-    assert first.categories == ["c1"]
     assert second.id == "b"
 
 
