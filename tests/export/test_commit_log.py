@@ -10,9 +10,19 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import Struct, structs
 
 from alli_async import ExportError
-from alli_async.export.commit_log import RunLog, ShardState, check_cover, read_destination, split_of, write_spec
+from alli_async.export.commit_log import (
+    RunLog,
+    ShardState,
+    check_cover,
+    encode_record,
+    read_destination,
+    recover,
+    split_of,
+    write_spec,
+)
 from alli_async.export.records import Commit, ExportSpec, Part, RunPlan, Shard, ShardRecord
 from alli_async.export.storage.directory import DirectoryStore, FileSink
 
@@ -197,3 +207,55 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     (problem,) = read_destination(store, ()).problems
     assert (problem.kind, problem.file) == ("damaged", name)
+
+
+def problems_of(run: int, records: dict[str, Struct]) -> list[tuple[str, str, str]]:
+    """What recovery finds wrong in a log of one run."""
+    content = {
+        "_journal/export.json": SPEC,
+        **{f"_journal/run-{run:05}-{name}": each for name, each in records.items()},
+    }
+    found = recover({name: encode_record(each) for name, each in content.items()}, {})
+    return [(each.kind, each.file, each.why) for each in found.problems]
+
+
+@pytest.mark.parametrize("other", ["00000", "00002"])
+def test_a_record_under_the_name_of_another_shard_is_damaged(other: str) -> None:
+    records = {"plan.json": plan([1.0, 2.0]), "shard-00001.json": ShardRecord(shard=other, commit=commit())}
+    assert problems_of(1, records) == [
+        ("damaged", "_journal/run-00001-shard-00001.json", f"is damaged: it is the record of shard {other}")
+    ]
+
+
+def test_a_piece_of_a_shard_that_was_never_split_names_the_record_that_is_missing() -> None:
+    records = {"plan.json": plan([1.0]), "shard-00000.1.json": ShardRecord(shard="00000.1", commit=commit())}
+    assert problems_of(1, records) == [("missing", "_journal/run-00001-shard-00000.json", "is missing")]
+
+
+def test_a_record_of_a_shard_that_no_plan_knows_is_damaged_and_its_run_is_left_out() -> None:
+    records = {"plan.json": plan([1.0]), "shard-00007.json": ShardRecord(shard="00007", commit=commit())}
+    [(kind, file, why)] = problems_of(1, records)
+    assert (kind, file) == ("damaged", "_journal/run-00001-shard-00007.json")
+    assert why.startswith("is damaged: ")
+
+
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_a_first_run_that_is_incremental_names_the_plan_before_it(number: int) -> None:
+    incremental = structs.replace(plan([]), run=number, kind="incremental")
+    assert problems_of(number, {"plan.json": incremental}) == [
+        (
+            "missing",
+            f"_journal/run-{number - 1:05}-plan.json",
+            "is missing: the first run cannot be incremental",
+        )
+    ]
+
+
+def test_files_that_are_no_records_are_left_alone(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    write_spec(store, SPEC)
+    RunLog.begin(store, plan([1.0]))
+    for name in ("notes.txt", "run-1-plan.json", "run-00001-plan.json.orig"):
+        (tmp_path / "_journal" / name).write_text("mine", "utf-8")
+    [run] = read_runs(store)
+    assert [shard.name for shard in run.state.pending] == ["00000", "00001"]
