@@ -137,7 +137,8 @@ def test_exports_that_are_signalled_at_random_moments_end_and_go_on(tmp_path: Pa
             time.sleep(draw.uniform(0.0, 1.0))
             process.send_signal(number)
             _, errors = process.communicate(timeout=30)
-            assert process.returncode in (0, 128 + number), errors
+            # Python itself may meet a signal once the command has ended: to a shell that is 128 + number too.
+            assert process.returncode in (0, 128 + number, -number), errors
             assert not list(dest.rglob("*.partial"))
     with serving("--conversations", "600") as quick:
         done = run(quick, "export", str(dest))

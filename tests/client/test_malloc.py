@@ -8,14 +8,15 @@ import sys
 
 import pytest
 
-# Blocks of the size of a page of a list: glibc gives each back to the kernel unless it was asked not to.
+# Blocks that glibc gives back to the kernel unless it was asked not to. Smaller ones it keeps by itself once an
+# import has freed a larger one.
 BLOCKS = """
 import resource, sys
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(100):
-        block = bytes(bytearray(170_000))
+        block = bytes(bytearray(3_000_000))
         del block
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 """
