@@ -68,7 +68,7 @@ class LastChatReader(Generic[RowT]):
     _end: float | None = None
     # Whether a proved pass has read the whole list: later passes need only look for rows that have jumped.
     _is_whole_once: bool = False
-    # Whether the order of rows was not stable in any pass.
+    # Whether the order of rows was not stable in the last pass that could show it.
     _is_disturbed: bool = False
 
     async def read(self) -> None:
@@ -112,7 +112,7 @@ class LastChatReader(Generic[RowT]):
         if not (this_pass.is_proved and self._is_whole_once):
             is_counted = this_pass.was_full and walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._seen) == walk.rows_before
-            self._is_disturbed = self._is_disturbed or walk.is_disturbed
+            self._is_disturbed = walk.is_disturbed or (self._is_disturbed and not walk.is_proved)
             return counted or quiet >= (_QUIET_PASSES if self._is_disturbed else 1)
         if not this_pass.unseen:
             return True

@@ -211,7 +211,8 @@ class ListReader(Generic[RowT]):
             is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
             is_counted = walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._emitted.finished) == walk.rows_before
-            is_disturbed = is_disturbed or walk.is_disturbed
+            # A pass that is not proved says nothing of the order of rows that an earlier one saw change.
+            is_disturbed = walk.is_disturbed or (is_disturbed and not walk.is_proved)
             if is_whole or counted or quiet >= (_QUIET_PASSES if is_disturbed else 1):
                 return
         raise IncompleteError(
