@@ -8,7 +8,8 @@ The concepts:
   has shown that the server is well.
 - `OffsetCursors` (`cursors`): makes cursors like the server's own, where these are offsets.
 - `Walk` (`walks`): one cursor over one list. It asks for each page from one row before its cursor, and so proves
-  that no row lies between two pages; it steps over rows that cannot be read.
+  that no row lies between two pages. `SingleRows` (`single_rows`) fetches rows one by one for it, and steps over
+  those that cannot be read.
 - `ServerProfile`, `Span`, `Survey` (`survey`): how this server behaves, found out with a few requests: the unit of
   time, the kind of cursor, whether order and windows are kept, and the span of first chat times.
 - `Planner`, `Partition` (`planner`, `scale`): cuts the span into partitions, and dense partitions further; pure.
@@ -16,6 +17,7 @@ The concepts:
   the right. Where the order is not stable it reads windows of one page each, which need no order.
 - `Closing` (`closing`): reads what is left when all partitions were read: rows that moved meanwhile, new rows, and
   conversations without chats, which are in no window of time.
+- `QuietPasses` (`quiet`): when a list was read again often enough, where one pass proves nothing.
 - `LastChatReader` (`last_chat`): reads by last chat, where a filter or the server leaves no other way.
 - `ListReader` (`reader`): chooses between these ways and reads a whole list.
 - `EmittedRows` (`reader`): which rows were emitted, so that no two partitions emit the same one. A partition's

@@ -19,14 +19,13 @@ from .filters import Filters
 from .page_reader import BadRow, ListEntry, PageFaultError, PageReader
 from .pages import Row
 from .partition_reader import ASC, ClaimedRows, Emit, PartitionReader
+from .quiet import MAX_PASSES, QuietPasses
+from .single_rows import StuckError
 from .survey import LONG_AGO, ServerProfile, Span, is_empty, moment
-from .walks import StuckError, Walk
+from .walks import Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
-# Passes in which the end of the list, or all partitions, are read again because new rows were found there; and
-# passes in a row that must bring nothing new where the order of rows is not stable.
-_MAX_PASSES, _QUIET_PASSES = 20, 5
 # Partitions that are read again at a time.
 _AT_ONCE = 16
 # Number of rows to go back at first to find a row with chats.
@@ -157,7 +156,7 @@ class Closing(Generic[RowT]):
         many rows may have left a partition as have moved into it.
         """
         has_moved = any(result.has_moved for result in self.results)
-        for _ in range(_MAX_PASSES):
+        for _ in range(MAX_PASSES):
             before = await self._read_empty_at_start() if self.empty_first and not self.span.bounded else 0
             total = before + sum(result.own for result in self.results)
             has_moved = await self._read_end(cursors, total) or has_moved
@@ -195,18 +194,16 @@ class Closing(Generic[RowT]):
             Whether rows left or came, or a partition emitted a row that is now later than the last partition.
         """
         seen: set[str] = set()
-        quiet = 0
+        passes = QuietPasses()
         has_moved = False
-        for _ in range(_MAX_PASSES):
+        for _ in range(MAX_PASSES):
             walk: Walk[RowT] = Walk(self.pages, ASC, filters, cursors=self.profile.offsets, index=index)
             found, known = await self._read_walk(walk, seen)
             crossed = not known <= {last_id}
             has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_disturbed
-            quiet = 0 if found else quiet + 1
+            is_quiet = passes.are_enough(walk, found=found > 0)
             is_counted = not walk.rows_left and len(seen) == walk.rows_before - index
-            if is_counted or not (walk.rows_came or walk.is_disturbed):
-                break
-            if quiet >= (_QUIET_PASSES if walk.is_disturbed else 1):
+            if is_counted or is_quiet or not (walk.rows_came or walk.is_disturbed):
                 break
         return has_moved
 
@@ -293,9 +290,9 @@ class Closing(Generic[RowT]):
     async def _by_passes(self) -> None:
         """Read the partitions, the rows without chats and the newest rows again until no missed row is found."""
         seen: set[str] = set()
-        for _ in range(_MAX_PASSES):
+        for _ in range(MAX_PASSES):
             found = await self._read_partitions_again()
-            for _ in range(_MAX_PASSES):
+            for _ in range(MAX_PASSES):
                 if self.span.bounded or not await self._read_empty(seen):
                     break
             # The newest rows come last, since a row without chats that gets its first chat moves there.

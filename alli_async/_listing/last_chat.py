@@ -17,14 +17,13 @@ from ..errors import IncompleteError
 from ..models import Order, units_per_second_of
 from .page_reader import BadRow, ListEntry, PageReader
 from .pages import Row, epoch_number
-from .walks import StuckError, Walk
+from .quiet import MAX_PASSES, QuietPasses
+from .single_rows import StuckError
+from .walks import Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
 _DESC = Order.LAST_CHAT_TIME_DESC
-# Passes after which the list is reported to change too fast; and passes in a row that must bring nothing new where
-# the order of rows is not stable.
-_MAX_PASSES, _QUIET_PASSES = 20, 5
 
 
 @dataclass(slots=True)
@@ -68,8 +67,7 @@ class LastChatReader(Generic[RowT]):
     _end: float | None = None
     # Whether a proved pass has read the whole list: later passes need only look for rows that have jumped.
     _is_whole_once: bool = False
-    # Whether the order of rows was not stable in the last pass that could show it.
-    _is_disturbed: bool = False
+    _quiet: QuietPasses = field(default_factory=QuietPasses)
 
     async def read(self) -> None:
         """Read every row of the list.
@@ -80,13 +78,11 @@ class LastChatReader(Generic[RowT]):
         """
         filters, end = self.pages.filters.without_last_chat_end()
         self._end = None if end is None else await epoch_number(self.pages.session, end)
-        quiet = 0
         is_sweep = False
-        for _ in range(_MAX_PASSES):
+        for _ in range(MAX_PASSES):
             this_pass = _Pass[RowT](Walk(self.pages, _DESC, filters))
             await self._read_pass(this_pass, is_sweep=is_sweep)
-            quiet = 0 if this_pass.unseen_older or not is_sweep else quiet + 1
-            if self._is_last(this_pass, quiet):
+            if self._is_last(this_pass, found=this_pass.unseen_older > 0 or not is_sweep):
                 return
             top = this_pass.top or []
             # A second earlier, since the clocks of the servers that date chats may differ.
@@ -95,25 +91,25 @@ class LastChatReader(Generic[RowT]):
                 self._first_began = self._began
             is_sweep = True
         raise IncompleteError(
-            f"the list was read {_MAX_PASSES} times, and each time conversations were found that had been there "
+            f"the list was read {MAX_PASSES} times, and each time conversations were found that had been there "
             "before: it changes faster than it can be read with one cursor"
         )
 
-    def _is_last(self, this_pass: _Pass[RowT], quiet: int) -> bool:
+    def _is_last(self, this_pass: _Pass[RowT], *, found: bool) -> bool:
         """Whether every row was read once this pass was.
 
         Args:
             this_pass: The pass.
-            quiet: Number of passes in a row that brought no row that had been there before.
+            found: Whether it brought rows that had been there before, or is the first one.
         """
+        is_quiet = self._quiet.are_enough(this_pass.walk, found=found)
         walk, top = this_pass.walk, this_pass.top
         if walk.has_ended and walk.listed == len(walk.ids) and walk.first_cursor is None:
             return True  # The list is one page.
         if not (this_pass.is_proved and self._is_whole_once):
             is_counted = this_pass.was_full and walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._seen) == walk.rows_before
-            self._is_disturbed = walk.is_disturbed or (self._is_disturbed and not walk.is_proved)
-            return counted or quiet >= (_QUIET_PASSES if self._is_disturbed else 1)
+            return counted or is_quiet
         if not this_pass.unseen:
             return True
         # One page reaches from the top to where the pass before began: no missed row can hide between two pages.

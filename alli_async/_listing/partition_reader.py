@@ -19,8 +19,10 @@ from .cursors import OffsetCursors
 from .filters import Filters
 from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader
 from .pages import Row
+from .quiet import QUIET_PASSES
+from .single_rows import StuckError
 from .survey import LONG_AGO, Span, moment, moments, with_spans
-from .walks import StuckError, Walk
+from .walks import Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -29,10 +31,8 @@ ASC = Order.FIRST_CHAT_TIME_ASC
 _WINDOW_ROWS = 35
 # Rows at the end of a page whose times show how far the page reaches: some may have been opened long before.
 _LATEST = 5
-# Passes in which rows of one instant that do not fit a page are read; and passes in a row that must bring nothing
-# new where no count proves that all rows were seen: five passes over 120 rows in random order miss a row in 1 of
-# 3,000 cases.
-_MAX_PASSES, _QUIET_PASSES = 40, 5
+# Passes in which rows of one instant that do not fit a page are read.
+_MAX_PASSES = 40
 
 Emit = Callable[[list[RowT]], Awaitable[None]]
 
@@ -337,7 +337,7 @@ class PartitionReader(Generic[RowT]):
                 await self._emit_unseen(entries, where)
             if len(seen) == one_pass.listed:
                 return
-            if quiet >= _QUIET_PASSES:
+            if quiet >= QUIET_PASSES:
                 break
         seconds = (where[1] - where[0]) / self._span.units_per_second
         error = IncompleteError(

@@ -28,9 +28,11 @@ from .page_reader import BadRow, ListEntry, Page, PageReader, good_rows
 from .pages import Row, units_per_second_in
 from .partition_reader import ASC, Emit, PartitionReader, boundary_ids
 from .planner import Partition, Planner
+from .quiet import MAX_PASSES, QuietPasses
 from .seen import SeenIds
+from .single_rows import StuckError
 from .survey import FAR_AHEAD, LONG_AGO, Span, Survey, is_empty, moments, survey_list, with_spans
-from .walks import StuckError, Walk
+from .walks import Walk
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -39,10 +41,6 @@ RowT = TypeVar("RowT", bound=Row)
 READERS = 16
 # About the number of rows from which on it is worth a round trip to ask how they are spread over the days.
 WORTH_ASKING = 20_000
-# Passes in which a list is read again because rows were found that earlier passes had missed.
-_MAX_PASSES = 20
-# Passes that must bring nothing new where the order of rows is not stable.
-_QUIET_PASSES = 5
 # Ids claimed recently that are remembered: a page requested before the move may still show them.
 _MOVED = 10_000
 
@@ -200,23 +198,20 @@ class ListReader(Generic[RowT]):
 
         A row that is newer than all rows of the first pass is no reason to read once more: new ones may never end.
         """
-        quiet = 0
-        is_disturbed = survey.walk is not None and survey.walk.is_disturbed
-        for _ in range(_MAX_PASSES):
+        passes = QuietPasses(is_disturbed=survey.walk is not None and survey.walk.is_disturbed)
+        for _ in range(MAX_PASSES):
             walk: Walk[RowT] = Walk(
                 self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets, ids=SeenIds()
             )
             found = await self._emit_walk(walk, units_per_second, [newest, newest])
-            quiet = 0 if found else quiet + 1
+            is_quiet = passes.are_enough(walk, found=found)
             is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
             is_counted = walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._emitted.finished) == walk.rows_before
-            # A pass that is not proved says nothing of the order of rows that an earlier one saw change.
-            is_disturbed = walk.is_disturbed or (is_disturbed and not walk.is_proved)
-            if is_whole or counted or quiet >= (_QUIET_PASSES if is_disturbed else 1):
+            if is_whole or counted or is_quiet:
                 return
         raise IncompleteError(
-            f"the list was read {_MAX_PASSES + 1} times, and each time conversations were found that had been "
+            f"the list was read {MAX_PASSES + 1} times, and each time conversations were found that had been "
             "there before: it changes faster than it can be read with one cursor"
         )
 

@@ -21,7 +21,8 @@ from .cursors import OffsetCursors
 from .page_reader import BadRow, ListEntry, PageFaultError, PageReader, good_rows
 from .pages import MAX_PAGE_SIZE, Row, units_per_second_in
 from .seen import SeenIds
-from .walks import StuckError, Walk
+from .single_rows import StuckError
+from .walks import Walk
 
 RowT = TypeVar("RowT", bound=Row)
 

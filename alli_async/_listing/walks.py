@@ -21,29 +21,25 @@ Where cursors are not offsets the walk follows the server's own cursors, and pro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from itertools import groupby
 from typing import Generic, TypeVar
 
 from .._transport import wire
-from ..errors import AlliError, BadRequestError, PaginationError
+from ..errors import BadRequestError, PaginationError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import MAX_BAD_ROWS, BadRow, ListEntry, Page, PageFaultError, PageReader
+from .page_reader import ListEntry, Page, PageFaultError, PageReader
 from .pages import EndlessGuard, Row
 from .seen import SeenIds
+from .single_rows import SingleRows, StuckError
 
 RowT = TypeVar("RowT", bound=Row)
 
-# Rows that are requested one by one where no page of ten rows can be read.
-_ONE_BY_ONE = 10
 # Rows to go back at first where rows have left: few leave between two pages, and most of a page is new then.
 _FIRST_STEP = 4
 # Pages in a row without a new row after which the list counts as endless. Going back by growing steps through a
 # list of a hundred million rows takes fewer.
 _MAX_IDLE = 100
-# Times that rows are fetched one by one until no row leaves or comes meanwhile.
-_MAX_TRIES = 4
 # Pages in a row with the overlapping row alone after which a page is requested without overlap. A ragged page is
 # longer the next time; where a page never holds more than one row, the overlap can prove nothing.
 _MAX_STALLED = 3
@@ -55,18 +51,6 @@ _OPPOSITE = {
     Order.LAST_CHAT_TIME_ASC: Order.LAST_CHAT_TIME_DESC,
     Order.LAST_CHAT_TIME_DESC: Order.LAST_CHAT_TIME_ASC,
 }
-
-
-class StuckError(Exception):
-    """The row after a cursor cannot be listed, and no cursor past it can be made.
-
-    Attributes:
-        error: Why the row cannot be listed.
-    """
-
-    def __init__(self, error: AlliError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class Walk(Generic[RowT]):
@@ -357,74 +341,13 @@ class Walk(Generic[RowT]):
             self._was_refused = True
             return Page((), None)
         except PageFaultError:
-            return await self._row_by_row(index, cursor, refused_is_end=refused_is_end and index > 0)
-
-    async def _row_by_row(self, index: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
-        """Fetch rows one by one, and again where rows have left or come meanwhile: single rows have no overlap."""
-        page = await self._single_rows(index, cursor, refused_is_end=refused_is_end)
-        for _ in range(_MAX_TRIES):
-            if await self._is_still_there(page, index):
-                return page
-            page = await self._single_rows(index, cursor, refused_is_end=refused_is_end)
-        self.is_disturbed = True
-        return page
-
-    async def _is_still_there(self, page: Page[RowT], index: int) -> bool:
-        """Whether rows that were fetched one by one still have the same indexes, as far as a request can show."""
-        cursors = self._cursors
-        if cursors is None or not self._is_confirmed:
-            return True  # The walk is not proved anyway.
-        for is_bad, group in groupby(enumerate(page.entries, index), key=lambda each: isinstance(each[1], BadRow)):
-            rows = list(group)
-            if is_bad or len(rows) == 1 == len(page.entries):
-                continue
-            first, ids = rows[0][0], [entry.id for _, entry in rows]
-            try:
-                cursor = cursors.cursor(first) if first else None
-                again = await self._pages.page(self._order, cursor, self.filters, size=len(ids))
-            except BadRequestError:
-                return False  # The end of the list has come nearer.
-            except PageFaultError:
-                self.is_proved = False
-                return True
-            if [entry.id for entry in again.entries] != ids[: len(again.entries)] or not again.entries:
-                return False
-            self.is_proved = self.is_proved and len(again.entries) == len(ids)
-        return True
-
-    async def _single_rows(self, index: int, cursor: str | None, *, refused_is_end: bool) -> Page[RowT]:
-        """Fetch rows one by one, and step over those that cannot be read, up to one that can."""
-        entries: list[ListEntry[RowT]] = []
-        bad = all_bad = 0
-        next_cursor = cursor
-        while len(entries) < _ONE_BY_ONE or bad:
-            try:
-                page = await self._pages.row(self._order, next_cursor, self.filters)
-            except BadRequestError:
-                if not refused_is_end:
-                    raise
-                return Page(entries, None)
-            except PageFaultError as fault:
-                failure = fault.error
-                bad, all_bad = bad + 1, all_bad + 1
-                if bad > MAX_BAD_ROWS:
-                    raise failure from None
-                if self._cursors is None or not self._is_confirmed:
-                    if not entries:
-                        raise StuckError(failure) from None
-                    return Page(entries, next_cursor)
-                entries.append(BadRow(f"row {index + len(entries)} of {self.filters.pairs}", failure))
-                next_cursor, refused_is_end = self._cursors.cursor(index + len(entries)), True
-                self._pages.restore_size()
-                continue
-            bad, refused_is_end = 0, False
-            entries += page.entries
-            if page.cursor is None:
-                return Page(entries, None)
-            next_cursor = page.cursor
-        if not all_bad:
-            self._pages.use_single_rows()
-        return Page(entries, next_cursor)
+            rows = SingleRows(
+                self._pages, self._order, self.filters, self._cursors if self._is_confirmed else None
+            )
+            page = await rows.read(index, cursor, refused_is_end=refused_is_end and index > 0)
+            self.is_proved = self.is_proved and rows.is_proved
+            self.is_disturbed = self.is_disturbed or rows.is_disturbed
+            return page
 
     async def read_from_other_end(self, take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]) -> None:
         """Read the list from its other end, as far as the row that this walk cannot get past."""

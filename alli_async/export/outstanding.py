@@ -8,7 +8,8 @@ from typing import NamedTuple
 from .._aio.tasks import concurrently
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader, keeping_body
-from .._listing.walks import StuckError, Walk
+from .._listing.single_rows import StuckError
+from .._listing.walks import Walk
 from .._transcripts.codec import RAW_CODEC, RawChatPage, RawCodec, RawRow
 from .._transcripts.fetcher import ChatFetcher
 from .._transport import wire

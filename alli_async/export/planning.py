@@ -18,8 +18,9 @@ from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageFaultError, PageReader
 from .._listing.pages import MAX_PAGE_SIZE, units_per_second_in
 from .._listing.planner import Weight, cut_span
+from .._listing.single_rows import StuckError
 from .._listing.survey import LONG_AGO, Span, Survey, is_empty, survey_list
-from .._listing.walks import StuckError, Walk
+from .._listing.walks import Walk
 from .._transcripts.chats import CHATS_PER_PAGE
 from .._transport import wire
 from .._transport.session import Session

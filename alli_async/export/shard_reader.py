@@ -22,8 +22,9 @@ from .._listing.pages import MAX_PAGE_SIZE
 from .._listing.partition_reader import ASC, PartitionReader, boundary_ids
 from .._listing.reader import EmittedRows
 from .._listing.seen import SeenIds, pack
+from .._listing.single_rows import StuckError
 from .._listing.survey import ServerProfile, Span, is_empty
-from .._listing.walks import StuckError, Walk
+from .._listing.walks import Walk
 from .._transcripts.codec import RAW_CODEC, RawCodec
 from .._transcripts.stream import TranscriptStream
 from .._transport.session import Session
