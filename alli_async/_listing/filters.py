@@ -157,10 +157,9 @@ class Filters:
         """The same filters without bounds on the last chat's time."""
         return Filters(tuple(pair for pair in self.pairs if pair[0] not in _LAST_CHAT))
 
-    def without_last_chat_end(self) -> tuple[Filters, str | datetime | None]:
-        """The same filters without the latest time of the last chat, and that time."""
-        end = next((value for name, value in self.pairs if name == _LAST_CHAT[1]), None)
-        return Filters(tuple(pair for pair in self.pairs if pair[0] != _LAST_CHAT[1])), end
+    def without_last_chat_end(self) -> Filters:
+        """The same filters without the latest time of the last chat."""
+        return Filters(tuple(pair for pair in self.pairs if pair[0] != _LAST_CHAT[1]))
 
     def variables_query(self) -> str:
         """The query that asks for the same variables of a single conversation."""

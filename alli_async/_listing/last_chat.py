@@ -9,6 +9,7 @@ conversations get chats meanwhile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import IncompleteError
 from ..models import Order, units_per_second_of
 from .page_reader import BadRow, ListEntry, PageReader
-from .pages import Row, epoch_number
+from .pages import Row, user_bounds
 from .quiet import MAX_PASSES, QuietPasses
 from .single_rows import StuckError
 from .walks import Walk
@@ -64,7 +65,7 @@ class LastChatReader(Generic[RowT]):
     _seen: dict[str, float | None] = field(default_factory=dict)
     _began: float | None = None
     _first_began: float | None = None
-    _end: float | None = None
+    _end: float = math.inf
     # Whether a proved pass has read the whole list: later passes need only look for rows that have jumped.
     _is_whole_once: bool = False
     _quiet: QuietPasses = field(default_factory=QuietPasses)
@@ -76,8 +77,9 @@ class LastChatReader(Generic[RowT]):
             IncompleteError: The list changes faster than it can be read.
             AlliError: A page could not be fetched.
         """
-        filters, end = self.pages.filters.without_last_chat_end()
-        self._end = None if end is None else await epoch_number(self.pages.session, end)
+        filters = self.pages.filters.without_last_chat_end()
+        bounds = await user_bounds(self.pages.session, self.pages.filters)
+        self._end = math.inf if bounds is None else bounds.last[1]
         is_sweep = False
         for _ in range(MAX_PASSES):
             this_pass = _Pass[RowT](Walk(self.pages, _DESC, filters))
@@ -147,6 +149,6 @@ class LastChatReader(Generic[RowT]):
         return row.last_chat_time is None or self._first_began is None or row.last_chat_time <= self._first_began
 
     def _is_wanted(self, row: ListEntry[Any]) -> bool:
-        if self._end is None or isinstance(row, BadRow):
+        if self._end == math.inf or isinstance(row, BadRow):
             return True
         return row.last_chat_time is not None and row.last_chat_time <= self._end

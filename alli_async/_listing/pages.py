@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
@@ -17,6 +16,7 @@ from .._transport.session import Session
 from .._transport.wire import Request
 from ..errors import AlliError, BadRequestError, ConfigurationError, PaginationError
 from ..models import Chat, ChatPage, Conversation, ConversationPage, Order
+from .bounds import TimeBounds
 from .filters import Filters
 
 T = TypeVar("T")
@@ -155,12 +155,12 @@ async def fetch_conversations(
     if margin is None and tenant.takes_whole_numbers:
         margin = 0.0
     bounds = filters.query(milliseconds=is_in_ms, margin=margin)
-    whole = filters.query(milliseconds=is_in_ms, margin=0.0) if margin is None else bounds
     try:
         try:
             return await session.request(_list_request(bounds + rest), decode)
         except BadRequestError:
-            if bounds == whole:
+            whole = filters.query(milliseconds=is_in_ms, margin=0.0)
+            if margin is not None or whole == bounds:
                 raise
         page = await session.request(_list_request(whole + rest), decode)
     except AlliError as error:
@@ -173,6 +173,11 @@ async def fetch_conversations(
 def _list_request(pairs: list[tuple[str, str]]) -> Request:
     # The pages of a list are sequential, and other requests wait for them: they go before requests for chats.
     return Request("listConversations", "GET", wire.CONVERSATIONS, wire.query(pairs), urgent=True)
+
+
+async def user_bounds(session: Session, filters: Filters) -> TimeBounds | None:
+    """The bounds on times that the user set, in the server's unit; None where there are none."""
+    return filters.user_bounds(await server_units_per_second(session) if filters.needs_unit else None)
 
 
 async def server_units_per_second(session: Session) -> float | None:
@@ -199,13 +204,6 @@ def units_per_second_in(rows: Iterable[Row]) -> float | None:
     numbers = [number for row in rows for number in (row.created_at, row.last_chat_time) if number is not None]
     votes = Counter(1.0 if number < 1e11 else 1000.0 for number in numbers if 1e8 < number < 1e14)
     return votes.most_common(1)[0][0] if votes else None
-
-
-async def epoch_number(session: Session, value: str | datetime) -> float:
-    """A time filter's value as a number in the server's unit."""
-    if isinstance(value, str):
-        return float(value)
-    return float(wire.epoch_text(value, milliseconds=await server_units_per_second(session) != 1))
 
 
 async def walk_list(

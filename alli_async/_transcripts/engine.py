@@ -12,7 +12,7 @@ from .._aio.tasks import TaskGroup, concurrently
 from .._listing.bounds import TimeBounds
 from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader
-from .._listing.pages import server_units_per_second
+from .._listing.pages import user_bounds
 from .._listing.reader import ListReader
 from .._transport.session import Session
 from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
@@ -107,8 +107,7 @@ class Engine(Generic[ResultT]):
         """
         self._out = out
         try:
-            units = await server_units_per_second(self._session) if self._filters.needs_unit else None
-            self._bounds = self._filters.user_bounds(units)
+            self._bounds = await user_bounds(self._session, self._filters)
             async with TaskGroup() as group:
                 pages: Channel[list[ConversationRow]] = Channel(PAGES_AHEAD)
                 group.create_task(self._read(pages))

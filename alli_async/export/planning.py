@@ -179,7 +179,7 @@ async def _survey(
 
 async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
     """The conversations with the latest chats; none where the server cannot list them so."""
-    pages: PageReader[_ListedRow] = PageReader(session, filters.without_last_chat_end()[0], _decode_page)
+    pages: PageReader[_ListedRow] = PageReader(session, filters.without_last_chat_end(), _decode_page)
     try:
         rows = await _latest(pages, pages.filters)
         units_per_second = units_per_second_in(rows)
