@@ -19,8 +19,9 @@ from ._listing.pages import (
     fetch_conversations,
     walk_list,
 )
-from ._transcripts.chats import EmbeddedChats, all_chats, decode_chats, fetch_chats, walk_chats
+from ._transcripts.chats import all_chats, decode_chats, fetch_chats, walk_chats
 from ._transcripts.codec import RAW_CODEC, STRUCT_CODEC, Codec, decode_conversation, is_newest_first
+from ._transcripts.fetcher import ChatFetcher
 from ._transcripts.stream import TranscriptStream
 from ._transcripts.watching import is_running, wait_idle, watch_chats
 from ._transport import bodies, wire
@@ -139,13 +140,7 @@ class ConversationsAPI:
         newest_first = bool(is_newest_first(conversation.chats))
         if any(chat.id not in fetched for chat in conversation.chats):
             # Conversation and pages were requested at the same moment: the pages may be older.
-
-            async def refetch() -> tuple[list[str], int]:
-                now = await _get(session, conversation_id)
-                return [chat.id for chat in now.chats], now.chat_count
-
-            shown = conversation.chats[::-1] if newest_first else conversation.chats
-            chats = await all_chats(fetch, conversation_id, shown=EmbeddedChats(shown, refetch))
+            chats = await ChatFetcher(session, STRUCT_CODEC).chats(conversation, newest_first)
         return STRUCT_CODEC.join(conversation, chats, newest_first)
 
     @overload

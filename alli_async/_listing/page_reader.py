@@ -295,27 +295,3 @@ def _decoded(decode: Callable[[bytes], ListPage], raw: bytes) -> Any:
 def page_of(records: Sequence[bytes], cursor: bytes = b"null") -> bytes:
     """The body of a page of these conversations."""
     return b'{"conversations":[%b],"cursor":%b}' % (b",".join(records), cursor)
-
-
-class UndecodableError(DecodeError):
-    """An answer that does not follow the contract, with its body.
-
-    Attributes:
-        body: The body as it was received.
-    """
-
-    body: bytes = b""
-
-
-def keeping_body(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
-    """The same decoder, whose errors keep the body that could not be decoded."""
-
-    def decode_body(body: bytes) -> T:
-        try:
-            return decode(body)
-        except DecodeError as error:
-            failure = UndecodableError(error.message, path=error.path, malformed=error.malformed)
-        failure.body = body
-        raise failure
-
-    return decode_body

@@ -20,7 +20,7 @@ class Scale:
         high: End of the span.
         profile: Pairs of a time and a relative weight; a weight holds until the next time, and the last one for as
             long as the one before. Outside of the profile rows are assumed to be as frequent as in it on average.
-            A weight that is no positive number counts as 0; a profile without a positive weight is ignored.
+            A weight that is not a positive number counts as 0; a profile without a positive weight is ignored.
     """
 
     def __init__(self, low: float, high: float, profile: Sequence[tuple[float, float]] = ()) -> None:

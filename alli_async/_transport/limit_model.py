@@ -417,11 +417,9 @@ class LimitModel:
     @property
     def _growth(self) -> float:
         free = self._grown_for * self._speed
-        return (
-            1.0
-            if free <= 0 or self._quota.is_known
-            else min(1 + _LINEAR * free + _QUADRATIC * free**2, _MAX_GROWTH)
-        )
+        if free <= 0 or self._quota.is_known:
+            return 1.0
+        return min(1 + _LINEAR * free + _QUADRATIC * free**2, _MAX_GROWTH)
 
     def _leave_limit_behind(self) -> None:
         growth = self._growth

@@ -65,9 +65,8 @@ def _fillers(kind: Any) -> tuple[Callable[[dict[str, Any]], int], ...]:
     # A page has no id of its own; a row has one, and a time.
     is_page = "id" not in names and not names.isdisjoint({"chats", "conversations"})
     is_row = not names.isdisjoint({"created_at", "timestamp"})
-    return tuple(
-        _filler(each, may_be_filled=not is_page and not (is_row and each.name == "id")) for each in fields
-    )
+    fixed = names if is_page else {"id"} if is_row else set()
+    return tuple(_filler(each, may_be_filled=each.name not in fixed) for each in fields)
 
 
 def _filler(field: msgspec.structs.FieldInfo, *, may_be_filled: bool) -> Callable[[dict[str, Any]], int]:
@@ -77,11 +76,10 @@ def _filler(field: msgspec.structs.FieldInfo, *, may_be_filled: bool) -> Callabl
     def fill(found: dict[str, Any]) -> int:
         if name not in found:
             return 0
-        value = found[name]
-        if value is None and is_filled:
+        if found[name] is None and is_filled:
             found[name] = STAND_INS[name]
             return 1
-        return 0 if inner is None else _fill(inner, value)
+        return 0 if inner is None else _fill(inner, found[name])
 
     return fill
 

@@ -50,7 +50,7 @@ async def export(
     client: AlliClient,
     dest: str | os.PathLike[str],
     *,
-    format: Format = "jsonl",  # noqa: A002 - what it is
+    format: Format = "jsonl",  # noqa: A002 - a public name
     compression: Compression | None = None,
     since: Time | None = None,
     until: Time | None = None,

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from .._aio.tasks import concurrently
 from .._listing.filters import Filters
-from .._listing.page_reader import BadRow, PageReader, keeping_body
+from .._listing.page_reader import BadRow, PageReader
 from .._listing.single_rows import StuckError
 from .._listing.walks import Walk
-from .._transcripts.codec import RAW_CODEC, RawChatPage, RawCodec, RawRow
+from .._transcripts.codec import RAW_CODEC, RawRow
 from .._transcripts.fetcher import ChatFetcher
 from .._transport import wire
 from .._transport.session import Session
@@ -30,6 +30,7 @@ from ..models import Order, RawTranscript, Skipped, units_per_second_of
 from .commit_log import RunLog
 from .holdings import Holdings
 from .records import Deleted, Incomplete, Quarantined, RunPlan
+from .undecodable import BodyKeepingCodec, keeping_body
 
 # Errors that count as the conversation's own. Server errors are among them: only a few conversations are asked for
 # here, and each has failed before.
@@ -164,20 +165,9 @@ async def ask_again(
             yield each
 
 
-class _BodyKeepingCodec(RawCodec):
-    """The codec of bytes, whose errors keep the body that could not be decoded."""
-
-    def conversation(self, body: bytes) -> RawRow:
-        """Decode a single conversation."""
-        return keeping_body(super().conversation)(body)
-
-    def chats(self, body: bytes) -> RawChatPage:
-        """Decode a page of chats."""
-        return keeping_body(super().chats)(body)
-
-
 async def _fetch_transcript(session: Session, query: str, conversation_id: str) -> RawTranscript | Skipped | Gone:
-    fetcher = ChatFetcher(session, _BodyKeepingCodec())
+    codec = BodyKeepingCodec()
+    fetcher = ChatFetcher(session, codec)
     try:
         path = wire.conversation_path(conversation_id)
     except ConfigurationError as error:
@@ -186,11 +176,11 @@ async def _fetch_transcript(session: Session, query: str, conversation_id: str) 
     request = Request("getConversation", "GET", path, query)
     try:
         try:
-            row = await session.request(request, keeping_body(RAW_CODEC.conversation))
+            row = await session.request(request, codec.conversation)
         except NotFoundError:
             return Gone(conversation_id)
         newest_first = fetcher.is_newest_first(row)
-        return RAW_CODEC.join(row, await fetcher.chats(row, newest_first), newest_first)
+        return codec.join(row, await fetcher.chats(row, newest_first), newest_first)
     except _ITS_OWN as error:
         if error.is_outage:
             raise

@@ -35,10 +35,10 @@ class ExportPreview(Struct, kw_only=True, frozen=True):
     Attributes:
         state: `"new"`: begin; `"unfinished"`: go on with a run; `"incremental"`: begin one of what is new;
             `"refresh"`: begin one of everything once more; `"complete"`: nothing.
-        plan: Of that run; of the latest one where there is nothing to do.
-        shards: That are still to be written.
-        written: Conversations in the parts that are there.
-        requests: That it takes, about; None where that is not known.
+        plan: The plan of that run; of the latest run where there is nothing to do.
+        shards: The shards that are still to be written.
+        written: Number of conversations in the parts that are there.
+        requests: Number of requests that it takes, about; None where that is not known.
     """
 
     state: State
@@ -52,7 +52,7 @@ async def plan_export(
     client: AlliClient,
     dest: str | os.PathLike[str] | None = None,
     *,
-    format: Format = "jsonl",  # noqa: A002 - what it is
+    format: Format = "jsonl",  # noqa: A002 - a public name
     compression: Compression | None = None,
     since: Time | None = None,
     until: Time | None = None,

@@ -27,7 +27,7 @@ class DamagedError(ExportError):
 
     Attributes:
         part: The part's name.
-        why: The reason for which it is no good.
+        why: What is wrong with it.
     """
 
     def __init__(self, part: str, why: str) -> None:

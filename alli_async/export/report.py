@@ -18,18 +18,18 @@ class ExportReport(Struct, kw_only=True):
         bytes: Size of the parts.
         uncompressed_bytes: Size of the records.
         seconds: Seconds that this process took.
-        requests: Sent by this process, and by the workers of a cluster for it, retries included.
-        retries: Of these, second and further tries.
+        requests: Number of requests that this process sent, and the workers of a cluster for it, retries included.
+        retries: Number of these requests that were retries.
         skipped: The conversations that are not whole in the export, and why. The next incremental run asks for
             them again, until each is whole or gone.
         quarantined: Records that could not be decoded, and are asked for again too: lines of `quarantine.jsonl`.
-        deleted: Conversations that the run found deleted: new lines of `deleted.jsonl`.
+        deleted: Number of conversations that the run found deleted: new lines of `deleted.jsonl`.
         run: The number of the run; 0 for a single file.
         kind: `"full"`, `"incremental"`, `"refresh"` or `"compact"`.
         snapshot: When the run began, as ISO 8601, by the server's clock or by ours, whichever is earlier: what was
             there then is here. Empty for a single file.
-        parts: Files that were written.
-        resumed: Conversations that were found written already.
+        parts: Number of files that were written.
+        resumed: Number of conversations that were found written already.
         finished_before: Whether everything was there already, so that nothing was done.
     """
 

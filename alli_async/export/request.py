@@ -60,7 +60,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         dest: str | os.PathLike[str] | None,
         filters: ConversationFilters,
         *,
-        format: str = "jsonl",  # noqa: A002 - what it is
+        format: str = "jsonl",  # noqa: A002 - a public name
         compression: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
@@ -82,7 +82,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         _check_choices(format, compression)
         file = None if dest is None else file_of(dest, format, compression, needs_directory=needs_directory)
         if file is not None:
-            format, compression = file.format, file.compression  # noqa: A001 - what it is
+            format, compression = file.format, file.compression  # noqa: A001 - a public name
         check_page_size(page_size)
         checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
         spec, projection = _checked_spec(format, compression, checked, columns, redact)
@@ -124,7 +124,7 @@ def _checked_filters(
 
 
 def _checked_spec(
-    format: str,  # noqa: A002 - what it is
+    format: str,  # noqa: A002 - a public name
     compression: str | None,
     filters: Filters,
     columns: Sequence[str] | None,
@@ -140,7 +140,7 @@ def _checked_spec(
     return ExportSpec(format=format, compression=packed, filters=named, fields=fields), Projection(fields, key)
 
 
-def _check_choices(format: str, compression: str | None) -> None:  # noqa: A002 - what it is
+def _check_choices(format: str, compression: str | None) -> None:  # noqa: A002 - a public name
     for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
         if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
             choices = " or ".join(f'"{each}"' for each in get_args(kind))
@@ -165,7 +165,7 @@ class SingleFile(NamedTuple):
 
 def file_of(
     dest: str | os.PathLike[str],
-    format: str,  # noqa: A002 - what it is
+    format: str,  # noqa: A002 - a public name
     compression: str | None,
     *,
     needs_directory: bool,

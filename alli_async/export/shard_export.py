@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from .._aio.threads import in_thread
-from .._listing.page_reader import BadRow, UndecodableError
+from .._listing.page_reader import BadRow
 from ..errors import DecodeError
 from ..models import RawTranscript, StreamStats
 from .commit_log import split_of
@@ -26,6 +26,7 @@ from .records import Commit, Deleted, Incomplete, Quarantined, Shard, ShardRecor
 from .run_context import RunContext
 from .shard_buffer import DuplicateConversation, ShardBuffer
 from .shard_reader import ShardReader, why
+from .undecodable import UndecodableError
 
 # Called whenever an export may have got further.
 OnChange = Callable[[], None]

@@ -17,7 +17,7 @@ from typing import Any, Self
 from .._aio.tasks import cancel_all
 from .._listing.closing import Closing, PartitionResult
 from .._listing.filters import Filters
-from .._listing.page_reader import BadRow, ListEntry, PageReader, keeping_body
+from .._listing.page_reader import BadRow, ListEntry, PageReader
 from .._listing.pages import MAX_PAGE_SIZE
 from .._listing.partition_reader import ASC, PartitionReader, boundary_ids
 from .._listing.reader import EmittedRows
@@ -25,7 +25,6 @@ from .._listing.seen import SeenIds, pack
 from .._listing.single_rows import StuckError
 from .._listing.survey import ServerProfile, Span, is_empty
 from .._listing.walks import Walk
-from .._transcripts.codec import RAW_CODEC, RawCodec
 from .._transcripts.stream import TranscriptStream
 from .._transport.session import Session
 from ..errors import (
@@ -41,6 +40,7 @@ from ..errors import (
 )
 from ..models import RawTranscript, Skipped
 from .records import Commit, Shard
+from .undecodable import BodyKeepingCodec
 
 Emit = Callable[[list[Any]], Awaitable[None]]
 # Called after each page, with the reader and about when the last conversation on the page began.
@@ -50,17 +50,6 @@ OnPage = Callable[[PartitionReader[Any], float], Awaitable[None]]
 _ITS_OWN = (DecodeError, IncompleteError, NotFoundError, BadRequestError, ResponseTooLargeError)
 _PERHAPS = (ServerError, AlliTimeoutError, AlliConnectionError)
 _FEW, _RARE = 3, 100
-
-
-class _ExportCodec(RawCodec):
-    """The bytes that the server sent; what cannot be decoded is kept with its error."""
-
-    def __init__(self) -> None:
-        self._chats = keeping_body(RAW_CODEC.chats)
-
-    def chats(self, body: bytes) -> Any:
-        """Decode a page of chats."""
-        return self._chats(body)
 
 
 class Deferred:
@@ -119,7 +108,7 @@ class ShardReader:
         on_page: OnPage | None = None,
         page_size: int = MAX_PAGE_SIZE,
     ) -> None:
-        codec = _ExportCodec()
+        codec = BodyKeepingCodec()
         is_part = span is not None and profile is not None and not shard.is_whole_list
         self.skipped: list[Skipped] = []
         self.bad: list[BadRow] = []

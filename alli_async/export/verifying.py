@@ -99,7 +99,7 @@ def _is_same(one: Recovered, other: Recovered) -> bool:
 
 
 def _check_commit(store: Store, spec: ExportSpec | None, commit: Commit, known: set[str]) -> list[Problem]:
-    """Read the parts of a commit, but for those that are known to be no good."""
+    """Read the parts of a commit, except those that are known to be damaged."""
     # The last part first: in the first one are the conversations, which are counted with it.
     parts = [part for part in reversed(commit.parts[1:]) if part.name not in known]
     problems = [problem for part in parts for problem in _check_part(store, part)]

@@ -14,10 +14,10 @@ _held = 0
 
 
 class Kept:
-    """The JSON that was made from one source, by what it is of.
+    """The JSON that was made from one source, by keys.
 
     Args:
-        source: All that the JSON depends on, apart from what it is of.
+        source: All that the JSON depends on, apart from its key.
     """
 
     def __init__(self, source: Hashable) -> None:

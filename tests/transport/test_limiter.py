@@ -230,8 +230,9 @@ async def test_a_request_that_a_gateway_always_answers_with_503_slows_no_other_o
         assert client.limits.refused > 3
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_concurrency": 3}], ids=["own limits", "limits inside its parent's"])
 async def test_a_503_that_the_same_request_is_served_after_still_counts_when_another_one_fails(
-    make_client: ClientFactory,
+    make_client: ClientFactory, limits: dict[str, Any]
 ) -> None:
     page = answer(503, b"<html>Too many requests</html>")
     refusals = iter([page, OK])
@@ -243,7 +244,7 @@ async def test_a_503_that_the_same_request_is_served_after_still_counts_when_ano
             await exchange.send(next(refusals, OK))
 
     async with ScriptedServer(reply) as server:
-        client = make_client(server, retry=RetryPolicy(base=0.001, max_attempts=2))
+        client = make_client(server, retry=RetryPolicy(base=0.001, max_attempts=2)).with_options(**limits)
         await client.conversations.get("a")
         slowed = client.limits.rate
         assert slowed < math.inf

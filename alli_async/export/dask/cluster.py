@@ -32,7 +32,7 @@ from .scheduler import Cluster, Scheduler, connected
 
 
 class Workers(NamedTuple):
-    """The workers of a cluster, before they are told of a destination.
+    """The workers of a cluster, before they know a destination.
 
     Attributes:
         scheduler: Their scheduler.

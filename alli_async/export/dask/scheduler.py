@@ -64,7 +64,7 @@ async def connected(cluster: Cluster, *, timeout: float) -> AsyncIterator[Schedu
 
 
 async def _close(client: Any) -> None:
-    """Close a client; one that has never connected may fail to, which is no matter."""
+    """Close a client. One that has never connected may fail to close, which does no harm."""
     try:
         # A client swallows the cancellation of its own end.
         await run_to_completion(client.close())

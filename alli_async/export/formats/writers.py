@@ -23,7 +23,7 @@ Format = Literal["jsonl", "parquet", "csv"]
 DEFAULT_COMPRESSION = {"jsonl": "gzip", "parquet": "zstd", "csv": "none"}
 
 
-def check_installed(format: str, compression: str) -> None:  # noqa: A002 - what it is
+def check_installed(format: str, compression: str) -> None:  # noqa: A002 - a public name
     """See that what a format needs is there.
 
     Raises:
