@@ -352,12 +352,14 @@ class _PartitionWorkers(Generic[RowT]):
         }
 
     def _seed(self, partition: Partition, reader: PartitionReader[RowT]) -> None:
-        """Let the first partition continue after the survey's pages, where they are the start of its window."""
+        """Let the first partition continue after the survey's pages, where they are proved to be its start."""
         walk, entries = self._survey.walk, self._survey.entries
         if (
             partition.start is not None
             or walk is None
             or walk.cursors is None
+            or not walk.is_proved
+            or walk.is_disturbed
             or any(map(is_empty, good_rows(entries[:1])))
         ):
             return

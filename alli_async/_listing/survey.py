@@ -314,7 +314,7 @@ class _Surveyor(Generic[RowT]):
         try:
             # A bound on first chat times leaves out the rows without chats.
             bounded = self._pages.filters.within(LONG_AGO * units_per_second, None)
-            found = await Walk(self._pages, order, bounded).next() or []
+            found = await Walk(self._pages, order, bounded).next_rows()
         except (BadRequestError, StuckError):
             return []
         return [row for row in good_rows(found) if not is_empty(row)]
@@ -370,7 +370,7 @@ async def _other_end(pages: PageReader[Any]) -> Sequence[Any] | None:
     """The list's last rows, the last row first; None when the server does not serve that order."""
     try:
         walk: Walk[Any] = Walk(pages, Order.FIRST_CHAT_TIME_DESC, pages.filters)
-        return await walk.next() or []
+        return await walk.next_rows()
     except (BadRequestError, StuckError):
         return None
 

@@ -183,6 +183,22 @@ class Walk(Generic[RowT]):
             self._fail(f"{self._idle} pages in a row brought nothing new")
         return fresh
 
+    async def next_rows(self) -> list[ListEntry[RowT]]:
+        """Read on until a page brings new rows: an empty page does not end a list.
+
+        Returns:
+            The new rows of that page; none when the list has ended.
+
+        Raises:
+            StuckError: A row cannot be listed, and there is no way past it.
+            PaginationError: The list does not end.
+            AlliError: A page could not be fetched.
+        """
+        while (entries := await self.next()) is not None:
+            if entries:
+                return entries
+        return []
+
     def _last_known(self, page: Page[RowT]) -> int:
         """The index on a page of the last row that was seen before; -1 when there is none."""
         known = self.ids

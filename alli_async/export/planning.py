@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from .._aio.tasks import both
 from .._listing.daily import daily_activity
 from .._listing.filters import Filters
-from .._listing.page_reader import BadRow, PageFaultError, PageReader
+from .._listing.page_reader import PageReader, good_rows
 from .._listing.pages import MAX_PAGE_SIZE, units_per_second_in
 from .._listing.planner import Weight, cut_span
 from .._listing.single_rows import StuckError
@@ -127,7 +127,7 @@ async def plan_run(
     latest, found = await both(
         _latest_rows(session, filters), _survey(session, filters, is_incremental, page_size)
     )
-    rows = [] if found is None else [entry for entry in found.entries if not isinstance(entry, BadRow)]
+    rows = [] if found is None else good_rows(found.entries)
     is_all = found is not None and found.walk is not None and found.walk.has_ended
     expected = len(rows) if is_all else None
     shards = [Shard(name="00000", expected=expected)]
@@ -163,7 +163,7 @@ def _known_by(
     latest: Sequence[_ListedRow], found: Survey[_ListedRow] | None, rows: Sequence[_ListedRow]
 ) -> list[str]:
     """Ids of a few of the latest conversations: the earliest are the first that retention deletes."""
-    tail = [entry for entry in found.tail if not isinstance(entry, BadRow)] if found is not None else []
+    tail = good_rows(found.tail) if found is not None else []
     some = [*latest[:_KNOWN_BY], *tail[:_KNOWN_BY], *([] if tail else list(reversed(rows))[:_KNOWN_BY])]
     return list(dict.fromkeys(each.id for each in some))
 
@@ -179,7 +179,8 @@ async def _survey(
 
 async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
     """The conversations with the latest chats; none where the server cannot list them so."""
-    pages: PageReader[_ListedRow] = PageReader(session, filters.without_last_chat_end(), _decode_page)
+    filters = filters.without_last_chat_end()
+    pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page, size=_LOOKED_AT)
     try:
         rows = await _latest(pages, pages.filters)
         units_per_second = units_per_second_in(rows)
@@ -205,14 +206,7 @@ def _high_water(rows: Sequence[_ListedRow], now: datetime) -> float | None:
 
 async def _latest(pages: PageReader[_ListedRow], filters: Filters) -> list[_ListedRow]:
     """Some conversations with the latest chats."""
-    order = Order.LAST_CHAT_TIME_DESC
-    try:
-        page = await pages.page(order, None, filters, size=_LOOKED_AT)
-    except PageFaultError:
-        entries = await Walk(pages, order, filters).next() or []
-    else:
-        entries = list(page.entries)
-    return [entry for entry in entries if not isinstance(entry, BadRow)]
+    return good_rows(await Walk(pages, Order.LAST_CHAT_TIME_DESC, filters).next_rows())
 
 
 def _requests(plan: RunPlan, rows: Sequence[_ListedRow]) -> int | None:

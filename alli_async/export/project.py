@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from .._listing.filters import Filters
-from .._listing.page_reader import BadRow, PageFaultError, PageReader
+from .._listing.page_reader import PageReader, good_rows
+from .._listing.single_rows import StuckError
+from .._listing.walks import Walk
 from .._transcripts.codec import RAW_CODEC, RawRow
 from .._transport.session import Session
 from ..conversations import ConversationsAPI
@@ -69,9 +71,9 @@ async def _lists_one_of(session: Session, held: Holdings) -> bool:
     pages: PageReader[RawRow] = PageReader(session, Filters(), RAW_CODEC.list_page)
     for order in (Order.LAST_CHAT_TIME_DESC, Order.FIRST_CHAT_TIME_ASC):
         try:
-            page = await pages.page(order)
-        except (PageFaultError, BadRequestError):
+            entries = await Walk(pages, order, pages.filters).next_rows()
+        except (StuckError, BadRequestError):
             continue
-        if any(entry.id in held for entry in page.entries if not isinstance(entry, BadRow)):
+        if any(row.id in held for row in good_rows(entries)):
             return True
     return False

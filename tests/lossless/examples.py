@@ -5,6 +5,21 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "a row is deleted between the first two pages of a list that is then cut": Case(
+        {"conversations": 195, "seed": 0}, history=(Change("delete"),)
+    ),
+    "the first page is empty where the project is looked for": Case(
+        {
+            "conversations": 1,
+            "seed": 83,
+            "nulls": "first",
+            "ragged": True,
+            "first_chat_orders": "refused",
+            "cursor": "relay",
+            "unit": "s",
+        },
+        Reader("incremental"),
+    ),
     "a row is deleted before the cursor": Case({"conversations": 51}, history=(Change("delete"),)),
     "a row is deleted before the cursor of an ordered stream": Case(
         {"conversations": 51}, Reader("ordered"), history=(Change("delete"),)
