@@ -7,7 +7,7 @@ conversation and its chats to a transcript.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -132,7 +132,7 @@ class _ConversationHead(Struct, rename="camel", gc=False):
     id: str
     created_at: int | float
     chat_count: int
-    chats: list[_ChatHead]
+    chats: list[_ChatHead | None]
     last_chat_time: int | float | None = None
     errors: object = None
     error: object = None
@@ -152,7 +152,7 @@ class _RawConversations(Struct, gc=False):
 
 
 class _ChatHeads(Struct, rename="camel", gc=False):
-    chats: list[_ChatHead]
+    chats: list[_ChatHead | None]
     total_count: int
     errors: object = None
     error: object = None
@@ -217,7 +217,16 @@ def _list_row(raw: Raw) -> RawRow:
 
 def _raw_row(head: _ConversationHead, json: Raw | bytes) -> RawRow:
     # The bytes are copied, so that one conversation that waits for its chats does not keep its page in memory.
-    return RawRow(head.id, head.chat_count, head.chats, bytes(json), head.created_at, head.last_chat_time)
+    json, chats = bytes(json), cast("list[_ChatHead]", head.chats)
+    if not all(chats):
+        fields = _decode_fields(json)
+        json, chats = _with_chats(fields, _without_nulls(fields["chats"])), [each for each in chats if each]
+    return RawRow(head.id, head.chat_count, chats, json, head.created_at, head.last_chat_time)
+
+
+def _without_nulls(array: Raw) -> list[Raw]:
+    """The items of a JSON array that are not null."""
+    return [each for each in _decode_array(array) if bytes(each) != b"null"]
 
 
 decode_raw_list_page = row_decoder(RawListPage, "conversations", _list_row, _list_page)
@@ -234,8 +243,11 @@ class RawCodec:
         return _raw_row(head, _decode_conversation_bytes(body))
 
     def chats(self, body: bytes) -> RawChatPage:
-        heads = _decode_chat_heads(body)
-        return RawChatPage(heads.chats, heads.total_count, _decode_chats_bytes(body).chats)
+        heads, array = _decode_chat_heads(body), _decode_chats_bytes(body).chats
+        chats = cast("list[_ChatHead]", heads.chats)
+        if not all(chats):
+            array, chats = Raw(b"".join(_bracketed(_without_nulls(array)))), [each for each in chats if each]
+        return RawChatPage(chats, heads.total_count, array)
 
     def from_embedded(self, row: RawRow, newest_first: bool) -> RawTranscript:
         json = row.json

@@ -12,7 +12,6 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from alli_async import APIError, DecodeError
 from alli_async._transcripts.codec import STRUCT_CODEC
-from alli_async._transport.nulls import STAND_INS
 from tests.sandbox.client import CONTRACT, or_null
 from tests.support.documents import ANSWERS, FULL, FULL_CHAT
 from tests.support.servers import fact
@@ -94,14 +93,32 @@ def promised(name: str, document: Any, at: tuple[Any, ...], value: Any) -> bool:
     return bool(promise.is_valid(holding(document, at, value)))
 
 
-def is_filled(name: str, at: tuple[Any, ...]) -> bool:
-    """Whether another value stands in for a null in this place, which the contract does not let be null."""
-    if at == ("id",) or (at[-1] == "id" and at[-3:-2] in (("chats",), ("conversations",))):
-        return False  # the id of a conversation or chat
-    return at[-1] in STAND_INS and name != "daily" and (name.removeprefix("raw "), at) != ("chats", ("chats",))
+def is_mended(name: str, document: Any, at: tuple[Any, ...], value: Any) -> bool:
+    """Whether a null that the contract does not allow costs nothing here: it is left out of a list, or filled."""
+    *above, last = at
+    if value == [None]:
+        return promised(name, document, at, []) and last != "conversations"
+    if value is not None or last in (
+        "conversations",
+        "isRunning",
+        "result",
+        "dailyTotalCount",
+        "date",
+        "activeCount",
+    ):
+        return False
+    if last == "id":  # the id of a conversation or chat stays an error
+        return bool(above) and (len(above) < 2 or above[-2] not in ("chats", "conversations"))
+    return (name.removeprefix("raw "), at) != ("chats", ("chats",)) and above != ["conversations"]
 
 
-EACH = [fact(f"{name} {path(at)}", name, at) for name, (_, document) in ANSWERS.items() for at in places(document)]
+def costs_nothing(name: str, document: Any, at: tuple[Any, ...]) -> bool:
+    """Whether a null may stand in this place of an answer."""
+    return promised(name, document, at, None) or is_mended(name, document, at, None)
+
+
+PLACES = [(name, at) for name, (_, document) in ANSWERS.items() for at in places(document)]
+EACH = [fact(f"{name} {path(at)}", name, at) for name, at in PLACES]
 MISSING = object()
 
 
@@ -113,7 +130,7 @@ def test_each_field_null_missing_or_of_any_other_type_is_taken_as_the_contract_s
     decode(msgspec.json.encode(document))
     here = path(at)
     for value in (MISSING, None, 5, -1.5, 2**70, True, "x", "", [], {}, [None], [[]], {"x": None}):
-        right = promised(name, document, at, value) or (value is None and is_filled(name, at))
+        right = promised(name, document, at, value) or is_mended(name, document, at, value)
         try:
             decode(msgspec.json.encode(holding(document, at, value)))
         except DecodeError as error:
@@ -131,6 +148,16 @@ def test_each_field_null_missing_or_of_any_other_type_is_taken_as_the_contract_s
         else:
             # Of bytes that are passed on as they came, only what is needed is read.
             assert right or name.startswith("raw ") or (here, value) in TAKEN, value
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_nulls_in_all_places_where_one_costs_nothing_cost_nothing_together(name: str) -> None:
+    decode, document = ANSWERS[name]
+    free = [at for each, at in PLACES if each == name and costs_nothing(name, document, at)]
+    assert free or name == "running"
+    for at in sorted(free, key=len, reverse=True):
+        document = holding(document, at, None)
+        decode(msgspec.json.encode(document))
 
 
 @pytest.mark.parametrize("value", ["ALIEN", "", "user", "日本"])
