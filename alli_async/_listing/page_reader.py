@@ -12,7 +12,15 @@ from msgspec import Raw, Struct
 
 from .._transport.decoding import RowDecoder
 from .._transport.session import Session
-from ..errors import AlliError, AlliTimeoutError, APIError, DecodeError, ResponseTooLargeError, ServerError
+from ..errors import (
+    AlliConnectionError,
+    AlliError,
+    AlliTimeoutError,
+    APIError,
+    DecodeError,
+    ResponseTooLargeError,
+    ServerError,
+)
 from ..models import Order, Skipped
 from .bounds import MARGIN
 from .filters import Filters
@@ -23,6 +31,11 @@ T = TypeVar("T")
 
 # Rows to ask for when a larger page cannot be read, before its rows are requested one by one.
 _SMALLER = 10
+# Attempts at a page before its rows are asked for in other pages, which are further attempts at these rows.
+_PAGE_ATTEMPTS = 2
+# By how much backoffs are shorter where the server is known to be well, because it has just served another page:
+# at the first row that cannot be listed, and once such a row is known, which a reading meets again and again.
+_HASTE, _MORE_HASTE = 3, 10
 # Consecutive rows that cannot be listed after which the server is at fault, not the rows.
 MAX_BAD_ROWS = 10
 
@@ -159,23 +172,36 @@ class PageReader(Generic[RowT]):
             AlliError: The server, the key or the request is at fault.
         """
         filters = self.filters if filters is None else filters
+        attempts = _PAGE_ATTEMPTS if size is None else None
         size = min(size or self.size, self.size)
         try:
-            return await self._fetch(order, cursor, filters, size)
+            return await self._try(order, cursor, filters, size, attempts)
         except AlliError as failure:
             error = failure
         await self._check_server(error)
         if size <= _SMALLER:
             raise PageFaultError(error)
+        return await self._smaller_page(order, cursor, filters, size, error)
+
+    async def _smaller_page(
+        self, order: Order, cursor: str | None, filters: Filters, size: int, error: AlliError
+    ) -> Page[RowT]:
+        """Fetch a smaller page in place of one that failed with `error`."""
         try:
-            page = await self._fetch(order, cursor, filters, _SMALLER, 1)
+            smaller = await self._try(order, cursor, filters, _SMALLER, 1)
         except AlliError as failure:
             if not is_about_the_page(failure):
                 raise
             raise PageFaultError(error) from None
+        try:
+            # The failure may have been chance.
+            return await self._fetch(order, cursor, filters, size, haste=_MORE_HASTE)
+        except AlliError as failure:
+            if not is_about_the_page(failure):
+                raise
         # The size is at fault. If it is a single row further on after all, small pages cost time, but no rows.
         self.size = min(self.size, _SMALLER)
-        return page
+        return smaller
 
     async def row(self, order: Order, cursor: str | None, filters: Filters) -> Page[RowT]:
         """Fetch a page of one row.
@@ -185,19 +211,42 @@ class PageReader(Generic[RowT]):
             AlliError: The server, the key or the request is at fault.
         """
         try:
-            return await self._fetch(order, cursor, filters, 1)
+            return await self._fetch(order, cursor, filters, 1, haste=_HASTE)
         except AlliError as failure:
             error = failure
         await self._check_server(error)
+        self.session.tenant.has_bad_rows = True
         raise PageFaultError(error)
 
+    async def _try(
+        self, order: Order, cursor: str | None, filters: Filters, size: int, attempts: int | None
+    ) -> Page[RowT]:
+        """Fetch a page in few attempts, if it is its rows that make them fail; else in as many as ever."""
+        try:
+            return await self._fetch(order, cursor, filters, size, attempts)
+        except AlliConnectionError as error:
+            if attempts is None or error.is_outage:
+                raise
+        return await self._fetch(order, cursor, filters, size)
+
     async def _fetch(
-        self, order: Order, cursor: str | None, filters: Filters, size: int, attempts: int | None = None
+        self,
+        order: Order,
+        cursor: str | None,
+        filters: Filters,
+        size: int,
+        attempts: int | None = None,
+        *,
+        haste: int = 1,
     ) -> Page[RowT]:
         session = self.session
         if attempts is not None:
-            config = replace(session.config, retry=replace(session.config.retry, max_attempts=attempts))
-            session = replace(session, config=config)
+            session = replace(session, most_attempts=attempts)
+        haste = _MORE_HASTE if session.tenant.has_bad_rows else haste
+        if haste > 1:
+            policy = session.config.retry
+            policy = replace(policy, base=policy.base / haste, cap=policy.cap / haste)
+            session = replace(session, config=replace(session.config, retry=policy))
         return await fetch_conversations(
             session, filters, self._decode, cursor=cursor, page_size=size, order=order, margin=MARGIN
         )

@@ -53,6 +53,8 @@ class Attempts:
         began: Event loop time of the start of an operation that makes several calls within one deadline; None if
             each call has a deadline of its own.
         ends_at: Event loop time of that operation's deadline.
+        most_attempts: Attempts after which a call of a bulk read fails even where chance may explain it, because
+            the reader then asks for the same rows in other requests; None if it does not.
     """
 
     config: ClientConfig
@@ -65,6 +67,7 @@ class Attempts:
     is_bulk: bool = False
     began: float | None = None
     ends_at: float | None = None
+    most_attempts: int | None = None
 
     @property
     def has_served(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from ..config import RetryPolicy
 from ..errors import AlliError
@@ -26,16 +27,26 @@ class RetryRules:
         outage: The state of the server.
         call: The call.
         is_bulk: Whether it belongs to a bulk read.
+        most_attempts: Attempts after which a call of a bulk read ends without a verdict on its request; None for
+            as many as a verdict takes.
     """
 
     def __init__(
-        self, policy: RetryPolicy, quota: RetryQuota, outage: Outage, call: Call, *, is_bulk: bool
+        self,
+        policy: RetryPolicy,
+        quota: RetryQuota,
+        outage: Outage,
+        call: Call,
+        *,
+        is_bulk: bool,
+        most_attempts: int | None = None,
     ) -> None:
         self._policy = policy
         self._quota = quota
         self._outage = outage
         self._call = call
         self._is_bulk = is_bulk
+        self._most_attempts = most_attempts
         self._retries = 0
         self._suspicion: AlliError | None = None
         self._canaries_before = 0
@@ -50,6 +61,9 @@ class RetryRules:
             return retry_after_of(error)
         if not self._call.last_counts:
             # The limiter holds the call back, together with all others.
+            return retry_after_of(error)
+        if self._asks_for_canary(error):
+            # A canary shows whether there is an outage; to wait before it would be a wait for nothing.
             return retry_after_of(error)
         return delay(error, self._retries, self._policy)
 
@@ -79,18 +93,35 @@ class RetryRules:
             return None if is_served else f"nothing but refusals for {policy.patience:g} s (patience)"
         if self._is_patient and outage.cause is not None:
             return None
+        asks_for_canary = self._asks_for_canary(error)
         call.counted += 1
-        most = outage.attempts_for(policy) if self._is_patient else policy.max_attempts
-        if call.counted >= most:
-            if self._is_patient and outage.answers == call.served_before:
+        if call.counted >= self._most:
+            if asks_for_canary:
                 self._suspicion, self._canaries_before = error, outage.failed_canaries
                 outage.suspect(error, now)
                 return None
-            outage.found_fault()
-            return f"{most} attempts are the most (max_attempts)"
+            self._blame_request()
+            return f"{self._most} attempts are the most (max_attempts)"
         if not self._quota.take() and not self._is_patient:
             return "the retry quota that all calls of the client share is spent"
         return None
+
+    @property
+    def _most(self) -> int:
+        """The number of attempts after which the call ends or an outage is suspected."""
+        if not self._is_patient:
+            return self._policy.max_attempts
+        return min(self._outage.attempts_for(self._policy), self._most_attempts or sys.maxsize)
+
+    def _blame_request(self) -> None:
+        if self._most_attempts is None:
+            self._outage.found_fault()
+
+    def _asks_for_canary(self, error: AlliError) -> bool:
+        """Whether this is the last attempt of a bulk read, and nothing else was served meanwhile."""
+        if not self._is_patient or is_refusal(error):
+            return False
+        return self._call.counted + 1 >= self._most and self._outage.answers == self._call.served_before
 
     def check_suspicion(self) -> None:
         """Decide, once the server serves again, whether there was an outage or the request is at fault.
@@ -103,6 +134,6 @@ class RetryRules:
         if suspicion is None or self._call.is_canary:
             return
         if self._outage.failed_canaries == self._canaries_before:
-            self._outage.found_fault()
+            self._blame_request()
             raise suspicion
         self._suspicion, self._call.counted = None, 0

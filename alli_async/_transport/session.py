@@ -160,7 +160,14 @@ class Session(Attempts):
 
     async def _try_again(self, call: Call, decode: Callable[[bytes], T], first: AlliError) -> T:
         config, shared = self.config, self.tenant
-        rules = RetryRules(config.retry, shared.quota, shared.outage, call, is_bulk=self.is_bulk)
+        rules = RetryRules(
+            config.retry,
+            shared.quota,
+            shared.outage,
+            call,
+            is_bulk=self.is_bulk,
+            most_attempts=self.most_attempts,
+        )
 
         async def attempt() -> T:
             try:

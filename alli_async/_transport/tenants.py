@@ -27,10 +27,12 @@ class Tenant:
         units_per_second: Units of the server's timestamps in one second, 1 (seconds) or 1000 (milliseconds); None
             until they are learnt.
         takes_whole_numbers: Whether the server is known to refuse fractions in filters on times.
+        has_bad_rows: Whether the lists are known to hold a row that makes every page with it fail.
     """
 
     __slots__ = (
         "__weakref__",
+        "has_bad_rows",
         "limiter",
         "max_concurrency",
         "outage",
@@ -49,6 +51,7 @@ class Tenant:
         self.queued: set[Call] = set()
         self.units_per_second: float | None = None
         self.takes_whole_numbers = False
+        self.has_bad_rows = False
 
     def forget_in_flight(self) -> None:
         """Forget the calls of an event loop that is closed; what is known of the server stays."""

@@ -127,6 +127,29 @@ async def test_a_row_that_makes_its_pages_fail_is_skipped_and_costs_no_other(
         assert sandbox.count() < 500
 
 
+async def test_a_row_that_makes_its_pages_fail_costs_seconds_and_not_minutes(make_client: ClientFactory) -> None:
+    async with Sandbox(conversations=40, embed="all") as sandbox:
+        ids = await in_order(make_client(sandbox))
+        sandbox.poison(ids[12])
+        stream = make_client(sandbox, retry=RetryPolicy()).conversations.transcripts(raw=True, on_error="skip")
+        found = await skipping(stream)
+        assert sorted(found) == sorted({*ids} - {ids[12]})
+        assert stream.stats.seconds_waited < 8
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+async def test_a_page_that_fails_by_chance_makes_later_pages_no_smaller(
+    make_client: ClientFactory, failures: int
+) -> None:
+    async with Sandbox(conversations=900, embed="all") as sandbox:
+        # Some requests go before, so that the server is known to be well.
+        sandbox.script("listConversations", [*["ok"] * 6, *[500] * failures])
+        client = make_client(sandbox, retry=RetryPolicy(base=0.01))
+        assert sorted(await read_ids(client)) == sorted(sandbox.conversation_ids())
+        sizes = [dict(each.query)["pageSize"] for each in sandbox.received if "pageSize" in dict(each.query)]
+        assert sizes.count("10") <= 2
+
+
 async def test_a_row_that_makes_its_pages_fail_is_raised_unless_it_may_be_skipped(
     make_client: ClientFactory,
 ) -> None:
