@@ -109,6 +109,12 @@ _RUN = cloup.option_group(
         metavar="N",
         help="Conversations to ask for at a time; fewer where the server times out on large pages.",
     ),
+    cloup.option(
+        "--same-project",
+        is_flag=True,
+        help="Go on, once, where the server knows nothing that DEST holds: it is the same project, and all of it "
+        "was deleted.",
+    ),
     cloup.option("--fail-if-empty", is_flag=True, help="Exit with code 1 if there is no conversation."),
     cloup.option(
         "--dask",
@@ -174,10 +180,24 @@ async def export_command(
     return await _told(report, dest, as_json=as_json, quiet=quiet, fail_if_empty=fail_if_empty)
 
 
+# The options of the export itself, apart from its format.
+_HOW = (
+    "compression",
+    "incremental",
+    "refresh",
+    "mode",
+    "on_error",
+    "cluster",
+    "since",
+    "until",
+    "page_size",
+    "same_project",
+)
+
+
 def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of the connection, of the export and of the filters."""
-    names = ("compression", "incremental", "refresh", "mode", "on_error", "cluster", "since", "until", "page_size")
-    how = {"format": form or "jsonl"} | {name: options.pop(name) for name in names}
+    how = {"format": form or "jsonl"} | {name: options.pop(name) for name in _HOW}
     check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
     if how["incremental"] and how["refresh"]:
         raise click.UsageError("--refresh reads everything, and does not go with --incremental")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from ..errors import ConfigurationError, ExportError
 from .commit_log import (
@@ -20,11 +23,22 @@ from .commit_log import (
 from .holdings import Holdings, key_of
 from .manifest import deleted_lines, make_manifest, quarantine_lines
 from .outstanding import deleted_in
-from .reading import ids_in, versions_of
+from .reading import DamagedError, ids_in, versions_of
 from .records import READABLE_VERSIONS, Commit, ExportSpec, RunEnd
 from .storage.store import JOURNAL, Store
 
+ItemT = TypeVar("ItemT")
+
 FOLDERS = ("conversations", "chats")
+# The filters that bound a time, and the arguments that they stand for.
+_TIMES = {
+    "firstChatStartedAt": "first_chat_started_at",
+    "firstChatEndAt": "first_chat_end_at",
+    "startedAt": "started_at",
+    "endAt": "end_at",
+}
+# Parts that are read for a sample of what a destination holds: each is read whole.
+_SAMPLED_PARTS = 8
 
 
 class Destination:
@@ -109,9 +123,10 @@ class Destination:
             raise ExportError(
                 f"{self.store} is of format {held.format_version}, which is not known here; update alli-async"
             )
-        if msgspec.structs.replace(held, format_version=asked.format_version) != asked:
+        if structs.replace(held, format_version=asked.format_version) != asked:
             raise ConfigurationError(
                 f"{self.store} holds another export: {_shown(held)}; asked for was: {_shown(asked)}"
+                f"{_how_to_go_on(held, asked)}"
             )
 
     @property
@@ -164,8 +179,25 @@ class Destination:
 
     def held(self) -> Holdings:
         """The conversations in the parts of complete runs."""
-        commits = [run.state.commits[name] for run in self.complete_runs for name in sorted(run.state.commits)]
-        return Holdings([self._versions(each) for each in commits])
+        return Holdings([self._versions(each) for each in _commits_of(self.complete_runs)])
+
+    def committed(self) -> Holdings:
+        """The conversations in all parts, those of an unfinished run too."""
+        return Holdings([self._versions(each) for each in _commits_of(self.runs)])
+
+    def sample_ids(self, count: int) -> list[str]:
+        """Ids of about so many conversations, spread over the parts of all runs, the newest parts first.
+
+        Args:
+            count: Number of ids to give; fewer where there are not so many.
+        """
+        commits = _spread([each for each in reversed(_commits_of(self.runs)) if each.parts], _SAMPLED_PARTS)
+        found: dict[str, None] = {}
+        for commit in commits:
+            # A damaged part proves nothing here; whoever reads it for its content tells of it.
+            with contextlib.suppress(DamagedError):
+                found.update(dict.fromkeys(_spread(ids_in(self.store, commit), -(-count // len(commits)))))
+        return list(found)
 
     def _versions(self, commit: Commit) -> bytes:
         """The entries of a commit; those of earlier formats have to be read from its parts, once."""
@@ -235,6 +267,36 @@ def refusal(place: object, problems: list[Problem]) -> str:
         "unexplained": "move it away if it is not of this export, or put its records back from a copy",
     }[first.kind]
     return f"{place}: {first.file} {first.why}{more}; nothing was changed; {advice}"
+
+
+def _commits_of(runs: Sequence[RunLog]) -> list[Commit]:
+    """The commits of runs, oldest first."""
+    return [run.state.commits[name] for run in runs for name in sorted(run.state.commits)]
+
+
+def _spread(items: Sequence[ItemT], count: int) -> Sequence[ItemT]:
+    """So many items, evenly spread, the first one among them."""
+    return items[:: max(1, -(-len(items) // count))]
+
+
+def _how_to_go_on(held: ExportSpec, asked: ExportSpec) -> str:
+    """The times to give in place of those that were asked for; empty where other things differ too.
+
+    A relative time is another one at each run, so a command that is repeated asks for another export.
+    """
+    others = [
+        structs.replace(each, format_version=0, filters=[pair for pair in each.filters if pair[0] not in _TIMES])
+        for each in (held, asked)
+    ]
+    if others[0] != others[1]:
+        return ""
+    there, given = dict(held.filters), dict(asked.filters)
+    times = [
+        f"{name} {there[wire_name]}" if wire_name in there else f"no {name}"
+        for wire_name, name in _TIMES.items()
+        if there.get(wire_name) != given.get(wire_name)
+    ]
+    return f"; to go on with the export that is there, give {' and '.join(times)}"
 
 
 def _shown(spec: ExportSpec) -> str:

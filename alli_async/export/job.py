@@ -30,7 +30,7 @@ from .holdings import Holdings
 from .outstanding import ask_again_for, outstanding_in
 from .planning import plan_run
 from .progress import ExportProgress
-from .project import check_project, known_ids
+from .project import check_project
 from .reading import DamagedError, check_part
 from .records import Incomplete, Quarantined, RunEnd, RunPlan
 from .report import ExportReport
@@ -63,6 +63,7 @@ async def export(
     on_error: OnError | None = None,
     on_progress: Callable[[ExportProgress], None] | None = None,
     cluster: Cluster | None = None,
+    same_project: bool = False,
     **filters: Unpack[ConversationFilters],
 ) -> ExportReport:
     """Write every conversation with all its chats.
@@ -106,6 +107,8 @@ async def export(
             store's credentials and, if `redact` hashes a field, `ALLI_REDACT_KEY_FILE`: a file with the key of the
             hashes. What is one shard is written by this process: a small list, and an incremental
             run.
+        same_project: Go on although the server does not know any conversation of the destination: you know that it
+            is the same project, whose conversations were all deleted meanwhile. Without it such a run is refused.
         **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
             `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
             `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
@@ -132,6 +135,7 @@ async def export(
         page_size=page_size,
         mode=mode,
         on_error=on_error,
+        same_project=same_project,
         on_cluster=cluster is not None,
     )
     return await run_export(client, request, cluster=cluster, on_progress=on_progress)
@@ -220,6 +224,7 @@ class _Job:
         self._on_progress = on_progress
         self._tuning = tuning
         self._destination = Destination(store)
+        self._known_ids: list[str] = []
         self._began = time.monotonic()
 
     async def run(self) -> ExportReport:
@@ -232,8 +237,9 @@ class _Job:
             await self.coordinator.register(wanted.spec)
         await in_thread(destination.drop_compaction)
         if destination.runs:
-            ids = known_ids(destination.runs)
-            await check_project(self._session, ids, self._store, lambda: in_thread(destination.held))
+            self._known_ids = await check_project(
+                self._session, destination, wanted.filters, same_project=wanted.same_project
+            )
         if (run := destination.unfinished) is not None:
             self._check_profile(run)
             report = await self._do(run)
@@ -291,7 +297,8 @@ class _Job:
     async def _do(self, run: RunLog) -> ExportReport:
         context = await self._context(run)
         own = LocalExecutor(context, run)
-        executor = own if self.coordinator is None else ClusterExecutor(self.coordinator, context, run)
+        known_ids = self._known_ids or run.plan.ids
+        executor = own if self.coordinator is None else ClusterExecutor(self.coordinator, context, run, known_ids)
         progress = await write_pending(run, executor, own, on_progress=self._on_progress, tuning=self._tuning)
         end = RunEnd(
             run=run.plan.run,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal, Unpack
 
 from msgspec import Struct
@@ -21,7 +20,7 @@ from .formats.projection import Redact
 from .formats.writers import Format
 from .outstanding import ask_again_for
 from .planning import plan_run
-from .project import check_project, known_ids
+from .project import check_project
 from .records import RunPlan, Shard
 from .request import ExportRequest, Time
 from .storage.opening import open_store
@@ -61,6 +60,7 @@ async def plan_export(
     columns: Sequence[str] | None = None,
     redact: Redact | None = None,
     page_size: int = MAX_PAGE_SIZE,
+    same_project: bool = False,
     **filters: Unpack[ConversationFilters],
 ) -> ExportPreview:
     """What `export` would do with the same arguments. Nothing is written.
@@ -80,6 +80,7 @@ async def plan_export(
         columns: The fields to write.
         redact: The fields to leave out or to hash.
         page_size: Number of conversations to ask for at a time.
+        same_project: As for `export`.
         **filters: As for `export`.
 
     Raises:
@@ -99,6 +100,7 @@ async def plan_export(
         columns=columns,
         redact=redact,
         page_size=page_size,
+        same_project=same_project,
     )
     session = client.conversations._session
     session.lifetime.check()
@@ -111,8 +113,7 @@ async def plan_export(
     if not runs:
         return await _new(session, wanted)
     latest = runs[-1]
-    held = partial(in_thread, destination.held)
-    await check_project(session, known_ids(runs), destination.store, held)
+    await check_project(session, destination, wanted.filters, same_project=same_project)
     if latest.complete is None:
         commits = [each for run in runs for each in run.state.commits.values()]
         return ExportPreview(
@@ -122,7 +123,7 @@ async def plan_export(
             written=sum(each.conversations for each in commits),
             requests=_requests_left(latest),
         )
-    written = (await held()).conversations
+    written = (await in_thread(destination.held)).conversations
     if not incremental and not refresh:
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"

@@ -1,13 +1,17 @@
-"""Whose conversations a destination holds: a project is known by a few of its conversations, never by a key."""
+"""Whose conversations a destination holds: a project is known by conversations of it, never by a key."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
+from .._aio.tasks import concurrently
+from .._aio.threads import in_thread
 from .._listing.filters import Filters
 from .._listing.page_reader import PageReader, good_rows
+from .._listing.pages import units_per_second_in
 from .._listing.single_rows import StuckError
+from .._listing.survey import LONG_AGO, is_empty
 from .._listing.walks import Walk
 from .._transcripts.codec import RAW_CODEC, RawRow
 from .._transport.session import Session
@@ -15,15 +19,16 @@ from ..conversations import ConversationsAPI
 from ..errors import BadRequestError, ConfigurationError, ExportError, NotFoundError, PermissionDeniedError
 from ..models import Order
 from .commit_log import RunLog
-from .holdings import Holdings
+from .destination import Destination
 
 # Of the ids that were noted, so many of the latest are asked for.
-_MOST_ASKED = 24
-
-
-def known_ids(runs: Sequence[RunLog]) -> list[str]:
-    """The ids by which the project of a destination is known, the latest first."""
-    return list(dict.fromkeys(each for run in reversed(runs) for each in run.plan.ids))[:_MOST_ASKED]
+_MOST_NOTED = 24
+# Conversations of the destination that are asked for when nothing that was noted is known any more: enough to find
+# one where one in ten is still there (1 - 0.9 ** 64 = 0.999).
+_SAMPLED = 64
+_AT_A_TIME = 8
+# Ids by which another process that has the same key is checked.
+_PROOFS = 4
 
 
 def project_of(ids: Sequence[str]) -> str:
@@ -32,48 +37,112 @@ def project_of(ids: Sequence[str]) -> str:
 
 
 async def check_project(
-    session: Session,
-    ids: Sequence[str],
-    place: object,
-    held: Callable[[], Awaitable[Holdings]] | None = None,
-) -> None:
-    """See that the server knows one of these conversations, or lists one that is held.
+    session: Session, destination: Destination, filters: Filters, *, same_project: bool = False
+) -> list[str]:
+    """See that a destination is of the project of this server and key.
 
-    A destination is bound to what is in it, not to an address or a key, which can change.
+    A destination is bound to what is in it, not to an address or a key, which can change. One conversation that
+    both have is enough. It is looked for where it takes least: among those that were noted at each run, then at
+    both ends of the server's list, then among all that the destination holds.
 
     Args:
         session: The session that sends the requests.
-        ids: Ids by which the project is known.
+        destination: The destination, which was read.
+        filters: Filters of the export's list.
+        same_project: Whether the user vouches for it, where nothing can prove it.
+
+    Returns:
+        Ids of which the server knows at least one, by which other processes can be checked; none where the
+        destination holds nothing, or where the user vouches for an empty list.
+
+    Raises:
+        ExportError: The server knows no conversation of the destination.
+    """
+    noted = _noted_ids(destination.runs)
+    for place, each in enumerate(noted):
+        if await _is_known(session, each):
+            return noted[place : place + _PROOFS]
+    holdings = await in_thread(destination.committed)
+    if not noted and not holdings.conversations:
+        return []  # of a project that was empty
+    listed = await _ids_at_ends(session, filters)
+    if found := [each for each in listed if each in holdings]:
+        return found[:_PROOFS]
+    sampled = await in_thread(destination.sample_ids, _SAMPLED)
+    if found := await _known_among(session, sampled):
+        return found[:_PROOFS]
+    if same_project:
+        return listed[:_PROOFS]
+    raise ExportError(
+        f"{destination.store} holds conversations, and this server and key know none of the "
+        f"{len({*noted, *sampled}):,} that were asked for: of another project? Export this one to a directory of "
+        "its own; or if it is the same project, whose conversations were deleted meanwhile, say so once by "
+        "same_project"
+    )
+
+
+async def check_knows(session: Session, ids: Sequence[str], place: object) -> None:
+    """See that this process has the key of a project that another process knows.
+
+    Args:
+        session: The session that sends the requests.
+        ids: Ids of which the project has at least one; none where nothing can be checked.
         place: The destination, for errors.
-        held: Gives all conversations of the destination, which matter once none of the ids is known any more.
 
     Raises:
         ExportError: The server knows none of them.
     """
     for each in ids:
-        try:
-            await ConversationsAPI(session).get(each)
-        except (NotFoundError, BadRequestError, PermissionDeniedError, ConfigurationError):
-            continue  # the last one for an id that cannot stand in a path, as "" or ".."
-        return
-    conversations = await held() if held is not None else Holdings()
-    if not ids and not conversations.conversations:
-        return  # of a project that was empty
-    if not await _lists_one_of(session, conversations):
-        raise ExportError(
-            f"{place} holds conversations that this server and key do not know: of another project? "
-            "Export this one to a directory of its own"
-        )
+        if await _is_known(session, each):
+            return
+    if ids:
+        raise ExportError(f"{place} is of another project than this server and key")
 
 
-async def _lists_one_of(session: Session, held: Holdings) -> bool:
-    """Whether either end of the list shows a conversation that is held: retention takes the noted ones in time."""
-    pages: PageReader[RawRow] = PageReader(session, Filters(), RAW_CODEC.list_page)
+def _noted_ids(runs: Sequence[RunLog]) -> list[str]:
+    """The ids by which the project of a destination is known, the latest first."""
+    return list(dict.fromkeys(each for run in reversed(runs) for each in run.plan.ids))[:_MOST_NOTED]
+
+
+async def _is_known(session: Session, conversation_id: str) -> bool:
+    try:
+        await ConversationsAPI(session).get(conversation_id)
+    except (NotFoundError, BadRequestError, PermissionDeniedError, ConfigurationError):
+        return False  # the last one for an id that cannot stand in a path, as "" or ".."
+    return True
+
+
+async def _known_among(session: Session, ids: Sequence[str]) -> list[str]:
+    """Some of these ids that the server knows; none where it knows none."""
+    for start in range(0, len(ids), _AT_A_TIME):
+        some = ids[start : start + _AT_A_TIME]
+        answers = await concurrently([_is_known(session, each) for each in some])
+        if any(answers):
+            return [each for each, is_known in zip(some, answers, strict=True) if is_known]
+    return []
+
+
+async def _ids_at_ends(session: Session, filters: Filters) -> list[str]:
+    """The ids at both ends of the server's list.
+
+    Retention takes the conversations that were noted in time. What it left is older than what came since, so the
+    list by first chats begins with it.
+    """
+    pages: PageReader[RawRow] = PageReader(session, filters.without_last_chat(), RAW_CODEC.list_page)
+    found: dict[str, None] = {}
     for order in (Order.LAST_CHAT_TIME_DESC, Order.FIRST_CHAT_TIME_ASC):
-        try:
-            entries = await Walk(pages, order, pages.filters).next_rows()
-        except (StuckError, BadRequestError):
-            continue
-        if any(row.id in held for row in good_rows(entries)):
-            return True
-    return False
+        rows = await _first_rows(pages, order, pages.filters)
+        units_per_second = units_per_second_in(rows)
+        if rows and is_empty(rows[0]) and units_per_second is not None:
+            # Those without chats stand first, and may all be new; any bound leaves them out.
+            bounded = pages.filters.within(LONG_AGO * units_per_second, None)
+            rows += await _first_rows(pages, order, bounded)
+        found.update(dict.fromkeys(row.id for row in rows))
+    return list(found)
+
+
+async def _first_rows(pages: PageReader[RawRow], order: Order, filters: Filters) -> list[RawRow]:
+    try:
+        return good_rows(await Walk(pages, order, filters).next_rows())
+    except (StuckError, BadRequestError):
+        return []

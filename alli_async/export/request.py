@@ -41,6 +41,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         page_size: Number of conversations to ask for at a time.
         mode: Permission bits of the files.
         on_error: What a conversation that cannot be made whole does; None for the destination's default.
+        same_project: Whether the user vouches that the destination is of the server's project.
     """
 
     dest: str | os.PathLike[str] | None
@@ -53,6 +54,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
     page_size: int = MAX_PAGE_SIZE
     mode: int = PRIVATE
     on_error: OnError | None = None
+    same_project: bool = False
 
     @classmethod
     def checked(
@@ -71,6 +73,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         page_size: int = MAX_PAGE_SIZE,
         mode: int = PRIVATE,
         on_error: str | None = None,
+        same_project: bool = False,
         on_cluster: bool = False,
     ) -> ExportRequest:
         """Check the arguments of `export`, and whether they go with its `cluster` if it has one (`on_cluster`).
@@ -78,7 +81,9 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: A value that cannot be right.
         """
-        needs_directory = checked_flag("incremental", incremental) | checked_flag("refresh", refresh) | on_cluster
+        flags = {"incremental": incremental, "refresh": refresh, "same_project": same_project}
+        given = [checked_flag(name, value) for name, value in flags.items()]
+        needs_directory = any(given) or on_cluster
         _check_choices(format, compression)
         file = None if dest is None else file_of(dest, format, compression, needs_directory=needs_directory)
         if file is not None:
@@ -98,6 +103,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             page_size=page_size,
             mode=mode,
             on_error=on_error,  # type: ignore[arg-type] # it was checked
+            same_project=same_project,
         )
 
     def kind(self, *, is_first: bool) -> Kind:
@@ -189,8 +195,8 @@ def file_of(
         return None
     if needs_directory or format == "parquet":
         raise ConfigurationError(
-            f"dest: {path} is a file; incremental and Parquet exports, refreshes and those of a cluster need a "
-            "directory"
+            f"dest: {path} is a file; incremental and Parquet exports, refreshes, those of a cluster and "
+            "same_project need a directory"
         )
     by_name = FILE_KINDS[ending]
     # JSON Lines is the default too, so it may be left to the name.

@@ -115,6 +115,22 @@ def test_a_time_that_is_another_one_at_each_run_is_refused_where_an_export_is_to
     assert (fixed.returncode, fixed.stderr) == (0, "")
 
 
+def test_an_export_since_a_time_ago_that_was_killed_tells_the_time_that_goes_on_with_it(tmp_path: Path) -> None:
+    dest = tmp_path / "x"
+    with Sandbox(conversations=600, latency=0.05) as sandbox:
+        process = begun("export", str(dest), "--since", "99999d", "--max-concurrency", "2", sandbox=sandbox)
+        wait_for(lambda: list(dest.glob("_journal/run-*-plan.json")))
+        process.kill()
+        process.communicate(timeout=30)
+    with Sandbox(conversations=600) as sandbox:
+        again = run("export", str(dest), "--since", "99999d", sandbox=sandbox)
+        said = re.search(r"; to go on with the export that is there, give (--since) (\S+)\n", again.stderr)
+        assert (again.returncode, said is not None) == (2, True), again.stderr
+        assert said is not None
+        done = run("export", str(dest), *said.groups(), sandbox=sandbox)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_export_since_a_time_ago_goes_on_by_the_command_that_its_last_line_names(tmp_path: Path) -> None:
     dest = tmp_path / "x"
     with Sandbox(conversations=600, latency=0.05) as sandbox:

@@ -40,8 +40,18 @@ from alli_async.export.tuning import Tuning
 from alli_async.sandbox import Fault, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.clusters import LINES, Worker, committed_parts, local, once, seated, served
-from tests.export.support import COMMAND, chats_by_id, crossing, environment, manifest, planned, truth
+from tests.export.support import (
+    COMMAND,
+    chats_by_id,
+    crossing,
+    environment,
+    manifest,
+    planned,
+    read_record,
+    truth,
+)
 from tests.support.cancelling import cancel_at_each
+from tests.support.destinations import when_committed
 from tests.support.exports import SMALL, SMALL_ONE_AT_A_TIME, export_tuned
 from tests.support.processes import ROOT
 
@@ -577,6 +587,22 @@ async def test_a_worker_without_a_key_is_named_before_anything_is_sent(
         with pytest.raises(ConfigurationError, match=r"cluster: worker inproc://.*: no key: set ALLI_API_KEY"):
             await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
         assert sandbox.count() == 0
+
+
+async def test_a_run_goes_on_on_a_cluster_although_all_conversations_that_it_noted_are_deleted(
+    make_client: ClientFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(monkeypatch, conversations=400) as sandbox, local(1) as made:
+        stop = when_committed(tmp_path, 2, lambda: running.cancel())
+        client = make_client(sandbox, middlewares=[stop])
+        running = asyncio.create_task(export_tuned(client, tmp_path, tuning=SMALL_ONE_AT_A_TIME))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        for each in read_record(tmp_path / "_journal" / "run-00001-plan.json")["ids"]:
+            sandbox.delete_conversations(conversation_id=each)
+        report = await export_tuned(make_client(sandbox), tmp_path, cluster=made.scheduler_address)
+    assert report.resumed > 0
+    assert set(chats_by_id(tmp_path)) >= set(sandbox.conversation_ids())
 
 
 async def test_a_worker_whose_key_the_server_refuses_is_named_before_any_shard_is_fetched(

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from alli_async import ConfigurationError, ExportError
-from alli_async.export import compact, export, verify
+from alli_async.export import compact, export, plan_export, verify
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, lines_of, manifest, records
 from tests.support.backend import Backend
@@ -138,6 +138,52 @@ async def test_retention_of_all_conversations_that_were_noted_does_not_end_a_des
         new = backend.add(5, prefix="new")
         await export(client, tmp_path, incremental=True)
         assert latest(tmp_path).keys() == {*ids, *new}
+
+
+async def test_one_conversation_in_the_middle_that_is_still_known_proves_the_project(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Backend() as backend:
+        ids = backend.add(60, at=time.time() - DAY, step=60)
+        await export(make_client(backend), tmp_path)
+        for each in [*ids[:25], *ids[30:]]:
+            del backend.talks[each]
+        # Later ones at both ends of every order: more than a page of each.
+        earlier = backend.add(60, at=time.time() - 300 * DAY, prefix="imported")
+        later = backend.add(60, prefix="new")
+        assert (await plan_export(make_client(backend), tmp_path, incremental=True)).state == "incremental"
+        await export(make_client(backend), tmp_path, incremental=True)
+        assert latest(tmp_path).keys() >= {*ids, *later}
+        await export(make_client(backend), tmp_path, refresh=True)
+        assert latest(tmp_path).keys() == {*ids, *earlier, *later}
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["complete", "unfinished"])
+async def test_where_everything_was_deleted_the_user_vouches_once_for_the_project(
+    make_client: ClientFactory, tmp_path: Path, *, is_killed: bool
+) -> None:
+    async with Backend() as backend:
+        ids = backend.add(60, at=time.time() - DAY, step=60)
+        client = make_client(backend)
+        await export(client, tmp_path)
+        if is_killed:
+            (tmp_path / "_journal" / "run-00001-complete.json").unlink()
+        backend.talks.clear()
+        new = backend.add(60, prefix="new")
+        before = sorted(path.name for path in tmp_path.rglob("*"))
+        with pytest.raises(ExportError, match=r"of another project\? .* say so once by same_project"):
+            await export(client, tmp_path, incremental=True)
+        with pytest.raises(ExportError, match="of another project"):
+            await plan_export(client, tmp_path, incremental=True)
+        assert sorted(path.name for path in tmp_path.rglob("*")) == before
+        await export(client, tmp_path, incremental=True, same_project=True)
+        await export(client, tmp_path, incremental=True, same_project=is_killed)
+        assert latest(tmp_path).keys() == {*ids, *new}
+        # From now on the new ones prove it.
+        backend.add(1, prefix="newer")
+        assert (await export(client, tmp_path, incremental=True)).conversations >= 1
+        report = await export(client, tmp_path, refresh=True)
+        assert (report.deleted, sorted(deleted(tmp_path))) == (60, ids)
 
 
 async def test_the_key_of_another_project_mixes_nothing_in(make_client: ClientFactory, tmp_path: Path) -> None:

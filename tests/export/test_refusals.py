@@ -157,6 +157,9 @@ async def test_another_filter_or_span_or_format_is_refused_and_both_are_shown(
                 await export(client, tmp_path, **other)
             assert "jsonl, gzip, activeOnly=true firstChatStartedAt=1000000000000" in str(raised.value)
             assert "asked for was: " in str(raised.value)
+            only_times = other.keys() == {"active_only", "since"} or other == {"active_only": True}
+            advice = "; to go on with the export that is there, give first_chat_started_at 1000000000000"
+            assert str(raised.value).endswith(advice) is only_times
         assert sandbox.count() == asked
         same = await export(client, tmp_path, active_only=True, first_chat_started_at=1e12)
         assert same.finished_before

@@ -105,12 +105,16 @@ class ClusterExecutor:
         coordinator: The workers.
         context: What all shards of the run share.
         run: Where the workers record the shards.
+        known_ids: Ids of which the server knows at least one, by which the key of each worker is checked.
     """
 
-    def __init__(self, coordinator: Coordinator, context: RunContext, run: RunLog) -> None:
+    def __init__(
+        self, coordinator: Coordinator, context: RunContext, run: RunLog, known_ids: Sequence[str] = ()
+    ) -> None:
         self._coordinator = coordinator
         self._context = context
         self._run = run
+        self._known_ids = known_ids
         self._waiting: deque[Shard] = deque()
         self._losses: Counter[str] = Counter()
 
@@ -119,7 +123,9 @@ class ClusterExecutor:
         if not shards:
             return
         context = self._context
-        assignment = Assignment(plan=context.plan, filters=context.filters, on_error=context.on_error)
+        assignment = Assignment(
+            plan=context.plan, filters=context.filters, on_error=context.on_error, known_ids=self._known_ids
+        )
         await self._coordinator.begin(assignment)
         try:
             await self._assign_all(shards, on_change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -44,11 +45,13 @@ class Assignment(Struct, frozen=True, kw_only=True):
         plan: The run's plan.
         filters: Filters of the list.
         on_error: The `on_error` of `export`.
+        known_ids: Ids of which the server knows at least one, by which a worker's key is checked.
     """
 
     plan: RunPlan
     filters: Filters
     on_error: OnError
+    known_ids: Sequence[str] = ()
 
 
 class TaskResult(Struct, frozen=True, kw_only=True):

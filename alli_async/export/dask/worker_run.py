@@ -13,7 +13,7 @@ from ..commit_log import RunLog, ShardState
 from ..executors import ShardSlots
 from ..formats.projection import Projection
 from ..formats.writers import writer_of
-from ..project import check_project
+from ..project import check_knows
 from ..records import Shard, ShardRecord
 from ..run_context import RunContext
 from ..shard_export import ShardExporter
@@ -65,6 +65,7 @@ class WorkerRun:
             on_error=assignment.on_error,
             tuning=request.tuning,
         )
+        self._known_ids = assignment.known_ids
         self._exporter = ShardExporter(self._context, self._record)
         self._slots = ShardSlots(session.limiter, request.tuning)
         self._checking: asyncio.Task[None] | None = None
@@ -95,7 +96,7 @@ class WorkerRun:
 
     async def _check(self) -> None:
         session = self._context.session.counting(self._exporter.ended)
-        await check_project(session, self._context.plan.ids, self._store)
+        await check_knows(session, self._known_ids, self._store)
 
     async def write(self, shard: Shard) -> list[str]:
         """Write a shard, or what is left of it after it was split, unless that was done before.
