@@ -79,7 +79,8 @@ class AlliClient:
         proxy: URL of an HTTP proxy, `http://[user:password@]host[:port]`; None for none.
         trust_env: Use the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, and
             `no_proxy` for exceptions) where `proxy` is None.
-        session: An aiohttp session of the caller, with its own proxy and certificates. It is never closed here.
+        session: An aiohttp session of the caller, with its own proxy and certificates. It is never closed here,
+            and the cookies of its jar are not sent.
         max_response_bytes: Decoded bytes of one answer at most.
         allow_http: Send the key unencrypted to a host that is not this machine.
         ssl: Certificates to trust, and a client certificate to show. Default: the file that the environment's

@@ -15,7 +15,6 @@ from ..errors import AlliError, Outcome
 from .wire import Request, Response, request_id
 
 _RANK: dict[Outcome, int] = {"not_sent": 0, "rejected": 1, "unknown": 2}
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Attempt(Struct, frozen=True):
@@ -102,11 +101,6 @@ class Call(Struct, eq=False):
         return self.request.headers
 
     @property
-    def is_read(self) -> bool:
-        """Whether the method changes nothing on the server."""
-        return self.request.method in _READS
-
-    @property
     def maybe_done(self) -> bool:
         """Whether an attempt may have happened."""
         return self.outcome == "unknown"
@@ -129,7 +123,7 @@ class Call(Struct, eq=False):
         A write that may have happened in any attempt may have happened. A read changes nothing: a definite
         rejection is the last word on it.
         """
-        if outcome == "rejected" and self.is_read:
+        if outcome == "rejected" and self.request.is_read:
             return outcome
         return max(outcome, self.outcome, key=_RANK.__getitem__)
 

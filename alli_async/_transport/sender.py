@@ -33,6 +33,10 @@ _LARGE = 1 << 20
 # Gateways put tokens, policies and traces into headers; aiohttp's own bounds are 8,190 bytes and 128 headers.
 _HEADER_BYTES = 1 << 16
 _HEADERS = 1024
+# Turns of the event loop in which it learns that an idle connection has ended. In the first it is told that there
+# is something to read, in the second it reads what came before the end (a 408 that nobody asked for, a message of
+# TLS), in the third the end.
+_TURNS_TO_LEARN = 3
 USER_AGENT = f"alli-async/{__version__}"
 
 
@@ -107,6 +111,8 @@ class Sender:
         http, started = self._connection.http(), time.monotonic()
         try:
             async with asyncio.timeout(self._config.timeout):  # it costs 4.6 µs, anyio.fail_after 10
+                if not request.is_read:
+                    await _learn_of_ended_connections()
                 try:
                     return await self._exchange(http, request, headers)
                 except aiohttp.ClientConnectorError as error:
@@ -152,7 +158,7 @@ class Sender:
             # These override what a caller's session sets:
             raise_for_status=False,
             auto_decompress=True,
-            middlewares=self._middlewares,
+            middlewares=self._middlewares_for(headers),
         ) as answer:
             body = await self._read(answer)
             # A middleware may send a request again by itself, and then shows only the last answer.
@@ -169,6 +175,11 @@ class Sender:
             check_header("a middleware's header", name, value)
         headers.update(request.headers)
         return headers
+
+    def _middlewares_for(self, headers: CIMultiDict[str]) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+        if not self._connection.is_given:
+            return self._middlewares
+        return (_without_jar(headers.get("Cookie")), *self._middlewares)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         limit = self._config.max_response_bytes
@@ -228,8 +239,35 @@ def _once(config: ClientConfig) -> aiohttp.ClientMiddlewareType:
     return once
 
 
+def _without_jar(cookie: str | None) -> aiohttp.ClientMiddlewareType:
+    """Make an aiohttp middleware that sends no cookies of the jar of a caller's session.
+
+    Args:
+        cookie: The cookie of the client's own headers, which is sent; None if there is none.
+    """
+
+    async def without_jar(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers.popall("Cookie", None)
+        if cookie is not None:
+            request.headers["Cookie"] = cookie
+        return await handler(request)
+
+    return without_jar
+
+
 class _BrokenError(aiohttp.ClientError):
     """The connection was lost before an answer began, or the answer is not HTTP."""
+
+
+async def _learn_of_ended_connections() -> None:
+    """Let the event loop read what servers did to idle connections while the loop was busy with other work.
+
+    Sent over a connection that has ended, a write is lost, and nobody can know that it was; a read is repeated.
+    """
+    for _ in range(_TURNS_TO_LEARN):
+        await asyncio.sleep(0)
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:

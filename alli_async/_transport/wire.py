@@ -37,6 +37,7 @@ from .nulls import without_nulls
 T = TypeVar("T")
 
 CONVERSATIONS = "/webapi/v2/conversations"
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(slots=True)
@@ -68,6 +69,11 @@ class Request:
     sent: bool = False
     maybe_done: bool = False
     urgent: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the method changes nothing on the server."""
+        return self.method in _READS
 
 
 @dataclass(slots=True)

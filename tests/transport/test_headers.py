@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 from alli_async import AlliClient, ConfigurationError, Request, Response
@@ -105,6 +106,22 @@ async def test_a_cookie_is_never_returned(make_client: ClientFactory, host: str)
         await get(client.conversations)
         await client.with_options(timeout=5).conversations.get("b")
         assert [each.header("cookie") for each in server.requests] == [None] * 3
+
+
+async def test_cookies_of_a_callers_session_are_not_sent(make_client: ClientFactory) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        ScriptedServer(answer(200, headers=[("Set-Cookie", "theirs=1; Path=/")]), OK) as server,
+        aiohttp.ClientSession(cookie_jar=jar, cookies={"own": "1"}, headers={"X-App": "a"}) as http,
+    ):
+        await http.get(server.url)
+        client = make_client(server, session=http)
+        await get(client.conversations)
+        await get(client.with_options(headers={"Cookie": "gateway=2"}).conversations)
+        await http.get(server.url)
+        found = [each.header("cookie") for each in server.requests]
+        assert found == ["own=1", None, "gateway=2", "own=1; theirs=1"]
+        assert [each.header("x-app") for each in server.requests] == ["a"] * 4
 
 
 async def test_headers_are_sent_and_merged_whatever_their_case(make_client: ClientFactory) -> None:
