@@ -14,6 +14,7 @@ from .._listing.filters import Filters
 from .._listing.page_reader import BadRow, PageReader
 from .._listing.pages import user_bounds
 from .._listing.reader import ListReader
+from .._listing.survey import is_empty
 from .._transport.session import Session
 from ..errors import AlliError, ClientStateError, ConfigurationError, DecodeError, IncompleteError, NotFoundError
 from ..models import Skipped
@@ -165,7 +166,7 @@ class Engine(Generic[ResultT]):
                 row, row.chats[::-1] if newest_first else row.chats
             ):
                 continue
-            elif len(row.chats) == row.chat_count and (embedded.holds if row.chat_count else empty.holds):
+            elif self._fetcher.can_use_embedded(row):
                 entry = self._from_embedded(row, newest_first)
             else:
                 entry = self._new_slot()
@@ -196,8 +197,7 @@ class Engine(Generic[ResultT]):
             to_fetch = self._most_content_first(row for row in rows if len(row.chats) < row.chat_count)
             complete = self._most_content_first(row for row in rows if len(row.chats) == row.chat_count > 0)
             chosen = (to_fetch + complete)[: embedded.wanted]
-        without_chats = [row for row in rows if not row.chats and not row.chat_count]
-        chosen += without_chats[: empty.wanted]
+        chosen += [row for row in rows if is_empty(row)][: empty.wanted]
         results = await concurrently([self._result(row) for row in chosen])
         return {row.id: result for row, result in zip(chosen, results, strict=True)}
 

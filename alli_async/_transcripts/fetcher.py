@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic
 
+from .._listing.survey import is_empty
 from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request
@@ -47,14 +48,22 @@ class ChatFetcher(Generic[ResultT]):
             conversation before decides.
         """
         if any(len(row.chats) > row.chat_count for row in rows):
-            self.embedded.disprove()
+            self._disprove_counts()
         orders = [is_newest_first(row.chats) for row in rows]
         self._newest_first = next((each for each in reversed(orders) if each is not None), self._newest_first)
         return [self._newest_first if each is None else each for each in orders]
 
     def check(self, row: ConversationRow) -> EmbeddedCheck:
         """The check that decides whether the embedded chats of a conversation can be used."""
-        return self.embedded if row.chats or row.chat_count else self.empty
+        return self.empty if is_empty(row) else self.embedded
+
+    def can_use_embedded(self, row: ConversationRow) -> bool:
+        """Whether the embedded chats of a conversation are known to be all its chats.
+
+        A count of 0 beside the time of a last chat is wrong.
+        """
+        is_consistent = row.last_chat_time is None or row.chat_count > 0
+        return len(row.chats) == row.chat_count and is_consistent and self.check(row).holds
 
     def is_newest_first(self, row: ConversationRow) -> bool:
         """Whether embedded chats came newest first; where they do not show it, whether the others did."""
@@ -119,8 +128,15 @@ class ChatFetcher(Generic[ResultT]):
             ) == self._codec.content_size(now)
             if ids == chats.ids and is_same:
                 check.disprove()
+                if now.chat_count != chats.pages[0].total_count:
+                    self._disprove_counts()
                 break
         return chats
+
+    def _disprove_counts(self) -> None:
+        """Note that a chat count was wrong: then other counts may be, also those of 0."""
+        self.embedded.disprove()
+        self.empty.disprove()
 
     def _is_agreed(self, row: ConversationRow, chats: Chats[Any]) -> bool:
         return row.chat_count == chats.pages[0].total_count and self._codec.agrees(row, chats)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "a conversation is left with one chat that the count leaves out": Case(
+        {"conversations": 400, "seed": 60, "first_chat_fallback": True, "embed": 0, "chat_count": "user"},
+        history=(Change("lose_first_chat", 1, 546, 60),),
+    ),
     "a row is deleted between the first two pages of a list that is then cut": Case(
         {"conversations": 195, "seed": 0}, history=(Change("delete"),)
     ),

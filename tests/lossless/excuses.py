@@ -52,7 +52,8 @@ def excuse(case: Case, witness: Witness, truth: Truth, marked: dict[str, str]) -
     rows({each for each, mark in marked.items() if mark in _UNREADABLE}, AlliError, "cannot be read")
     rows(_lagging(case, truth), IncompleteError, "newest chats are on no page and in no row")
     if case.server.get("cursor", "relay") in {"opaque", "keyset"} and _UNLISTABLE & set(marked.values()):
-        empty = {each for each, chats in truth.ever.items() if not chats}
+        # Also those that lost their chats before the reader came to them.
+        empty = {each for each, chats in truth.ever.items() if not chats or not truth.end.get(each, chats)}
         rows(empty, AlliError, "stand behind rows that no cursor leads past, and in no window")
     if case.server.get("page_no") == "ignored":
         long = {each for each, chats in truth.ever.items() if len(chats) > _CHATS_PER_PAGE}
