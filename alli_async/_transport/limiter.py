@@ -70,7 +70,9 @@ class RateLimiter:
         self._opens_at = -math.inf
         self._urgent: deque[asyncio.Future[Ticket | None]] = deque()
         self._waiters: deque[asyncio.Future[Ticket | None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # uvloop's handle of a wait below half a millisecond does not tell its time.
+        self._timer_at = math.inf
 
     @property
     def max_in_flight(self) -> int:
@@ -239,11 +241,11 @@ class RateLimiter:
     def _set_timer(self) -> None:
         loop = asyncio.get_running_loop()
         ready_at = self._ready_at(loop.time())
-        if self._timer is not None and self._timer.when() > ready_at:
+        if self._timer is not None and self._timer_at > ready_at:
             self._timer.cancel()
             self._timer = None
         if self._timer is None and ready_at < math.inf:
-            self._timer = loop.call_at(ready_at, self._on_time)
+            self._timer, self._timer_at = loop.call_at(ready_at, self._on_time), ready_at
 
     def _on_time(self) -> None:
         self._timer = None

@@ -271,3 +271,18 @@ async def test_a_server_that_only_refuses_uses_up_the_attempts(make_client: Clie
             await client.conversations.get("a")
         assert caught.value.attempts == 3
         assert len(server.requests) == 3
+
+
+async def many(limiter: RateLimiter, count: int) -> None:
+    async def one() -> None:
+        await limiter.acquire()
+        limiter.release()
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+def test_requests_that_may_go_within_half_a_millisecond_wait_on_uvloop_too() -> None:
+    # So short a wait is no timer there, but a handle that does not tell its time.
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(many(RateLimiter(8, 4000.0), 100))
