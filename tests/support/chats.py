@@ -28,9 +28,10 @@ def listing(conversations: list[dict[str, Any]], totals: dict[str, int], fresh: 
 
 def embedded(number: int, chats: int, count: int | None = None) -> dict[str, Any]:
     """A conversation with so many embedded chats, and a count that may be another one."""
-    return conversation(
+    row = conversation(
         id=f"c{number}", chats=[chat(n) for n in range(chats)], chatCount=chats if count is None else count
     )
+    return row if row["chatCount"] else {**row, "lastChatTime": None}
 
 
 def chats_of(total: int, embedded_chats: list[dict[str, Any]], count: int, page_size: int = 100) -> Any:

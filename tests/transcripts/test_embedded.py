@@ -308,6 +308,15 @@ async def test_conversations_that_seem_to_have_no_chats_are_proved_apart(
         assert found == totals
 
 
+async def test_a_count_of_0_beside_a_last_chat_time_is_never_believed(make_client: ClientFactory) -> None:
+    rows = [embedded(n, 5) for n in range(40)] + [embedded(n, 0) for n in range(40, 60)]
+    rows += [{**embedded(60, 0), "lastChatTime": 1704067200000}]
+    totals = {f"c{n}": 5 for n in range(40)} | {f"c{n}": 0 for n in range(40, 60)} | {"c60": 1}
+    async with ScriptedServer(listing(rows, totals, {})) as served:
+        found = [each async for each in make_client(served).conversations.transcripts()]
+        assert {each.conversation.id: len(each.chats) for each in found} == totals
+
+
 async def test_two_requests_prove_that_conversations_have_no_chats(make_client: ClientFactory) -> None:
     rows = [embedded(n, 5) for n in range(60)] + [embedded(n, 0) for n in range(60, 120)]
     totals = {f"c{n}": 5 for n in range(60)} | {f"c{n}": 0 for n in range(60, 120)}
