@@ -45,7 +45,8 @@ Every record holds a checksum of itself; a part's size and SHA-256 stand in its 
 | any other file | not ours | it is left alone |
 
 Where anything is refused, nothing was written or removed. Content that changed under the same size is found where
-it is read: by `verify`, by `compact` before it writes it on, and by a run that only has to say "complete".
+it is read: by `verify`, by `compact` before it writes it on, and in a directory by a run or a compaction that only
+has to say "complete".
 """
 
 from .batches import ArrowBatches, arrow_batches

@@ -53,10 +53,11 @@ async def compact(dest: str | os.PathLike[str], *, drop_deleted: bool = False) -
     """Rewrite an export to the latest version of each conversation, and merge small parts to about 64 MB.
 
     Every part is proved to be what was written before it is read, and what takes its place is proved before it is
-    removed. The compaction can be killed at any byte: until its last record is written the old parts count, and
-    from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the runs. One that
-    is cancelled, or fails, removes what it has written. In Parquet the column `deleted_at` then says when a
-    conversation was found deleted.
+    removed. Where nothing is to be merged, the parts in a directory are still proved; those in an object store are
+    left to `verify`. The compaction can be killed at any byte: until its last record is written the old parts
+    count, and from then on the new ones. Nothing is asked of the server. The manifest keeps the history of the
+    runs. One that is cancelled or fails removes what it has written. In Parquet the column `deleted_at` says when
+    a conversation was found deleted.
 
     Args:
         dest: The directory, or the address in an object store.
@@ -87,6 +88,7 @@ def _compact(dest: str | os.PathLike[str], drop_deleted: bool, stop: threading.E
         compaction = _Compaction(destination, destination.spec, drop_deleted, stop)
         is_done = not compaction.is_needed
         if is_done:
+            destination.check_parts(stop)
             destination.write_manifest()
         else:
             run = _refusing(compaction)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import structs
 
 from ..errors import ConfigurationError, ExportError
@@ -21,10 +21,11 @@ from .commit_log import (
     write_spec,
 )
 from .holdings import Holdings, key_of
-from .manifest import deleted_lines, make_manifest, quarantine_lines
+from .manifest import manifest_files
 from .outstanding import deleted_in
-from .reading import DamagedError, ids_in, versions_of
+from .reading import DamagedError, check_part, ids_in, versions_of
 from .records import READABLE_VERSIONS, Commit, ExportSpec, RunEnd
+from .storage.directory import DirectoryStore
 from .storage.store import JOURNAL, Store
 
 ItemT = TypeVar("ItemT")
@@ -177,6 +178,26 @@ class Destination:
             self.store.remove(name)
         self.write_manifest()
 
+    def check_parts(self, stop: threading.Event) -> None:
+        """See that every part is what was written, where nothing else is to be done and no part is read for that.
+
+        Parts in an object store are left to `verify`: they would all have to be fetched.
+
+        Args:
+            stop: Set when the reading is to stop.
+
+        Raises:
+            ExportError: A part is damaged.
+        """
+        parts = [part for run in self.runs for part in run.parts] if isinstance(self.store, DirectoryStore) else []
+        for part in parts:
+            if stop.is_set():
+                return
+            try:
+                check_part(self.store, part)
+            except DamagedError as error:
+                raise ExportError(refusal(self.store, [Problem("damaged", error.part, error.why)])) from None
+
     def held(self) -> Holdings:
         """The conversations in the parts of complete runs."""
         return Holdings([self._versions(each) for each in _commits_of(self.complete_runs)])
@@ -213,18 +234,14 @@ class Destination:
         runs, spec = self.complete_runs, self.spec
         if spec is None or not runs:
             raise ExportError(f"{self.store} holds no complete export")
-        self._put("quarantine.jsonl", quarantine_lines(runs), is_needed=False)
-        self._put("deleted.jsonl", deleted_lines(runs), is_needed=False)
-        manifest = make_manifest(spec, runs, self.held())
-        self._put(
-            "manifest.json", msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n", is_needed=True
-        )
+        for name, data in manifest_files(spec, runs, self.held()).items():
+            self._put(name, data)
 
-    def _put(self, name: str, data: bytes, *, is_needed: bool) -> None:
+    def _put(self, name: str, data: bytes) -> None:
         is_there = name in self.store.names("")
         if is_there and self.store.read(name) == data:
             return
-        if data or is_needed:
+        if data:
             self.store.put_record(name, data, replace=True)
         elif is_there:
             self.store.remove(name)

@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Unpack
 
-from .._aio.threads import in_thread
+from .._aio.threads import in_stoppable_thread, in_thread
 from .._listing.filters import ConversationFilters
 from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
 from ..client import AlliClient
 from ..errors import ConfigurationError, ExportError, IncompleteError
 from ..models import Skipped, StreamStats
-from .commit_log import Problem, RunLog, next_number
+from .commit_log import RunLog, next_number
 from .dask.cluster import ClusterExecutor, coordinated, reached
 from .dask.coordinator import Coordinator
 from .dask.scheduler import Cluster
 from .dask.sharing import CLUSTER_SESSION_FILE, open_shared
-from .destination import Destination, EarlierVersions, refusal
+from .destination import Destination, EarlierVersions
 from .executors import LocalExecutor
 from .formats.compression import Compression
 from .formats.projection import Redact
@@ -31,7 +31,6 @@ from .outstanding import ask_again_for, outstanding_in
 from .planning import plan_run
 from .progress import ExportProgress
 from .project import check_project
-from .reading import DamagedError, check_part
 from .records import Incomplete, Quarantined, RunEnd, RunPlan
 from .report import ExportReport
 from .request import ExportRequest, Time
@@ -39,7 +38,6 @@ from .run_context import OnError, RunContext
 from .running import write_pending
 from .single_file import export_file
 from .storage.addresses import checked_dest
-from .storage.directory import DirectoryStore
 from .storage.files import PRIVATE
 from .storage.opening import open_store
 from .storage.store import Store
@@ -259,13 +257,7 @@ class _Job:
 
     async def _prove_complete(self) -> ExportReport:
         """Report what is there. On this machine it is read, since nothing else is to be done."""
-        if isinstance(self._store, DirectoryStore):
-            for part in (part for run in self._destination.runs for part in run.parts):
-                try:
-                    await in_thread(check_part, self._store, part)
-                except DamagedError as error:
-                    problem = Problem("damaged", error.part, error.why)
-                    raise ExportError(refusal(self._store, [problem])) from None
+        await in_stoppable_thread(self._destination.check_parts)
         await in_thread(self._destination.write_manifest)
         return self._report(self._destination.runs, await in_thread(self._destination.held), None)
 

@@ -122,6 +122,22 @@ def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> M
     )
 
 
+def manifest_files(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> dict[str, bytes]:
+    """The manifest and the lists that belong to it, made of the log alone; an empty file is not written.
+
+    Args:
+        spec: The spec of the destination.
+        runs: The runs whose parts count, oldest first, all of them complete.
+        held: The conversations in them.
+    """
+    manifest = msgspec.json.encode(make_manifest(spec, runs, held))
+    return {
+        "quarantine.jsonl": quarantine_lines(runs),
+        "deleted.jsonl": deleted_lines(runs),
+        "manifest.json": msgspec.json.format(manifest, indent=1) + b"\n",
+    }
+
+
 def _skipped(what: Incomplete, run: int) -> SkippedEntry:
     moments = None if what.span is None else (iso_time(what.span[0]), iso_time(what.span[1]))
     return SkippedEntry(id=what.id, why=what.why, run=run, span=what.span, first_chat=moments)

@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Struct, field
 
 from .._aio.threads import in_thread
+from .._version import __version__
 from ..errors import ConfigurationError
 from .commit_log import Problem, Recovered, RunLog, read_destination
 from .destination import FOLDERS
 from .holdings import Holdings
+from .manifest import manifest_files
 from .reading import DamagedError, rows_in, versions_of
 from .records import Commit, ExportSpec, Part
 from .storage.opening import open_store
@@ -84,7 +86,11 @@ async def _look(store: Store, found: Recovered) -> tuple[list[RunLog], list[Prob
     known = {each.file for each in problems}
     for commit in (commit for run in runs for commit in run.state.commits.values()):
         problems += await in_thread(_check_commit, store, found.spec, commit, known)
-    problems += await in_thread(_check_manifest, store, runs)
+    ended = [run for run in runs if run.complete is not None]
+    if not ended:
+        problems.append(Problem("missing", "manifest.json", "is not written yet: no run is complete"))
+    elif found.spec is not None and not problems:
+        problems += await in_thread(_check_manifest, store, found.spec, ended)
     return runs, problems
 
 
@@ -137,18 +143,30 @@ def _check_part(store: Store, part: Part) -> Iterable[Problem]:
             yield Problem("damaged", part.name, f"has {rows:,} rows, not {part.rows:,}")
 
 
-def _check_manifest(store: Store, runs: list[RunLog]) -> list[Problem]:
-    """The manifest of a complete export is there and can be read; the next run writes it anew."""
-    ended = [run for run in runs if run.complete is not None]
-    if not ended:
-        return [Problem("missing", "manifest.json", "is not written yet: no run is complete")]
+def _check_manifest(store: Store, spec: ExportSpec, ended: list[RunLog]) -> list[Problem]:
+    """The manifest, and the files that belong to it, say what the records say."""
+    there = store.names("")
     try:
-        msgspec.json.decode(store.read("manifest.json"), type=dict[str, object])
+        manifest = msgspec.json.decode(store.read("manifest.json"), type=dict[str, object])
     except MissingError:
         return [Problem("missing", "manifest.json", "is gone; the next run writes it anew")]
     except ValueError as error:
-        return [Problem("damaged", "manifest.json", f"cannot be read: {error}")]
-    return []
+        return [Problem("damaged", "manifest.json", f"cannot be read: {error}; the next run writes it anew")]
+    if manifest.get("sdk_version") != __version__:
+        return []  # another version may tell the same in other words
+    problems = []
+    commits = [run.state.commits[name] for run in ended for name in sorted(run.state.commits)]
+    for name, data in manifest_files(spec, ended, _held(store, commits)).items():
+        if data and name not in there:
+            problems.append(Problem("missing", name, "is gone; the next run writes it anew"))
+        elif name in there and store.read(name) != data:
+            problems.append(Problem("damaged", name, "is not what the records say; the next run writes it anew"))
+    return problems
+
+
+def _held(store: Store, commits: Iterable[Commit]) -> Holdings:
+    """The conversations in the parts of commits, the oldest first."""
+    return Holdings([commit.written or versions_of(store, commit) for commit in commits])
 
 
 def _report(store: Store, runs: list[RunLog], problems: list[Problem]) -> VerifyReport:
@@ -158,7 +176,7 @@ def _report(store: Store, runs: list[RunLog], problems: list[Problem]) -> Verify
     faulty = {each.file for each in problems}
     good = [commit for run in runs for commit in run.state.commits.values()]
     good = [commit for commit in good if not any(part.name in faulty for part in commit.parts)]
-    held = Holdings([commit.written or versions_of(store, commit) for commit in good])
+    held = _held(store, good)
     return VerifyReport(
         ok=not problems,
         parts=sum(len(run.parts) for run in runs),
