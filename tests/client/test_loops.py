@@ -11,14 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-import trio
 from asgiref.sync import async_to_sync
 
 from alli_async import AlliClient, ClientStateError, ConfigurationError, RateLimitError
 from alli_async.export import arrow_batches, compact, export, plan_export, verify
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer
+from tests.support.late import late
 from tests.support.servers import OK, ONCE, fact, python
+
+trio = late("trio")
 
 
 async def first_page(client: AlliClient) -> int:

@@ -7,10 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
-from fastapi import FastAPI
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from alli_async import (
@@ -24,6 +22,9 @@ from alli_async import (
 )
 from alli_async._model import Model
 from tests.support.examples import FULL, PAGE, TRANSCRIPT, WIRE
+from tests.support.late import late
+
+httpx = late("httpx")
 
 ADAPTER = TypeAdapter(Conversation)
 
@@ -95,7 +96,9 @@ def test_schemas_say_what_is_required_and_that_times_are_numbers() -> None:
     assert "required" not in TypeAdapter(ConversationUpdate).json_schema()
 
 
-def app() -> FastAPI:
+def app() -> Any:
+    from fastapi import FastAPI
+
     made = FastAPI()
 
     @made.get("/typed")

@@ -12,10 +12,10 @@ import pytest
 from alli_async import AlliClient, ConfigurationError, ServerError
 from alli_async.sandbox import Sandbox
 from tests.conftest import QUICK
+from tests.support.late import late
 
-dlt = pytest.importorskip("dlt", reason="dlt is not installed: pip install -e '.[recipes]'")
-
-from alli_async.contrib.dlt import alli_source  # noqa: E402 - it needs dlt
+dlt = late("dlt")
+contrib = late("alli_async.contrib.dlt")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -41,7 +41,9 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def source(sandbox: Sandbox) -> Callable[..., Any]:
     def make(**options: Any) -> Any:
-        return alli_source(client=AlliClient(sandbox.api_key, base_url=sandbox.url, retry=QUICK), **options)
+        return contrib.alli_source(
+            client=AlliClient(sandbox.api_key, base_url=sandbox.url, retry=QUICK), **options
+        )
 
     return make
 
@@ -177,14 +179,14 @@ def test_one_resource_can_be_loaded_alone_and_the_other_one_later(
     # dlt's own places of configuration, here its environment variables.
     monkeypatch.setenv("SOURCES__ALLI__API_KEY", sandbox.api_key)
     monkeypatch.setenv("SOURCES__ALLI__BASE_URL", sandbox.url)
-    source = alli_source().with_resources("conversations")
+    source = contrib.alli_source().with_resources("conversations")
     pipeline.run(source)
     assert ask(pipeline, "SELECT count(*) FROM conversations") == [(120,)]
     assert "chats" not in pipeline.default_schema.data_table_names()
     sandbox.add_conversations(1)
     pipeline.run(source)
     assert ask(pipeline, "SELECT count(*) FROM conversations") == [(121,)]
-    pipeline.run(alli_source())  # what one resource has read before, the other one has not
+    pipeline.run(contrib.alli_source())  # what one resource has read before, the other one has not
     assert loaded(pipeline) == held(sandbox)
 
 
@@ -199,7 +201,7 @@ def test_one_resource_can_be_loaded_alone_and_the_other_one_later(
 )
 def test_what_cannot_be_right_is_refused_before_a_pipeline_runs(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        alli_source("key", **options)
+        contrib.alli_source("key", **options)
 
 
 def test_where_dlt_is_missing_it_is_said_how_to_get_it() -> None:

@@ -20,8 +20,9 @@ from alli_async.export.storage.store import Store
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.support.exports import SMALL
+from tests.support.late import late
 
-distributed = pytest.importorskip("distributed")
+distributed = late("distributed")
 
 LINES = ExportSpec(format="jsonl", compression="gzip", filters=[])
 
@@ -65,10 +66,9 @@ def once(when: Callable[[ExportProgress], bool], what: Callable[[], Any]) -> Cal
 class Worker:
     """What is asked of a worker."""
 
-    status = distributed.Status.running
-
     def __init__(self, number: int) -> None:
         self.address = f"worker-{number}"
+        self.status = distributed.Status.running
 
 
 async def seated(

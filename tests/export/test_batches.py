@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError, DecodeError
@@ -16,9 +14,13 @@ from alli_async.export import arrow_batches, export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import truth
+from tests.support.late import late
+
+pa = late("pyarrow")
+pq = late("pyarrow.parquet")
 
 
-def chats_of(tables: list[pa.Table]) -> dict[str, list[str]]:
+def chats_of(tables: list[Any]) -> dict[str, list[str]]:
     """The ids of the chats of each conversation, by position."""
     found: dict[str, list[tuple[int, str]]] = {}
     for table in tables:

@@ -53,10 +53,11 @@ from tests.export.support import (
 from tests.support.cancelling import cancel_at_each
 from tests.support.destinations import when_committed
 from tests.support.exports import SMALL, SMALL_ONE_AT_A_TIME, export_tuned
+from tests.support.late import late
 from tests.support.processes import ROOT
 
-dask = pytest.importorskip("dask")
-distributed = pytest.importorskip("distributed")
+dask = late("dask")
+distributed = late("distributed")
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError
@@ -23,6 +22,9 @@ from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import records
 from tests.support import Exchange, ScriptedServer, answer, chat, conversation
+from tests.support.late import late
+
+pq = late("pyarrow.parquet")
 
 KEY = b"a key of thirty-two random bytes"
 SOURCE = {"knowledgeBaseIds": ["kb-1"], "webSites": None, "newInSource": 1}

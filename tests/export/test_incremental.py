@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as ds
 import pytest
 
 from alli_async import (
@@ -26,6 +25,9 @@ from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, lying, manifest, records, run, truth
 from tests.support.destinations import unfinishable
+from tests.support.late import late
+
+ds = late("pyarrow.dataset")
 
 
 def latest(dest: Path) -> dict[str, list[str]]:

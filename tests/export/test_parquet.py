@@ -8,10 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 
 from alli_async import ConfigurationError, RawTranscript
@@ -24,6 +20,11 @@ from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import lines_of, manifest
 from tests.support import chat, conversation
+from tests.support.late import late
+
+duckdb = late("duckdb")
+ds = late("pyarrow.dataset")
+pq = late("pyarrow.parquet")
 
 
 def rows(dest: Path, folder: str) -> list[dict[str, Any]]:
@@ -34,7 +35,8 @@ def rows(dest: Path, folder: str) -> list[dict[str, Any]]:
 def rows_of(query: str) -> list[tuple[str, int]]:
     """The rows of an SQL query."""
     with duckdb.connect() as connection:
-        return connection.execute(query).fetchall()
+        found: list[tuple[str, int]] = connection.execute(query).fetchall()
+    return found
 
 
 @pytest.mark.parametrize("unit", ["ms", "s"])
@@ -136,7 +138,7 @@ def test_a_part_that_is_discarded_leaves_nothing_and_an_empty_one_has_its_column
     writer = ParquetShardWriter(store, 1, "00000", "none")
     conversations, chats = writer.commit("00000")
     assert (conversations.rows, chats.rows) == (0, 0)
-    assert pa.parquet.read_schema(tmp_path / chats.name).equals(arrow.schemas()[1])
+    assert pq.read_schema(tmp_path / chats.name).equals(arrow.schemas()[1])
 
 
 def test_large_shards_are_written_in_groups(tmp_path: Path) -> None:

@@ -8,15 +8,17 @@ from itertools import chain
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import response_schema_conformance
+from hypothesis import HealthCheck, given, settings
 
 from alli_async.sandbox import Churn, Sandbox
 from alli_async.sandbox.operations import OPERATIONS
+from tests.support.late import late
 
 from .client import CONTRACT, DAILY, ROOT, Client, or_null, validators
+
+schemathesis = late("schemathesis")
+checks = late("schemathesis.checks")
+openapi_checks = late("schemathesis.specs.openapi.checks")
 
 VALIDATORS = validators()
 MODES: list[dict[str, Any]] = [
@@ -92,22 +94,30 @@ def served() -> Iterator[Sandbox]:
         yield sandbox
 
 
-schema = schemathesis.openapi.from_dict(or_null(json.loads(CONTRACT.read_bytes())))
-
-
-@schema.parametrize()
-@settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-def test_whatever_is_sent_the_answer_is_no_failure_and_a_200_conforms(case: Any, served: Sandbox) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("operation_id", sorted(OPERATIONS))
+def test_whatever_is_sent_the_answer_is_no_failure_and_a_200_conforms(operation_id: str, served: Sandbox) -> None:
+    schema = schemathesis.openapi.from_dict(or_null(json.loads(CONTRACT.read_bytes())))
+    operation = schema.find_operation_by_id(operation_id)
     ids = served.conversation_ids()
-    if "conversation_id" in case.path_parameters and len(case.path_parameters["conversation_id"]) % 2:
-        # Random ids only ever find nothing: every other time take one that there is.
-        case.path_parameters["conversation_id"] = ids[0]
-        if "chat_id" in case.path_parameters:
-            case.path_parameters["chat_id"] = served.chat_ids(ids[0])[0]
-            served.add_chats(1, ids[0])
-    case.call_and_validate(
-        base_url=served.url,
-        headers={"API-KEY": served.api_key},
-        timeout=10,
-        checks=[not_a_server_error, response_schema_conformance],
+    good, bad = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
+
+    @settings(
+        max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
     )
+    @given(good | bad)
+    def send(case: Any) -> None:
+        if "conversation_id" in case.path_parameters and len(str(case.path_parameters["conversation_id"])) % 2:
+            # Random ids only ever find nothing: every other time take one that there is.
+            case.path_parameters["conversation_id"] = ids[0]
+            if "chat_id" in case.path_parameters:
+                case.path_parameters["chat_id"] = served.chat_ids(ids[0])[0]
+                served.add_chats(1, ids[0])
+        case.call_and_validate(
+            base_url=served.url,
+            headers={"API-KEY": served.api_key},
+            timeout=10,
+            checks=[checks.not_a_server_error, openapi_checks.response_schema_conformance],
+        )
+
+    send()

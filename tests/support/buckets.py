@@ -15,9 +15,12 @@ from urllib.request import Request, urlopen
 
 import obstore
 from aiohttp import ClientSession, DummyCookieJar, web
-from moto.server import ThreadedMotoServer
 from obstore.store import from_url
 from yarl import URL
+
+from tests.support.late import late
+
+moto_server = late("moto.server")
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "the-access-key",
@@ -38,7 +41,7 @@ Rule = Callable[[str, str], "int | str | tuple[int, str] | None"]
 def s3() -> Iterator[str]:
     """A real S3 server, in a thread; gives its URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
