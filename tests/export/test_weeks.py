@@ -11,11 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from alli_async import AlliClient, RetryPolicy
+from alli_async import AlliClient
 from tests.support.backend import Backend
+from tests.support.night import QUICK
 from tests.support.weeks import DAY, Night, Week
-
-QUICK = RetryPolicy(base=0.001, cap=0.002, max_attempts=8, quota=100_000)
 
 FEW = st.integers(0, 4)
 NIGHTS = st.builds(
@@ -28,9 +27,13 @@ NIGHTS = st.builds(
     retitled=FEW,
     deleted=FEW,
     trouble=st.sampled_from(
-        ["none", "none", "none", "refused", "cancelled", "stumbling", "html", "undecodable", "damaged"]
+        [
+            *("none", "none", "none", "refused", "cancelled", "stumbling", "html", "undecodable", "damaged"),
+            *("killed", "killed", "away", "silent", "resetting", "limited", "paused"),
+        ]
     ),
     after=st.integers(1, 30),
+    step=st.sampled_from([0.0, 0.0, 0.0, -300.0, 300.0]),
 )
 
 
@@ -69,6 +72,14 @@ async def live(nights: Sequence[Night], *, count: int, second: float, skew: floa
             Night("drop deleted", deleted=1),
             Night("verify"),
             Night("incremental", new=4),
+        ),
+        (
+            Night("resume", trouble="killed", after=9),
+            Night("incremental", new=3, trouble="away", after=2),
+            Night("refresh", new=1, deleted=20, trouble="silent", after=9),
+            Night("incremental", new=1, talked=2, step=-300.0),
+            Night("compact", trouble="killed"),
+            Night("incremental", new=2, trouble="resetting", step=300.0),
         ),
     ],
 )

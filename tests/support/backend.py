@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Self
@@ -50,7 +51,7 @@ class Backend:
         talks: The conversations, by their ids.
         second: The server's second: 1 or 1000.
         date: The Date header; None for the clock of this machine.
-        instead: Called with a request's path and query; gives an answer in place of the right one, or None.
+        instead: Called with a request; gives an answer in place of the right one, now or later, or None.
         spoiled: Called with a row of a list or a chat page before it is sent; changes it.
         asked: The queries of all requests for a list.
     """
@@ -59,9 +60,11 @@ class Backend:
     second: float = 1000.0
     date: str | None = None
     api_key: str = "a-key-of-this-project"
-    instead: Callable[[web.Request], web.Response | None] = lambda _: None
+    instead: Callable[[web.Request], web.Response | Awaitable[web.Response] | None] = lambda _: None
     spoiled: Callable[[dict[str, Any]], None] = lambda _: None
     asked: list[dict[str, str]] = field(default_factory=list)
+    _runner: web.AppRunner = field(init=False)
+    _site: web.TCPSite = field(init=False)
 
     def add(
         self, count: int, *, at: float | None = None, step: float = 0.001, chats: int = 2, prefix: str = "c"
@@ -80,15 +83,33 @@ class Backend:
         """The ids of the chats of each conversation."""
         return {talk.id: talk.chat_ids() for talk in self.talks.values()}
 
+    async def hang_up(self, request: web.Request, *, after: float) -> web.Response:
+        """Break the connection of a request, without an answer, after so many seconds."""
+        await asyncio.sleep(after)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async def be_away(self, seconds: float) -> None:
+        """Refuse all connections for a while, and break those that there are."""
+        await self._site.stop()
+        for connection in list(self._runner.server.connections if self._runner.server else ()):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(seconds)
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await self._site.start()
+
     async def __aenter__(self) -> Self:
         application = web.Application()
         application.router.add_route("*", "/{tail:.*}", self._answer)
         application.on_response_prepare.append(self._stamp)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
+        self._port: int = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self._port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,7 +120,7 @@ class Backend:
 
     async def _answer(self, request: web.Request) -> web.Response:
         if (instead := self.instead(request)) is not None:
-            return instead
+            return instead if isinstance(instead, web.Response) else await instead
         names = request.path.strip("/").split("/")
         if names[-1] == "conversations":
             return self._list(dict(request.query))

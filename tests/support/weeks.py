@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -17,10 +20,11 @@ from alli_async.export import ExportReport, compact, verify
 from tests.export.support import lines_of, manifest, records
 from tests.support.backend import Backend, Talk
 from tests.support.exports import export_tuned
+from tests.support.processes import ROOT
+from tests.support.troubles import Trouble, Troubles
 
 DAY = 86_400.0
 Command = Literal["resume", "incremental", "refresh", "compact", "drop deleted", "verify"]
-Trouble = Literal["none", "refused", "cancelled", "stumbling", "html", "undecodable", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Night:
         talked: Number of conversations that get another chat.
         retitled: Number of conversations that get another title.
         deleted: Number of old conversations that are deleted.
+        step: Seconds by which the server's clock is set; less than the overlap of two runs.
         command: The command.
         trouble: What goes wrong.
         after: Number of requests, or of conversations, before it goes wrong.
@@ -44,6 +49,7 @@ class Night:
     deleted: int = 0
     trouble: Trouble = "none"
     after: int = 3
+    step: float = 0.0
 
 
 @dataclass
@@ -85,6 +91,7 @@ class Week:
     # --- the day ------------------------------------------------------------------------------------------
 
     def _change(self, night: Night) -> None:
+        self.skew += night.step
         talks, now = self.backend.talks, time.time() + self.skew
         self.backend.date = formatdate(now, usegmt=True)
         for number in range(night.new):
@@ -96,10 +103,12 @@ class Week:
             self._note(talk)
         for talk in list(talks.values())[: night.retitled]:
             talk.title += "!"
-        # A few of the first ones stay: without any conversation that is held, it may be another project.
-        for talk in list(talks.values())[5 : 5 + night.deleted]:
-            self.changed.add(talk.id)
-            del talks[talk.id]
+        held = self._ever_held()
+        for talk in list(talks.values())[: night.deleted]:
+            # One that is held stays: without any, it may be another project.
+            if held & talks.keys() != {talk.id}:
+                self.changed.add(talk.id)
+                del talks[talk.id]
 
     def _note(self, talk: Talk) -> None:
         self.changed.add(talk.id)
@@ -112,61 +121,68 @@ class Week:
         for talk in self.backend.talks.values():
             self._note(talk)
 
+    def _ever_held(self) -> set[str]:
+        return set(self.held()) if self.dest.exists() else set()
+
     # --- exports ------------------------------------------------------------------------------------------
 
     async def _export(self, night: Night) -> None:
         is_first, was_unfinished = not self.has_run, self.is_unfinished
         if not was_unfinished:
             self.changed.clear()
+        if night.trouble == "killed":
+            await self._kill(night)
+            self._note_stop()
+            if self.has_run and not self.is_unfinished:
+                # It may have been killed between its last record and the manifest, which any run writes.
+                assert (await export_tuned(self.client, self.dest)).finished_before
+            return
         incremental, refresh = night.command == "incremental", night.command == "refresh"
         export = export_tuned(self.client, self.dest, incremental=incremental, refresh=refresh)
         task = asyncio.ensure_future(export)
-        lost = self._trouble(night, task)
+        troubles = Troubles(self.backend, night.trouble, night.after, task)
         try:
             report = await task
         except (AlliError, asyncio.CancelledError):
             if night.trouble not in ("refused", "cancelled"):
                 raise
-            # It may have ended before the run began: then there is nothing unfinished.
-            self.is_unfinished = was_unfinished or self._has_unfinished_run()
+            self._note_stop()
             return
         finally:
-            self.backend.instead, self.backend.spoiled = lambda _: None, lambda _: None
+            await troubles.end()
         self.has_run, self.is_unfinished = True, False
         if report.finished_before:
             return
-        self._check_run(night, report, lost, was_begun=not was_unfinished, is_first=is_first)
+        self._check_run(night, report, troubles.lost, was_begun=not was_unfinished, is_first=is_first)
 
-    def _has_unfinished_run(self) -> bool:
+    def _note_stop(self) -> None:
+        """Note what a run that was stopped has left: it may not have begun, and it may have ended."""
         journal = self.dest / "_journal"
         plans, ends = (len(list(journal.glob(f"run-*-{name}.json"))) for name in ("plan", "complete"))
-        return plans > ends
+        self.has_run, self.is_unfinished = ends > 0, plans > ends
 
-    def _trouble(self, night: Night, task: asyncio.Future[ExportReport]) -> set[str]:
-        """Let something go wrong; gives the ids of the conversations that cannot be had."""
-        asked = 0
-        some = [each for each in self.backend.talks.values() if len(each.chats) > 3]
-        victims = {some[night.after % len(some)].id} if some else set()
+    async def _kill(self, night: Night) -> None:
+        """Run the command as a process, and kill it a moment after some of its requests."""
+        program = [sys.executable, "-m", "tests.support.night", night.command, str(self.dest)]
+        process = await asyncio.create_subprocess_exec(
+            *program, self.backend.url, self.backend.api_key, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+        )
+        asked, loop = 0, asyncio.get_running_loop()
 
-        def instead(request: web.Request) -> web.Response | None:
+        def kill() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+        def instead(_: web.Request) -> None:
             nonlocal asked
             asked += 1
-            if night.trouble == "refused" and asked > night.after:
-                return web.json_response({"type": "APIError", "code": 7004, "message": "not now"}, status=403)
-            if night.trouble == "cancelled" and asked == night.after:
-                task.cancel()
-            if night.trouble == "stumbling" and asked % 5 == 0:
-                return web.Response(status=500)
-            if night.trouble == "html" and any(request.path.endswith(f"/{each}/chats") for each in victims):
-                return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
-            return None
+            if asked == night.after:
+                loop.call_later(night.after % 7 * 0.004, kill)
 
-        def spoil(row: dict[str, object]) -> None:
-            if night.trouble == "undecodable" and row.get("id") in victims:
-                row["chatCount"] = "many"
-
-        self.backend.instead, self.backend.spoiled = instead, spoil
-        return victims if night.trouble in ("html", "undecodable") else set()
+        self.backend.instead = instead
+        _, errors = await process.communicate()
+        self.backend.instead = lambda _: None
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
 
     def _check_run(
         self, night: Night, report: ExportReport, lost: set[str], *, was_begun: bool, is_first: bool
@@ -192,6 +208,8 @@ class Week:
         before, deleted = self.held(), self._deleted()
         if night.trouble == "damaged" and before:
             await self._damage(night)
+        elif night.trouble == "killed" and night.command != "verify":
+            await self._kill(night)
         if night.command == "compact":
             await compact(self.dest)
             assert self.held() == before
