@@ -19,7 +19,7 @@ from .filters import Filters
 from .page_reader import BadRow, ListEntry, PageFaultError, PageReader
 from .pages import Row
 from .partition_reader import ASC, ClaimedRows, Emit, PartitionReader
-from .quiet import MAX_PASSES, QuietPasses
+from .quiet import MAX_PASSES, QuietPasses, changes_too_fast
 from .single_rows import StuckError
 from .survey import LONG_AGO, ServerProfile, Span, is_empty, moment
 from .walks import Walk
@@ -163,6 +163,7 @@ class Closing(Generic[RowT]):
             if not has_moved or not await self._read_partitions_again():
                 return
             has_moved = True
+        raise changes_too_fast(MAX_PASSES)
 
     async def _read_end(self, cursors: OffsetCursors, total: int) -> bool:
         """Read from the last row of the last partition to the end of the list.
@@ -170,30 +171,31 @@ class Closing(Generic[RowT]):
         Returns:
             Whether anything has moved: the last row does not stand at the index of all rows, or rows left or came.
         """
-        index = max(total - 1, 0)
-        last_id = self._last_id()
-        entries = await self._entries_at(cursors, index)
-        is_proved = bool(entries) and entries[0].id == last_id
-        if not is_proved:
-            # Rows that were emitted may have moved to the end, among new rows: the index at which to start is not
-            # known, but the time is.
-            await self._read_until_quiet(self._newest(), 0, last_id)
-            index = await self._last_with_chats(cursors, index)
-        moved = await self._read_until_quiet(self.pages.filters, index, last_id)
-        return moved or not is_proved
+        index, last_id, seen = max(total - 1, 0), self._last_id(), set[str]()
+        has_moved = await self._read_until_quiet(self.pages.filters, index, last_id, seen)
+        if index == 0 or last_id in seen:
+            return has_moved
+        # Rows have left, so rows between the last partition and this index may not have been seen. The index at
+        # which they start is not known, but the time is. They are read before and after the rest, since rows may
+        # move from one to the other meanwhile.
+        await self._read_until_quiet(self._newest(), 0, last_id, set())
+        index = await self._last_with_chats(cursors, index)
+        await self._read_until_quiet(self.pages.filters, index, last_id, set())
+        await self._read_until_quiet(self._newest(), 0, last_id, set())
+        return True
 
-    async def _read_until_quiet(self, filters: Filters, index: int, last_id: str | None) -> bool:
+    async def _read_until_quiet(self, filters: Filters, index: int, last_id: str | None, seen: set[str]) -> bool:
         """Read a list to its end, and again where rows came into the part already read or have no stable order.
 
         Args:
             filters: The filters of the list.
             index: The index of the row to start with.
             last_id: The id of the last row of the last partition.
+            seen: An empty set, to which the ids of the rows are added.
 
         Returns:
             Whether rows left or came, or a partition emitted a row that is now later than the last partition.
         """
-        seen: set[str] = set()
         passes = QuietPasses()
         has_moved = False
         for _ in range(MAX_PASSES):
@@ -204,8 +206,8 @@ class Closing(Generic[RowT]):
             is_quiet = passes.are_enough(walk, found=found > 0)
             is_counted = not walk.rows_left and len(seen) == walk.rows_before - index
             if is_counted or is_quiet or not (walk.rows_came or walk.is_disturbed):
-                break
-        return has_moved
+                return has_moved
+        raise changes_too_fast(MAX_PASSES)
 
     def _newest(self) -> Filters:
         """The filters of the rows that are later than the last partition."""
@@ -288,17 +290,31 @@ class Closing(Generic[RowT]):
     # --- where cursors are not offsets --------------------------------------------------------------------
 
     async def _by_passes(self) -> None:
-        """Read the partitions, the rows without chats and the newest rows again until no missed row is found."""
+        """Read the partitions, the rows without chats and the newest rows again until no missed row is found.
+
+        The newest rows are read before and after the rows without chats, since a row that gets its first chat or
+        loses its only one moves from one to the other meanwhile.
+        """
         seen: set[str] = set()
         for _ in range(MAX_PASSES):
             found = await self._read_partitions_again()
-            for _ in range(MAX_PASSES):
-                if self.span.bounded or not await self._read_empty(seen):
-                    break
-            # The newest rows come last, since a row without chats that gets its first chat moves there.
-            await self._read_walk(Walk(self.pages, ASC, self._newest()), set())
+            await self._read_newest()
+            if not self.span.bounded:
+                await self._read_empty_until_quiet(seen)
+            await self._read_newest()
             if not found:
                 return
+        raise changes_too_fast(MAX_PASSES)
+
+    async def _read_empty_until_quiet(self, seen: set[str]) -> None:
+        for _ in range(MAX_PASSES):
+            if not await self._read_empty(seen):
+                return
+        raise changes_too_fast(MAX_PASSES)
+
+    async def _read_newest(self) -> None:
+        """Read the rows that are later than the last partition."""
+        await self._read_walk(Walk(self.pages, ASC, self._newest()), set())
 
     async def _read_empty(self, seen: set[str]) -> int:
         """Read the rows without chats, and return the number of rows that were missed before."""

@@ -14,11 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..errors import IncompleteError
 from ..models import Order, units_per_second_of
 from .page_reader import BadRow, ListEntry, PageReader
 from .pages import Row, user_bounds
-from .quiet import MAX_PASSES, QuietPasses
+from .quiet import MAX_PASSES, QuietPasses, changes_too_fast
 from .single_rows import StuckError
 from .walks import Walk
 
@@ -92,10 +91,7 @@ class LastChatReader(Generic[RowT]):
             if not is_sweep:
                 self._first_began = self._began
             is_sweep = True
-        raise IncompleteError(
-            f"the list was read {MAX_PASSES} times, and each time conversations were found that had been there "
-            "before: it changes faster than it can be read with one cursor"
-        )
+        raise changes_too_fast(MAX_PASSES)
 
     def _is_last(self, this_pass: _Pass[RowT], *, found: bool) -> bool:
         """Whether every row was read once this pass was.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import IncompleteError
 from .walks import Walk
 
 # Passes over a list, each of which found rows that earlier ones had missed, before it counts as changing too fast.
@@ -35,3 +36,11 @@ class QuietPasses:
         # A pass that is not proved says nothing of the order of rows that an earlier one saw change.
         self._is_disturbed = walk.is_disturbed or (self._is_disturbed and not walk.is_proved)
         return self._count >= (QUIET_PASSES if self._is_disturbed else 1)
+
+
+def changes_too_fast(passes: int) -> IncompleteError:
+    """The error when each of so many passes found rows that earlier ones had missed."""
+    return IncompleteError(
+        f"the list was read {passes} times, and each time conversations were found that had been there before: "
+        "it changes faster than it can be read"
+    )

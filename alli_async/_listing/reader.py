@@ -20,7 +20,6 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, Generic, TypeVar
 
 from .._aio.tasks import TaskGroup
-from ..errors import IncompleteError
 from .closing import Closing, PartitionResult
 from .daily import daily_activity
 from .last_chat import LastChatReader
@@ -28,7 +27,7 @@ from .page_reader import BadRow, ListEntry, Page, PageReader, good_rows
 from .pages import Row, units_per_second_in
 from .partition_reader import ASC, Emit, PartitionReader, boundary_ids
 from .planner import Partition, Planner
-from .quiet import MAX_PASSES, QuietPasses
+from .quiet import MAX_PASSES, QuietPasses, changes_too_fast
 from .seen import SeenIds
 from .single_rows import StuckError
 from .survey import FAR_AHEAD, LONG_AGO, Span, Survey, is_empty, moments, survey_list, with_spans
@@ -210,10 +209,7 @@ class ListReader(Generic[RowT]):
             counted = is_counted and len(self._emitted.finished) == walk.rows_before
             if is_whole or counted or is_quiet:
                 return
-        raise IncompleteError(
-            f"the list was read {MAX_PASSES + 1} times, and each time conversations were found that had been "
-            "there before: it changes faster than it can be read with one cursor"
-        )
+        raise changes_too_fast(MAX_PASSES + 1)
 
     # --- in partitions ------------------------------------------------------------------------------------
 

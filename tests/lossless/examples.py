@@ -5,6 +5,10 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "rows leave between the count of all rows and the end of the list": Case(
+        {"conversations": 195, "seed": 3, "cursor": "relay"},
+        history=(Change("lose_only_chat", 9, 0, 2), Change("delete", 8, 1000)),
+    ),
     "a conversation is left with one chat that the count leaves out": Case(
         {"conversations": 400, "seed": 60, "first_chat_fallback": True, "embed": 0, "chat_count": "user"},
         history=(Change("lose_first_chat", 1, 546, 60),),

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import Exchange, answer, conversation
+from . import Exchange, answer, chat, conversation
 from .replies import split
 
 START = 1_704_067_200_000.0
@@ -45,9 +45,10 @@ class RowServer:
         """Answer a request."""
         path, query = split(exchange.request)
         if path.endswith("/chats"):
-            await exchange.send(answer(200, {"chats": [], "pageNo": 1, "totalCount": 0}))
+            chats = self._row(path.split("/")[-2])["chats"]
+            await exchange.send(answer(200, {"chats": chats, "pageNo": 1, "totalCount": len(chats)}))
         elif not path.endswith("conversations"):
-            await exchange.send(answer(200, conversation(id=path.rpartition("/")[2])))
+            await exchange.send(answer(200, self._row(path.rpartition("/")[2])))
         else:
             self.asked.append(query)
             await exchange.send(self._page(query))
@@ -83,17 +84,24 @@ class RowServer:
             self.given[cursor] = window, offset + size
         return answer(200, {"conversations": rows[offset : offset + size], "cursor": cursor})
 
+    def _row(self, conversation_id: str) -> dict[str, Any]:
+        """A conversation with one chat ("c…") or without chats ("n…")."""
+        number = int(conversation_id[1:])
+        if conversation_id.startswith("n"):
+            return conversation(id=conversation_id, createdAt=START + number, lastChatTime=None)
+        time = self.times[number]
+        chats = [chat(number, timestamp=time)]
+        created = time - self.older
+        return conversation(id=conversation_id, createdAt=created, lastChatTime=time, chats=chats, chatCount=1)
+
     def _rows(self, window: str, descending: bool) -> list[dict[str, Any]]:
         start, end = (float(bound) if bound else None for bound in window.split(".."))
         timed = [
-            conversation(id=f"c{number}", createdAt=time - self.older, lastChatTime=time)
+            self._row(f"c{number}")
             for number, time in enumerate(self.times)
             if (start is None or start <= time) and (end is None or time <= end)
         ]
-        empty = [
-            conversation(id=f"n{number}", createdAt=START + number, lastChatTime=None)
-            for number in range(self.empties if window == ".." else 0)
-        ]
+        empty = [self._row(f"n{number}") for number in range(self.empties if window == ".." else 0)]
         if descending:
             timed.reverse()
         if (draw := self.shuffle) is not None:
