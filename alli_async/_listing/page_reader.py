@@ -172,7 +172,7 @@ class PageReader(Generic[RowT]):
             AlliError: The server, the key or the request is at fault.
         """
         filters = self.filters if filters is None else filters
-        attempts = _PAGE_ATTEMPTS if size is None else None
+        attempts = _PAGE_ATTEMPTS if size is None and self.session.has_served else None
         size = min(size or self.size, self.size)
         try:
             return await self._try(order, cursor, filters, size, attempts)

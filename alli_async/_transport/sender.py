@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 import time
 from collections.abc import Coroutine
 from io import BytesIO
@@ -275,8 +277,18 @@ def _payload(body: bytes | None) -> bytes | BytesIO | None:
     return BytesIO(body) if body is not None and len(body) >= _LARGE else body
 
 
+def _reason_of(error: OSError) -> str:
+    """Why a connection could not be made: the words of the system, or those of OpenSSL or the name lookup."""
+    number = error.errno or 0
+    is_of_system = number > 0 and not isinstance(error, ssl.SSLError)
+    return os.strerror(number) if is_of_system else error.strerror or str(error)
+
+
 def _text_of(error: Exception) -> str:
     """The message of an exception in one line, without the status 400 that aiohttp's parser adds."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # aiohttp's own words show the address of an SSLContext in memory.
+        return f"cannot connect to {error.host}:{error.port}: {_reason_of(error.os_error)}"
     cause = error.__cause__
     text = cause.message if isinstance(cause, HttpProcessingError) else str(error)
     return " ".join(text.split()).rstrip(" ^") or type(error).__name__

@@ -17,7 +17,7 @@ Examples:
   alli-async completion fish > ~/.config/fish/completions/alli-async.fish
 """,
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
     """Print the completion script of a shell."""
     from click.shell_completion import get_completion_class

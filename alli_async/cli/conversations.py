@@ -10,6 +10,7 @@ import cloup
 
 from .connecting import open_client
 from .groups import SETTINGS, Late, LateGroup
+from .numbers import WholeNumber
 from .options import connection_options, filter_options, span_as_filters, span_options, split
 from .output import show
 from .records import CONVERSATION, cell, count_text, decode, rows_of
@@ -75,7 +76,7 @@ Examples:
 @cloup.option_group(
     "Rows",
     cloup.option(
-        "--limit", type=click.IntRange(min=1), metavar="N", help="Most rows. [default: 50 in a table, else all]"
+        "--limit", type=WholeNumber(min=1), metavar="N", help="Most rows. [default: 50 in a table, else all]"
     ),
     cloup.option("--all", "show_all", is_flag=True, help="All rows, in a table too."),
     cloup.option(

@@ -12,6 +12,7 @@ import click
 import cloup
 
 from .connecting import open_client
+from .destinations import check_writable
 from .moments import parse
 from .options import connection_options
 from .output import show, write_json, write_text
@@ -57,14 +58,22 @@ Examples:
     cloup.option(
         "--png",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
-        help="Draw a chart into this file.",
+        help="Draw a chart into this file, whose name ends in .png.",
     ),
+    cloup.option("--force", is_flag=True, help="Replace the file of --png if it exists, without asking."),
     help="On a terminal a bar chart is shown; into a pipe or file, lines of day and number are written.",
 )
 @connection_options
 @asynchronous
 async def daily_command(
-    *, start_date: date, end_date: date, as_json: bool, as_csv: bool, png: Path | None, **connection: Any
+    *,
+    start_date: date,
+    end_date: date,
+    as_json: bool,
+    as_csv: bool,
+    png: Path | None,
+    force: bool,
+    **connection: Any,
 ) -> None:
     """Show how many conversations were active on each day from START to END.
 
@@ -74,17 +83,25 @@ async def daily_command(
     if start_date > end_date:
         raise click.UsageError(f"START lies after END ({start_date} > {end_date})")
     mode = mode_of(as_json=as_json, as_csv=as_csv)
+    if png is not None:
+        _check_png(png, force=force)
     async with open_client(connection) as client:
         days = (await client.conversations.daily_counts(start_date, end_date)).days
     if png is not None:
         draw(days, png)
         click.echo(f"{visible(str(png))} is drawn.", err=True)
-    elif mode == "table":
+    if mode == "table" and png is None:
         await show(chart(days))
-    else:
+    elif as_json or as_csv or png is None:
         await _write(days, "json" if as_json else "csv" if as_csv else "text")
     if not days:
         click.echo("the server lists no days in this span", err=True)
+
+
+def _check_png(path: Path, *, force: bool) -> None:
+    if path.suffix.lower() != ".png":
+        raise click.UsageError(f"--png: {visible(str(path))} is not named like a PNG file, which ends in .png")
+    check_writable(path, force=force)
 
 
 async def _write(days: Sequence[DailyCount], mode: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,10 +38,32 @@ def checked(dest: str, form: str | None, compression: str | None) -> tuple[str |
         _check_directory(dest)
         return form, compression
     by_name = FILE_KINDS[ending]
-    for option, given, named in (("--format", form, by_name[0]), ("--compression", compression, by_name[1])):
-        if given not in (None, named):
-            raise click.UsageError(f"DEST: {visible(dest)} is named like a file of {named}, {option} is {given}")
+    shown, named = visible(dest), by_name[1] if by_name[1] != "none" else "no compression"
+    if form not in (None, by_name[0]):
+        raise click.UsageError(f"DEST: {shown} is named like a file of {by_name[0]}, --format is {form}")
+    if compression not in (None, by_name[1]):
+        raise click.UsageError(f"DEST: {shown} is named like a file of {named}, --compression is {compression}")
     return by_name
+
+
+def check_directory_options(dest: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that need a directory or an object store.
+
+    Args:
+        dest: The destination.
+        options: The options, by their names.
+
+    Raises:
+        click.UsageError: The destination is a file or standard output.
+    """
+    is_file = dest != STDOUT and file_ending(dest) is not None
+    if dest != STDOUT and not is_file:
+        return
+    for name in ("incremental", "refresh", "cluster"):
+        if options[name]:
+            option = "--dask" if name == "cluster" else f"--{name}"
+            what = f"{visible(dest)} is one file" if is_file else "- is standard output"
+            raise click.UsageError(f"{option} needs a directory or an object store as DEST; {what}")
 
 
 def file_ending(dest: str) -> str | None:

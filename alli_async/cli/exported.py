@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from .._aio.threads import in_thread
+from ..errors import AlliError
 from .terminal import visible
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # Columns that an export makes, and the wire does not have.
 _MADE = frozenset({"conversation_id", "position", "run", "extra", "deleted_at"})
+
+
+_CSV = "is of CSV, which does not hold whole conversations"
 
 
 class _Head(msgspec.Struct):
@@ -35,7 +39,15 @@ async def find(source: str, conversation_id: str) -> bytes:
     Raises:
         click.UsageError: The export does not have it, or there is no export.
     """
-    line = await in_thread(_find, source, conversation_id)
+    try:
+        line = await in_thread(_find, source, conversation_id)
+    except (click.ClickException, AlliError, OSError, ImportError):
+        raise
+    except Exception as error:  # noqa: BLE001 - each format and compression has exceptions of its own
+        raise click.ClickException(
+            f"--from: {visible(source)} cannot be read, and may be damaged; alli-async verify tells more "
+            f"({type(error).__name__}: {visible(str(error), keep_newlines=False)})"
+        ) from None
     if line is None:
         raise click.UsageError(f"--from: {visible(source)} holds no conversation {conversation_id!r}")
     return line
@@ -44,17 +56,20 @@ async def find(source: str, conversation_id: str) -> bytes:
 def _find(source: str, conversation_id: str) -> bytes | None:
     path = Path(source)
     if "://" not in source and path.is_file():
+        if ".csv" in path.suffixes:
+            raise click.UsageError(f"--from: {visible(source)} {_CSV}")
         with path.open("rb") as file:
             return _in_lines(_lines(file, path.name), conversation_id)
     if "://" not in source and not (path / "conversations").is_dir():
-        raise click.UsageError(f"--from: {visible(source)} is no export: it has no folder conversations")
+        what = "is no export: it has no folder conversations" if path.exists() else "does not exist"
+        raise click.UsageError(f"--from: {visible(source)} {what}")
     from ..export.storage.opening import open_store
 
     store = open_store(source)
     # A later run holds the later version of a conversation, and its parts stand behind those of earlier ones.
     names = sorted(store.names("conversations"), reverse=True)
     if any(".csv" in name for name in names):
-        raise click.UsageError(f"--from: {visible(source)} is of CSV, which does not hold whole conversations")
+        raise click.UsageError(f"--from: {visible(source)} {_CSV}")
     for name in names:
         line = _in_part(store, f"conversations/{name}" if "/" not in name else name, conversation_id)
         if line is not None:

@@ -9,12 +9,13 @@ import click
 import cloup
 
 from .connecting import open_client
-from .destinations import STDOUT, check_replaceable, checked
+from .destinations import STDOUT, check_directory_options, check_replaceable, checked
 from .durations import DurationType
 from .failures import INCOMPLETE
 from .fields import FIELDS, fields_of
 from .groups import EXIT_CODES
 from .moments import moments_of
+from .numbers import WholeNumber
 from .options import (
     check_span,
     connection_options,
@@ -103,7 +104,7 @@ _RUN = cloup.option_group(
     ),
     cloup.option(
         "--page-size",
-        type=click.IntRange(1, 50),
+        type=WholeNumber(1, 50),
         default=50,
         show_default=True,
         metavar="N",
@@ -124,7 +125,7 @@ _RUN = cloup.option_group(
     ),
     cloup.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing."),
     cloup.option(
-        "--sandbox", type=click.IntRange(min=0), metavar="N", help="Export an embedded sandbox of N conversations."
+        "--sandbox", type=WholeNumber(min=0), metavar="N", help="Export an embedded sandbox of N conversations."
     ),
 )
 _OUTPUT = cloup.option_group(
@@ -164,6 +165,7 @@ async def export_command(
     form, options["compression"] = checked(dest, form, options["compression"])
     dest = os.fspath(dest)
     connection, how, filters = _divided(form, options)
+    check_directory_options(dest, how)
     if retry_for is not None:
         from ..config import RetryPolicy
 

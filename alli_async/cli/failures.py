@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .. import errors
-from ..errors import AlliError, APIError, ConfigurationError, ExportError
+from ..errors import AlliError, APIError, ConfigurationError
 from .exhaustion import exhausted
 
 FAILED, USAGE, INCOMPLETE, LOCKED, INTERRUPTED = 1, 2, 3, 4, 130
@@ -41,6 +41,7 @@ _BY_CLASS: dict[str, str] = {
     "DecodeError": "check --base-url: the answer is not that of an Alli server",
     "ResponseTooLargeError": "raise --max-response-mb",
 }
+_ANOTHER_EXPORT = "name another DEST, or give the options that it was made with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,10 @@ def describe(error: Exception) -> Failure | None:
         kind = "UsageError" if isinstance(error, click.UsageError) else ""
         return Failure(error.exit_code, kind, _one_line(error.format_message()))
     if isinstance(error, ConfigurationError):
-        return Failure(USAGE, "ConfigurationError", in_options(str(error)))
+        message = in_options(str(error))
+        return Failure(
+            USAGE, "ConfigurationError", message, _ANOTHER_EXPORT if " holds another export: " in message else ""
+        )
     if isinstance(error, AlliError):
         return _of_library(error)
     return _of_machine(error)
@@ -147,8 +151,25 @@ def _of_library(error: AlliError) -> Failure:
     if error.retry_after is not None:
         details["retry_after"] = error.retry_after
     code = LOCKED if kind == "LockedError" else FAILED
-    message = in_options(str(error)) if isinstance(error, ExportError) else str(error)
-    return Failure(code, kind, _one_line(message), advice_for(error), details)
+    return Failure(code, kind, _one_line(_message_of(error)), advice_for(error), details)
+
+
+def _message_of(error: AlliError) -> str:
+    """What an error of the library says, in the words of the command; what the server said is left as it is."""
+    text, said = str(error), error.message
+    told = said if isinstance(error, APIError) else in_options(said)
+    return told + _in_plain_words(text.removeprefix(said))
+
+
+def _in_plain_words(account: str) -> str:
+    """The account of a call's attempts, without the arguments of the library that are its bounds."""
+    bounds = {"patience": _option_names().get("retry_for", "")}
+    account = account.replace(", not_sent", ", not sent")
+    return re.sub(
+        r" \((max_attempts|patience|quota)\)",
+        lambda found: f" ({bounds[found[1]]})" if bounds.get(found[1]) else "",
+        account,
+    )
 
 
 def _of_machine(error: Exception) -> Failure | None:
@@ -185,14 +206,28 @@ def in_options(message: str) -> str:
     message = message.replace("pass allow_http=True (--allow-http)", "give --allow-http")
     message = message.replace("pass api_key or token, or set ALLI_API_KEY or ALLI_TOKEN", "set ALLI_API_KEY")
     # A name at the start is what the message is about; elsewhere only what can be no word of a sentence is meant.
-    if (found := re.match(r"(\w+)(?=[: ])", message)) and found[1] in names:
+    if (found := re.match(r"((?:conversation|chat) id|\w+)(?=[: ])", message)) and found[1] in names:
         message = names[found[1]] + message[found.end() :]
+    message = re.sub(r"\b([a-z]+[A-Z]\w+)=", lambda found: f"{_option_of_wire(found[1], names)} ", message)
     return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda found: names.get(found[0], found[0]), message)
+
+
+def _option_of_wire(name: str, names: dict[str, str]) -> str:
+    """The option of a filter, by the filter's name on the wire."""
+    snake = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+    return names.get(snake, name)
 
 
 def _option_names() -> dict[str, str]:
     """The options of the running command, by the arguments of the library that they stand for."""
-    names = {"dest": "DEST", "api_key": "the key", "conversation id": "ID"}
+    names = {
+        "dest": "DEST",
+        "api_key": "the key",
+        "conversation id": "ID",
+        "conversation_ids": "ID",
+        "chat id": "CHAT",
+        "max_response_bytes": "--max-response-mb",
+    }
     ctx = click.get_current_context(silent=True)
     for param in ctx.command.params if ctx is not None else ():
         if isinstance(param, click.Option) and param.name:

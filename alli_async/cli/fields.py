@@ -38,6 +38,8 @@ def fields_of(options: dict[str, Any]) -> dict[str, Any]:
         click.UsageError: They contradict each other, or the key cannot be read.
     """
     columns, given, path = (options.pop(name) for name in ("columns", "redact", "redact_key_file"))
+    if given and not _names(*given):
+        raise click.UsageError("--redact names no field")
     redact: dict[str, bytes | None] = {}
     hashed = [each for each in _names(*given) if each.endswith(":hash")]
     if hashed and path is None:

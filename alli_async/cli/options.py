@@ -10,19 +10,27 @@ import click
 import cloup
 
 from .moments import TIME_HELP, TimeType
+from .numbers import Number, WholeNumber
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_SECONDS = click.FloatRange(min=0, min_open=True)
+_SECONDS = Number(min=0, min_open=True)
+# Megabytes of an answer: less than a kilobyte holds no answer, and more than a terabyte no machine.
+_MEGABYTES = Number(min=0.001, max=1_000_000)
 
 
 def permission_bits(text: str) -> int:
-    """Permission bits as `chmod` takes them: octal digits."""
+    """Permission bits as `chmod` takes them: octal digits, by which the owner may read and write."""
     try:
-        return int(text, 8)
+        bits = int(text, 8)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not octal; write 640 for owner and group") from None
+    if bits & 0o600 != 0o600 or not 0 <= bits <= 0o777:
+        raise click.BadParameter(
+            f"{text!r} are not permission bits by which the owner reads and writes; write 600 or 640"
+        )
+    return bits
 
 
 # The regions and the defaults are those of `models` and `config`, which the help does not import.
@@ -46,7 +54,7 @@ _CONNECTION = (
     cloup.option("--own-user-id", metavar="ID", help="Act as the user with this id of your own."),
     cloup.option(
         "--max-concurrency",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         default=64,
         show_default=True,
         metavar="N",
@@ -63,7 +71,7 @@ _CONNECTION = (
     ),
     cloup.option(
         "--max-response-mb",
-        type=_SECONDS,
+        type=_MEGABYTES,
         default=32.0,
         show_default=True,
         metavar="MB",

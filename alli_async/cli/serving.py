@@ -25,6 +25,8 @@ from ..sandbox.options import (
     Ties,
     Unit,
 )
+from .failures import in_options
+from .numbers import Number, WholeNumber
 from .runtime import asynchronous
 
 _SWITCHES = {
@@ -55,6 +57,8 @@ def _switches(command: Any) -> Any:
 
 
 def _embed(text: str) -> int | str:
+    if text != "all" and not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is neither a whole number nor all")
     return text if text == "all" else int(text)
 
 
@@ -90,22 +94,20 @@ Examples:
 """,
 )
 @click.option(
-    "--conversations", type=click.IntRange(min=0), default=1000, show_default=True, help="Number of conversations."
+    "--conversations", type=WholeNumber(min=0), default=1000, show_default=True, help="Number of conversations."
 )
-@click.option("--crowd", type=click.IntRange(min=0), default=0, help="Conversations that begin at one instant.")
+@click.option("--crowd", type=WholeNumber(min=0), default=0, help="Conversations that begin at one instant.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the data and of all random choices.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; any free one if left out.")
-@click.option("--latency", type=click.FloatRange(min=0), default=0.0, help="Seconds before each answer.")
-@click.option(
-    "--null-last-chat", type=click.FloatRange(0, 1), default=0.0, help="Share of rows without last chat time."
-)
+@click.option("--port", type=WholeNumber(0, 65535), default=0, help="Port; any free one if left out.")
+@click.option("--latency", type=Number(min=0), default=0.0, help="Seconds before each answer.")
+@click.option("--null-last-chat", type=Number(0, 1), default=0.0, help="Share of rows without last chat time.")
 @click.option(
     "--first-chat-fallback", is_flag=True, help="Use createdAt as first chat time where there is no chat."
 )
-@click.option("--page-cap", type=click.IntRange(min=1), help="Most conversations on a list page.")
+@click.option("--page-cap", type=WholeNumber(min=1), help="Most conversations on a list page.")
 @click.option("--ragged", is_flag=True, help="Serve list pages of random sizes.")
-@click.option("--heavy-page", type=click.IntRange(min=0), help="Largest page size that is not answered 504.")
+@click.option("--heavy-page", type=WholeNumber(min=0), help="Largest page size that is not answered 504.")
 @click.option(
     "--embed",
     type=_embed,
@@ -114,11 +116,11 @@ Examples:
     show_default=True,
     help='Chats in a list item, or "all".',
 )
-@click.option("--embed-abridged", type=click.IntRange(min=0), help="Characters of a message in embedded chats.")
-@click.option("--chat-lag", type=click.IntRange(min=0), default=0, help="Newest chats that chat pages lack.")
-@click.option("--rate-limit", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
-@click.option("--burst", type=click.FloatRange(min=1), help="Requests at once, within the rate limit.")
-@click.option("--max-in-flight", type=click.IntRange(min=1), help="Requests served at once.")
+@click.option("--embed-abridged", type=WholeNumber(min=0), help="Characters of a message in embedded chats.")
+@click.option("--chat-lag", type=WholeNumber(min=0), default=0, help="Newest chats that chat pages lack.")
+@click.option("--rate-limit", type=Number(min=0, min_open=True), help="Requests per second.")
+@click.option("--burst", type=Number(min=1), help="Requests at once, within the rate limit.")
+@click.option("--max-in-flight", type=WholeNumber(min=1), help="Requests served at once.")
 @click.option(
     "--fault",
     "faults",
@@ -152,7 +154,7 @@ async def sandbox_command(
     try:
         sandbox = Sandbox(**options, faults=dict(faults), churn=make_churn(changes))
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_options(str(error))) from None
     try:
         async with sandbox:
             click.echo(f"export ALLI_BASE_URL={sandbox.url}\nexport ALLI_API_KEY={sandbox.api_key}")

@@ -36,9 +36,6 @@ async def export_to_stdout(
     from ..export import ExportReport
     from ..export.single_file import raw_stream
 
-    for name, option in {"incremental": "incremental", "refresh": "refresh", "cluster": "dask"}.items():
-        if how[name]:
-            raise click.UsageError(f"--{option} needs a directory, not standard output")
     bounds = {"first_chat_started_at": how["since"], "first_chat_end_at": how["until"]}
     filters = filters | {name: value for name, value in bounds.items() if value is not None}
     on_error: Literal["raise", "skip"] = how["on_error"] or "raise"

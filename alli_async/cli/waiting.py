@@ -8,6 +8,7 @@ import click
 import cloup
 
 from .connecting import open_client
+from .numbers import Number
 from .options import connection_options
 from .output import show, write_done
 from .records import CHAT
@@ -15,7 +16,7 @@ from .rows import RowWriter, mode_of
 from .runtime import asynchronous
 from .terminal import visible
 
-_SECONDS = click.FloatRange(min=0, min_open=True)
+_SECONDS = Number(min=0, min_open=True)
 
 
 def _poll_options(command: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from alli_async.cli.app import cli
 from alli_async.cli.groups import LateGroup
 from alli_async.sandbox import Sandbox
-from tests.support.commands import environment, run
+from tests.support.commands import all_commands, environment, run
 
 # Each command, and arguments with which it succeeds. ID and CHAT stand for ids of a sandbox, TMP for a folder.
 RUNS = {
@@ -40,16 +40,6 @@ RUNS = {
 RUNS_ELSEWHERE = {"sandbox"}
 
 
-def commands(group: LateGroup, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
-    """All commands, by the words that are typed."""
-    for name, late in group.late.items():
-        command = late.load()
-        if isinstance(command, LateGroup):
-            yield from commands(command, f"{prefix}{name} ")
-        else:
-            yield prefix + name, command
-
-
 def groups(group: LateGroup) -> Iterator[LateGroup]:
     """A group, and those in it."""
     yield group
@@ -58,7 +48,7 @@ def groups(group: LateGroup) -> Iterator[LateGroup]:
             yield from groups(inner)
 
 
-COMMANDS = dict(commands(cli))
+COMMANDS = dict(all_commands(cli))
 ALL = {**COMMANDS, **{each.name or "": each for each in groups(cli)}}
 
 

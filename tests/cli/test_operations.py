@@ -115,7 +115,7 @@ def test_a_filter_that_selects_nothing_is_said(sandbox: Sandbox) -> None:
         (("chats", "feedback", "K", "C"), "nothing to say: give --rating"),
         (("daily", "2024-01-02", "2024-01-01"), "START lies after END"),
         (("daily", "2024-01-32", "2024-01-01"), "is not a day. Examples: "),
-        (("conversations", "show", "K", "--from", "nowhere"), "is no export"),
+        (("conversations", "show", "K", "--from", "nowhere"), "does not exist"),
         (("conversations", "--since", "2024-01-02", "--until", "2024-01-01"), "--since lies after --until"),
     ],
 )  # fmt: skip

@@ -11,12 +11,15 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import click
+
+from alli_async.cli.groups import LateGroup
 from alli_async.sandbox import Sandbox
 
 from .forking import exit_code, forked
@@ -31,6 +34,16 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     if sandbox is not None:
         clean |= {"ALLI_BASE_URL": sandbox.url, "ALLI_API_KEY": sandbox.api_key}
     return clean | more
+
+
+def all_commands(group: LateGroup, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """All commands, by the words that are typed."""
+    for name, late in group.late.items():
+        command = late.load()
+        if isinstance(command, LateGroup):
+            yield from all_commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
 
 
 @dataclass(frozen=True, slots=True)

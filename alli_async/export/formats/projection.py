@@ -243,7 +243,7 @@ def _check_redaction(name: str, key: bytes | None, columns: list[str] | None) ->
         for column in columns or ():
             if column == name or column.startswith(f"{name}."):
                 raise ConfigurationError(
-                    f"redact: {column} is one of the columns; leave it out of columns instead, or redact by a hash"
+                    f"redact: {column} is one of the columns; leave it out there instead, or redact it by a hash"
                 )
         return
     if not isinstance(key, bytes) or len(key) < _LEAST_KEY:
