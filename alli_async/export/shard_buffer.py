@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .._aio.tasks import wait_done
 from .._aio.threads import in_thread
@@ -24,6 +25,13 @@ class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is
     def __init__(self, ids: set[str]) -> None:
         super().__init__(f"{len(ids)} conversations came twice")
         self.ids = ids
+
+
+class _Written(NamedTuple):
+    """What became of a batch: the versions of its conversations, and the records that could not be written."""
+
+    versions: dict[str, Version]
+    bad: list[Quarantined]
 
 
 class ShardBuffer:
@@ -56,7 +64,7 @@ class ShardBuffer:
         self._batch: list[RawTranscript] = []
         self._size = 0
         self._batch_bytes = batch_bytes
-        self._writing: asyncio.Task[list[Quarantined]] | None = None
+        self._writing: asyncio.Task[_Written] | None = None
 
     @property
     def conversations(self) -> int:
@@ -78,7 +86,8 @@ class ShardBuffer:
             self._size += len(transcript.json)
         before = self.versions.get(transcript.id)
         self.chats += transcript.chat_count - (before.chats if before else 0)
-        self.versions[transcript.id] = Version.of(transcript.json, transcript.chat_count)
+        # The thread that writes the record computes its checksum.
+        self.versions[transcript.id] = Version(0, transcript.chat_count)
         if self._size >= self._batch_bytes:
             await self._write()
 
@@ -115,13 +124,19 @@ class ShardBuffer:
         await self._written()
         if self._batch:
             batch, self._batch, self._size = self._batch, [], 0
-            self._writing = asyncio.create_task(in_thread(self.writer.write, batch))
+            self._writing = asyncio.create_task(in_thread(self._write_batch, batch))
+
+    def _write_batch(self, batch: Sequence[RawTranscript]) -> _Written:
+        versions = {each.id: Version.of(each.json, each.chat_count) for each in batch}
+        return _Written(versions, self.writer.write(batch))
 
     async def _written(self) -> None:
         """Wait for the batch that is being written."""
         if self._writing is not None:
-            self._put_aside(await asyncio.shield(self._writing))
+            written = await asyncio.shield(self._writing)
             self._writing = None
+            self.versions.update(written.versions)
+            self._put_aside(written.bad)
 
     def _put_aside(self, bad: list[Quarantined]) -> None:
         self.bad += bad

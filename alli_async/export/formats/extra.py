@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -180,7 +181,17 @@ def _reader(fields: tuple[Field, ...], names: _Names) -> Callable[[Any], dict[st
         if each.wire_name in names.inside and each.name != "chats"
     ]
 
+    empty: dict[str, Any] = dict.fromkeys((attribute for attribute, _ in own), UNSET)
+    empty |= dict.fromkeys(attribute for attribute, _, _ in inside)
+    if not empty:
+        return lambda _: {}
+    # The first one twice: of several attributes there is a tuple.
+    first = next(iter(empty))
+    values_of, nothing = attrgetter(*empty, first), (*empty.values(), empty[first])
+
     def read(value: Any) -> dict[str, Any]:
+        if values_of(value) == nothing:
+            return {}  # as in most objects
         found = {name: kept for attribute, name in own if (kept := getattr(value, attribute)) is not UNSET}
         for attribute, name, inner in inside:
             for nested in _nested(getattr(value, attribute), inner):
