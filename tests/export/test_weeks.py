@@ -33,7 +33,7 @@ NIGHTS = st.builds(
         ]
     ),
     after=st.integers(1, 30),
-    step=st.sampled_from([0.0, 0.0, 0.0, -300.0, 300.0]),
+    step=st.sampled_from([0.0, 0.0, 0.0, -250.0, 250.0]),
 )
 
 
@@ -77,9 +77,9 @@ async def live(nights: Sequence[Night], *, count: int, second: float, skew: floa
             Night("resume", trouble="killed", after=9),
             Night("incremental", new=3, trouble="away", after=2),
             Night("refresh", new=1, deleted=20, trouble="silent", after=9),
-            Night("incremental", new=1, talked=2, step=-300.0),
+            Night("incremental", new=1, talked=2, step=-250.0),
             Night("compact", trouble="killed"),
-            Night("incremental", new=2, trouble="resetting", step=300.0),
+            Night("incremental", new=2, trouble="resetting", step=250.0),
         ),
     ],
 )

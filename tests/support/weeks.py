@@ -17,6 +17,10 @@ from aiohttp import web
 
 from alli_async import AlliClient, AlliError, ExportError
 from alli_async.export import ExportReport, compact, verify
+from alli_async.export.commit_log import read_destination
+from alli_async.export.destination import FOLDERS
+from alli_async.export.holdings import Holdings
+from alli_async.export.storage.opening import open_store
 from tests.export.support import lines_of, manifest, records
 from tests.support.backend import Backend, Talk
 from tests.support.exports import export_tuned
@@ -36,7 +40,7 @@ class Night:
         talked: Number of conversations that get another chat.
         retitled: Number of conversations that get another title.
         deleted: Number of old conversations that are deleted.
-        step: Seconds by which the server's clock is set; less than the overlap of two runs.
+        step: Seconds by which the server's clock is off from that of other nights: less than the overlap of runs.
         command: The command.
         trouble: What goes wrong.
         after: Number of requests, or of conversations, before it goes wrong.
@@ -91,8 +95,7 @@ class Week:
     # --- the day ------------------------------------------------------------------------------------------
 
     def _change(self, night: Night) -> None:
-        self.skew += night.step
-        talks, now = self.backend.talks, time.time() + self.skew
+        talks, now = self.backend.talks, time.time() + self.skew + night.step
         self.backend.date = formatdate(now, usegmt=True)
         for number in range(night.new):
             talk = Talk(f"day-{len(self.versions)}", [now - 10 + number * 0.01 + 0.001 * n for n in range(5)])
@@ -103,10 +106,11 @@ class Week:
             self._note(talk)
         for talk in list(talks.values())[: night.retitled]:
             talk.title += "!"
-        held = self._ever_held()
+        held = self._committed() & talks.keys()
         for talk in list(talks.values())[: night.deleted]:
             # One that is held stays: without any, it may be another project.
-            if held & talks.keys() != {talk.id}:
+            if held != {talk.id}:
+                held.discard(talk.id)
                 self.changed.add(talk.id)
                 del talks[talk.id]
 
@@ -121,8 +125,13 @@ class Week:
         for talk in self.backend.talks.values():
             self._note(talk)
 
-    def _ever_held(self) -> set[str]:
-        return set(self.held()) if self.dest.exists() else set()
+    def _committed(self) -> set[str]:
+        """The ids of the conversations in parts that have a record."""
+        if not self.dest.exists():
+            return set()
+        runs = read_destination(open_store(self.dest), FOLDERS).runs
+        held = Holdings([commit.written for state, _ in runs for commit in state.commits.values()])
+        return {each for each in self.versions if each in held}
 
     # --- exports ------------------------------------------------------------------------------------------
 
