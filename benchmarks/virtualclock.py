@@ -7,7 +7,7 @@ import random
 import selectors
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 from multidict import CIMultiDict
@@ -85,6 +85,7 @@ class MemoryServer:
     in_flight: int = 0
     first_overrun: int = 0
     undercut: int = 0
+    _asked_at: float = 0.0
     _closed_until: float = 0.0
 
     def __post_init__(self) -> None:
@@ -105,20 +106,27 @@ class MemoryServer:
                 answer = self._refusal(now, wait)
             else:
                 answer = Response(200, self._headers(now), BODY)
-                if sent < self._closed_until - 1e-6:
-                    self.undercut += 1
+                # A request that was on its way when the client was asked to wait does not count.
+                self.undercut += self._asked_at < sent < self._closed_until - 1e-6
             await asyncio.sleep(latency * 0.9)
             now = loop.time()
             if wait:
                 if not self.refused:
                     self.first_overrun = self.in_flight
                 self.refused.append(now)
+                self._note_wait(answer, now)
             else:
                 self.limiter.leave(now)
                 self.served.append(now)
             return answer
         finally:
             self.in_flight -= 1
+
+    def _note_wait(self, answer: Response, now: float) -> None:
+        asked = answer.headers.get("Retry-After", "0")
+        until = now + float(asked) if asked.isdigit() else parsedate_to_datetime(asked).timestamp() - EPOCH
+        if until > max(now, self._closed_until):
+            self._asked_at, self._closed_until = now, until
 
     def _refusal(self, now: float, wait: float) -> Response:
         headers = self._headers(now, wait)

@@ -11,7 +11,7 @@ The layers of a call, from the outside in:
 - `Outage` (`outage`): while a server serves nothing, one request at a time asks whether it is back.
 - `RateLimiter` (`limiter`): admits requests when `LimitModel` (`limit_model`) says so: a pure model of what the
   server allows. `pace` and `replay` fit a rate or a window, `background_errors` detects refusals by chance, and
-  `rate_headers` reads what the server says of its limit.
+  `rate_headers` reads what the server says of its limit. `ServerClock` (`server_clock`) reads dates.
 - `Sender` (`sender`): one request on the wire. It translates every exception of aiohttp.
 - `Connection` (`connection`): the aiohttp session of a client and of those derived from it. It belongs to one
   event loop and process. When that loop is closed, the next use drops the sockets, forgets what was in flight, and

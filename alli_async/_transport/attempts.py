@@ -171,6 +171,8 @@ class Attempts:
         show the answer, in which a server may have echoed the key.
         """
         self.stats.bytes += len(response.body)
+        clock, now = self.tenant.clock, asyncio.get_running_loop().time()
+        clock.note(response.headers.get("date"), sent_at=ticket.sent_at, now=now)
         if wire.is_success(response):
             self._answered(call, response, ticket)
             try:
@@ -178,7 +180,7 @@ class Attempts:
             except AlliError as failure:
                 failure.request_id = wire.request_id(response.headers)
                 return failure.with_traceback(None)
-        error = wire.error_of(response, datetime.now(UTC))
+        error = wire.error_of(response, clock.read(now) or datetime.now(UTC))
         if error.status in (429, 503):
             self.stats.refused += 1
             self._pause(call, error, ticket)
@@ -198,7 +200,7 @@ class Attempts:
         is_short = seconds <= policy.retry_after_cap
         if seconds or may_be_limit(error, in_outage=self.tenant.outage.cause is not None):
             call.was_refused |= error.status != 429 and not seconds
-            call.last_counts = self.limiter.pushed_back(
+            call.refusal = self.limiter.pushed_back(
                 ticket, seconds if is_short else None, error.headers, may_be_down=error.status != 429
             )
         if not is_short and seconds <= policy.patience:

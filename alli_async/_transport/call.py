@@ -12,6 +12,7 @@ from msgspec import Struct
 from .._model import AnswerSource, ResponseInfo
 from ..config import ClientConfig
 from ..errors import AlliError, Outcome
+from .limit_model import Refusal
 from .wire import Request, Response, request_id
 
 _RANK: dict[Outcome, int] = {"not_sent": 0, "rejected": 1, "unknown": 2}
@@ -57,10 +58,10 @@ class Call(Struct, eq=False):
     scope: anyio.CancelScope | None = None
     #: Number of attempts made.
     made: int = 0
-    #: Number of attempts that count against `max_attempts`, and whether the last one does. Of a refusal the rate
-    #: limiter decides that.
+    #: Number of attempts that count against `max_attempts`.
     counted: int = 0
-    last_counts: bool = True
+    #: What the rate limiter takes the last attempt's refusal for; None if it was not refused for load.
+    refusal: Refusal | None = None
     #: Whether an attempt was refused with a 503 that was taken for load.
     was_refused: bool = False
     #: Seconds slept between attempts, or waited for a server that served nothing.
@@ -109,7 +110,7 @@ class Call(Struct, eq=False):
         """Note that a request is handed on, and how many answers the server had served before."""
         self.made += 1
         self.request.attempt = self.made
-        self.request.sent = self.last_counts = True
+        self.request.sent, self.refusal = True, None
         self.served_before = served_before
 
     def end_attempt(self, outcome: Outcome) -> None:

@@ -18,10 +18,11 @@ Estimates
     percent if they are a hundred requests apart. One overrun may do: what is served among its refusals are tokens
     as they came. The longest part of the history that one bucket explains counts, back to the last four overruns,
     so a limit that changes is a history that becomes short.
-    Window. If as many requests as were served before the first refusal preceded the second one, or if nothing is
-    served for a while after the first, it is a window. It is kept to by an even pace, which needs no phase.
-    In flight. If most of what was in flight with a refused request is served, and nothing beyond it, it is a limit
-    of requests in flight; unless fewer are refused too.
+    Window. If as many requests as were served before the first refusal preceded the second one, in the last seconds
+    or in windows of some phase, or if nothing is served for a while after the first, it is a window. It is kept to
+    by an even pace, which needs no phase.
+    In flight. A limit of requests in flight serves each request that follows an answer, and refuses each one more.
+    So if as many are refused as the requests in flight became more, it is such a limit; unless fewer are refused.
     Chance. If most is served, and the refusals go on while the load falls, a share is refused whatever the load.
 
 Decisions
@@ -36,8 +37,9 @@ Decisions
     After a refusal that no growth led to, the rate dips by a quarter for some seconds: if the limit is shared, the
     one who has more is refused more often, so that the shares become equal.
     Growth: after a hold, the rate or the window grows ever faster until the next refusal, or until more was served
-    than the fitted bucket could have: then it doubles each second until a refusal. The hold is longer where a
-    refusal costs a longer pause and the estimate is sharp, doubles each time a probe confirms the estimate, and
+    than the fitted bucket could have. Then, where a refusal costs a pause, the lowest rate that explains this is
+    taken and growth goes on; else the rate doubles each second until a refusal. The hold is as long as a refusal
+    costs, over the share by which the rate may be higher; it doubles each time a probe confirms the estimate, and
     keeps the number of refusals in a minute under what servers punish with a ban.
     A 503 of a gateway may be about load, or about its own request alone. What was known before the first such
     refusal is kept. It holds again when a request proves to be at fault, unless one that was so refused is served
@@ -53,6 +55,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from .background_errors import BackgroundErrorFilter
 from .pace import PaceEstimator
@@ -70,38 +73,52 @@ _RAMP_STEP = 1 / 32
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 15.0
 _SHORT_WAIT = 0.2
-# Seconds without growth after a refusal: where the estimate is sharp, where it is not, and for each second of
-# pause that a refusal costs. They double with each probe that confirms the estimate, four times at most.
+# Seconds without growth after a refusal at least: where the estimate is sharp, and where it is not. They double
+# with each probe that confirms the estimate, four times at most. The share by which a rate may always be higher.
 _HOLD = 3.0
 _SHORT_HOLD = 1.0
-_HOLD_PER_PAUSE = 12.0
+_LEAST_DOUBT = 1 / 12
 _MAX_CONFIRMED = 4
-# Servers that ban do so at 20 refusals in a minute or more: growth waits after 17.
+# Servers that ban do so at 20 refusals in a minute or more: growth waits after 17, and is slow after 8.
 _MAX_REFUSED = 17
 _BANNED = 20
+_MANY = 8
 _BAN_SECONDS = 60.0
 # Share of what followed a refusal that was served, at least: where a limit of requests in flight refused, and
 # where chance did. Four requests or fewer show no share.
 _CROWD_SERVED = 0.4
 _CHANCE_SERVED = 0.7
 _FEW = 4
-# Requests in flight at a refusal, as a share of those that were refused before: below the first a rate has
-# refused, above the second a limit of requests in flight.
+# Requests in flight at a refusal, as a share of those that were refused before: below the first something else than
+# a limit of requests in flight refused, above the second such a limit did. By how much the refusals may differ from
+# those that such a limit makes.
 _FEWER = 0.6
 _AS_MANY = 0.85
+_MORE = 1.5
 # Growth of the rate after t seconds is 1 + linear · t + quadratic · t², and this much at most.
 _LINEAR = 0.02
 _QUADRATIC = 0.1
 _MAX_GROWTH = 2.5
-# The growth at which the limit is taken to be gone; how much faster the next growth is then; and how fast the
-# first one is where the estimate is not sharp.
-_GONE = 2.0
+# The growth up to which the limit may be the same, and at which it is taken to be gone; how much faster the next
+# growth is then; and how fast the first one is where the estimate is not sharp.
+_LITTLE, _GONE = 1.4, 2.0
 _FASTER = 1.4
 _GENTLY = 0.25
 # Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
 _UNSPENT = 65.0
 # Seconds for which what was known before a doubtful refusal is kept: longer than the backoffs of one call.
 _DOUBT_SECONDS = 60.0
+
+
+class Refusal(Enum):
+    """What a refusal is taken for, and what follows for its call."""
+
+    #: A limit: all requests are held back, so the refusal is no attempt of its call, which needs no backoff.
+    LIMIT = "limit"
+    #: One that comes whatever the load: it counts as an attempt, but another one may go at once.
+    CHANCE = "chance"
+    #: A failure like any other: it counts as an attempt, and the call backs off.
+    FAILURE = "failure"
 
 
 @dataclass(slots=True)
@@ -128,10 +145,10 @@ class _Overrun:
     first: Ticket
     pause: float
     fewest: int
+    most: int
     last_sent_at: float
     served: int = 0
     refused: int = 1
-    most_served: int = 0
 
 
 class LimitModel:
@@ -167,6 +184,8 @@ class LimitModel:
         # Growth: when it begins, how long it has lasted, how fast it is, and how often probes confirmed the limit.
         self._held_until = -math.inf
         self._grown_for, self._sent_at, self._speed, self._confirmed = 0.0, -math.inf, 1.0, 0
+        # Whether a refusal costs a pause, or leads near to a ban.
+        self._is_costly = False
         # The last refusals; the rate before a limit fell, and until when that counts.
         self._refused_at: deque[float] = deque(maxlen=_BANNED)
         self._peak, self._fell_until = math.inf, -math.inf
@@ -228,7 +247,7 @@ class LimitModel:
         if self._overrun is not None:
             if ticket.number > self._overrun.first.number:
                 self._overrun.served += 1
-                self._overrun.most_served = max(self._overrun.most_served, ticket.in_flight)
+                self._overrun.most = max(self._overrun.most, ticket.in_flight)
                 self._overrun.last_sent_at = ticket.sent_at
         elif self._is_canary_due:
             if ticket.overruns == self._overruns:
@@ -246,8 +265,8 @@ class LimitModel:
         headers: Mapping[str, str],
         *,
         may_be_down: bool = False,
-    ) -> bool:
-        """Note that a request was refused. Returns whether that counts as an attempt of its call.
+    ) -> Refusal:
+        """Note that a request was refused. Returns what that is taken for.
 
         Args:
             ticket: The ticket of the request.
@@ -263,22 +282,23 @@ class LimitModel:
         self.paused_until = max(self.paused_until, now + pause)
         if may_be_down and pause:
             # Taken for a limit, a 503 of one operation would slow down all the others that are served.
-            return True
+            return Refusal.FAILURE
         self._doubt(now, is_load=not may_be_down)
         is_new = ticket.overruns == self._overruns
         is_canary = is_new and self._is_canary_due and self._overrun is None
         if is_new and not is_canary and self._overrun is None and self._is_by_chance(pause):
-            return True
+            return Refusal.FAILURE if may_be_down else Refusal.CHANCE
         self._pace.refused(ticket.sent_at, pause, is_canary=is_canary)
         if self._overrun is not None:
             self._join(self._overrun, ticket, pause)
         elif is_canary:
             self._pause(now, pause)
         elif is_new:
-            self._overrun = _Overrun(ticket, pause, ticket.in_flight, ticket.sent_at)
+            self._overrun = _Overrun(ticket, pause, ticket.in_flight, ticket.in_flight, ticket.sent_at)
             self._drained_at = now + 1.5 * self._latency
         self._overruns += is_new
-        return may_be_down or now - self._served_at > _UNSPENT
+        is_down = may_be_down or now - self._served_at > _UNSPENT
+        return Refusal.FAILURE if is_down else Refusal.LIMIT
 
     # --- doubtful refusals --------------------------------------------------------------------------------
 
@@ -337,6 +357,7 @@ class LimitModel:
         overrun.last_sent_at = max(overrun.last_sent_at, ticket.sent_at)
         overrun.pause = max(overrun.pause, pause)
         overrun.fewest = min(overrun.fewest, ticket.in_flight)
+        overrun.most = max(overrun.most, ticket.in_flight)
 
     def _conclude(self, overrun: _Overrun, now: float) -> None:
         """Decide what an overrun shows, once everything that was in flight is answered."""
@@ -369,10 +390,13 @@ class LimitModel:
         """The window after an overrun that shows too many in flight, or chance; None if it shows a rate."""
         total = overrun.served + overrun.refused
         served = overrun.served / total
-        is_fewer = overrun.fewest <= _FEWER * self._settled < math.inf
-        is_crowd = served >= _CROWD_SERVED and not is_fewer and self._pace.is_unknown
-        # A refused request takes no place, but a limit in flight serves nothing beyond that.
-        is_crowd = is_crowd and overrun.most_served <= overrun.fewest + overrun.refused
+        # A limit in flight refuses each request beyond it, which takes no place, and serves each that follows an
+        # answer. So it refuses as many as the requests in flight became more since the first refusal.
+        # Chance refuses fewer as well, and is found in time if refusals cost no pause.
+        is_fewer = overrun.fewest <= (1.0 if overrun.pause else _FEWER) * self._settled < math.inf
+        more = overrun.most - overrun.fewest + 1
+        is_crowd = more / _MORE - 2 <= overrun.refused <= more * _MORE + 2 and served >= _CROWD_SERVED
+        is_crowd = is_crowd and overrun.fewest > 1 and not is_fewer and self._pace.is_unknown
         if is_crowd or overrun.fewest >= _AS_MANY * self._crowd:
             return min(self._window, 0.9 * overrun.fewest - 0.1)
         if total <= _FEW:
@@ -423,6 +447,8 @@ class LimitModel:
 
     def _leave_limit_behind(self) -> None:
         growth = self._growth
+        if self._pace.is_refuted and self._is_costly and growth < _LITTLE and self._pace.refit():
+            return
         if self._pace.is_refuted or (growth > _GONE and self._pace.is_unknown):
             self._speed *= _FASTER
             self._grown_for = 0.0
@@ -434,10 +460,12 @@ class LimitModel:
         has_fallen = now < self._fell_until
         self._confirmed = min(self._confirmed + 1, _MAX_CONFIRMED) if is_confirmed and not has_fallen else 0
         is_sharp = self._pace.is_sharp or self._settled < math.inf
-        cost = max(0.0, pause - self._pace.refill) * min(1.0, self._pace.rate / self._peak) if is_sharp else 0.0
-        hold = max(_HOLD if is_sharp else _SHORT_HOLD, _HOLD_PER_PAUSE * cost) * 2**self._confirmed
+        doubt = _LEAST_DOUBT if self._settled < math.inf else max(self._pace.doubt, _LEAST_DOUBT)
+        cost = max(0.0, pause - self._pace.refill) * min(1.0, self._pace.rate / self._peak)
+        hold = max(_HOLD if is_sharp else _SHORT_HOLD, cost / doubt) * 2**self._confirmed
         recent = [moment for moment in self._refused_at if moment > now - _BAN_SECONDS]
         if _MAX_REFUSED <= len(recent) < _BANNED and not has_fallen:
             hold = max(hold, recent[-_MAX_REFUSED] + _BAN_SECONDS - now)
+        self._is_costly = pause > 0 or len(recent) >= _MANY
         self._held_until = now + pause + hold
         self._grown_for, self._speed = 0.0, 1.0 if is_sharp else _GENTLY

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakSet
 
-from .limit_model import LimitModel, Ticket
+from .limit_model import LimitModel, Refusal, Ticket
 
 # Seconds by which a timer may be late without slowing down a given rate limit.
 _LATE = 0.01
@@ -158,8 +158,8 @@ class RateLimiter:
         headers: Mapping[str, str] = _NO_HEADERS,
         *,
         may_be_down: bool = False,
-    ) -> bool:
-        """The server refused a request for load. Returns whether that counts as an attempt of its call.
+    ) -> Refusal:
+        """The server refused a request for load. Returns what that is taken for.
 
         Args:
             ticket: The ticket of the request.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
-from .replay import Bucket, Entry, Window, burst_at, fit_bucket, fit_window, merge
+from .replay import Bucket, Entry, Window, burst_at, fit_bucket, fit_window, fixed_size, merge
 
 # Sends within so many seconds are one entry of the history, unless a refusal lies between them; the most entries.
 _BIN, _MOST_ENTRIES = 0.002, 4000
@@ -46,7 +46,7 @@ class PaceEstimator:
     """
 
     def __init__(self) -> None:
-        self.rate = self.burst = math.inf
+        self.rate = self.burst = self._highest = math.inf
         self.is_ramping = self.is_sharp = self._is_trimmed = False
         # Seconds of the window that the rate was taken from, and below which no window is looked for; until when
         # nothing was served after the last overrun, and when something was again.
@@ -86,6 +86,11 @@ class PaceEstimator:
         return self._usable / self.rate if self.rate < math.inf else 0.0
 
     @property
+    def doubt(self) -> float:
+        """By how much the rate may be higher than what is used of it, as a share of that."""
+        return min(1.0, self._highest / self.long_run_rate - 1) if self.rate < math.inf else 1.0
+
+    @property
     def is_refuted(self) -> bool:
         """Whether more was served than the fitted bucket allows."""
         return not self.is_ramping and self._proof < -_BEYOND - _BEYOND_SHARE * self.burst
@@ -105,7 +110,7 @@ class PaceEstimator:
 
     def forget(self) -> None:
         """Note that there is no rate: the limit is of another kind."""
-        self.rate, self.is_ramping, self._period = math.inf, False, 0.0
+        self.rate, self.is_ramping, self._period, self._proof = math.inf, False, 0.0, 0.0
         self._served.clear()
         self._refused.clear()
 
@@ -177,7 +182,8 @@ class PaceEstimator:
             pause: Seconds for which the server asked to wait, or 0.
             is_canary: Whether it was a canary, which belongs to the overrun before.
         """
-        self._refused.append(Entry(sent_at, sent_at, 0, self._overruns - is_canary))
+        if self._overruns or not is_canary:
+            self._refused.append(Entry(sent_at, sent_at, 0, self._overruns - is_canary))
         # Waits are rounded up to whole seconds, and at least one.
         self._dry_at = max(self._dry_at, sent_at + pause - 2 if pause > 2 else sent_at if is_canary else 0.0)
         self._proof, self._proof_at = 0.0, max(sent_at, self._proof_at)
@@ -195,6 +201,20 @@ class PaceEstimator:
         if self.rate < math.inf:
             self.rate *= growth
             self.is_ramping, self._ramp, self._period = True, _RAMP_AGAIN, 0.0
+
+    def refit(self) -> bool:
+        """Take the lowest rate that explains what was served beyond the estimate; False if none explains it."""
+        if self._period or not self._refused:
+            return False
+        history = self._history(self._starts()[0])
+        bucket = fit_bucket(history)
+        if bucket.error > _ERROR * self._overruns or bucket.lowest < self.rate or bucket.lowest > 1.5 * self.rate:
+            return False
+        self.rate, self._highest = bucket.lowest, bucket.highest
+        self.is_sharp = bucket.highest <= _SHARP * bucket.lowest
+        self.burst = burst_at(history, self.rate)
+        self._proof, self._proof_at = 0.0, self._at
+        return True
 
     def overrun(self, *, is_grown: bool) -> None:
         """Correct the estimate after an overrun.
@@ -237,7 +257,9 @@ class PaceEstimator:
             bucket = fit_bucket(history)
             is_explained = bucket.error <= _ERROR * (self._overruns - first)
             # Later on an even pace looks like a window of any length.
-            window = fit_window(history, self._shortest) if first < 0 < self._overruns else None
+            window = None
+            if first < 0 < self._overruns:
+                window = fit_window(history, self._shortest, other_rate=bucket.rate if is_explained else 0.0)
             if window is not None and not (is_explained and window.size < bucket.rate * window.period):
                 self._be_window(window)
                 return
@@ -255,6 +277,10 @@ class PaceEstimator:
         """Whether the window explains the last overrun too; its size is corrected by it."""
         last = next(entry.first for entry in self._refused if entry.overrun == self._overruns)
         count = sum(entry.requests for entry in self._served if last - self._period < entry.first < last)
+        size = fixed_size(self._history(self._starts()[0]), self._period)
+        if size is not None:
+            self._be_window(Window(size, self._period))
+            return True
         share = count / self.burst
         if not _SAME_WINDOW[0] < share < _SAME_WINDOW[1] or (is_unexpected and share > _EVEN):
             # Too little or too much was sent for it, or so evenly that it explains nothing.
@@ -273,12 +299,12 @@ class PaceEstimator:
             self.rate = bucket.rate
         else:
             self.rate = math.sqrt(max(bucket.lowest, _LEAST * bucket.highest) * bucket.highest)
-        self._period, self.burst = 0.0, burst_at(history, self.rate)
+        self._period, self._highest, self.burst = 0.0, bucket.highest, burst_at(history, self.rate)
 
     def _be_window(self, window: Window) -> None:
         """Keep to a window by an even pace, which leaves nothing of it unused."""
         self.rate, self.burst = window.size / window.period, float(window.size)
-        self.is_ramping, self.is_sharp = False, True
+        self.is_ramping, self.is_sharp, self._highest = False, True, self.rate
         self._period = window.period
 
     def _history(self, overrun: int) -> list[Entry]:

@@ -44,6 +44,10 @@ _EQUAL, _SAME = 0.5, 0.05
 # Seconds of the windows that services use, the smallest size that is looked for, and how much the counts at
 # refusals may differ: a window that begins at fixed moments may serve more than its size in `period` seconds.
 _PERIODS, _LEAST_SIZE, _SAME_SIZE = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0), 20, 1.6
+# Phases of windows that are tried, and requests by which the counts of one phase may differ.
+_PHASES, _SAME_COUNT = 40, 2
+# By how much more a window has to allow than the bucket that explains the same.
+_MUCH_MORE = 1.1
 # What counts as the level of an empty basin: a refusal by a full bucket is worse than one by a token.
 _EMPTY = -3.0
 
@@ -89,13 +93,17 @@ def fit_bucket(history: History) -> Bucket:
     return Bucket(best, math.sqrt(min(closest) * max(closest)), min(close), max(close))
 
 
-def fit_window(history: History, shortest: float, overruns: int = 2) -> Window | None:
+def fit_window(
+    history: History, shortest: float, overruns: int = 2, *, other_rate: float = math.inf
+) -> Window | None:
     """The shortest window that explains a history; None if none does.
 
     Args:
         history: The history.
         shortest: Seconds that the window is longer than.
         overruns: Number of overruns that it has to explain at least.
+        other_rate: Requests per second of something else that explains the history. A window that allows much
+            more, and explains it at some phase only, is more likely.
     """
     refusals = {entry.overrun: entry.first for entry in reversed(history) if not entry.requests}
     moments = [moment for moment in refusals.values() if moment > history[0].first]
@@ -105,10 +113,34 @@ def fit_window(history: History, shortest: float, overruns: int = 2) -> Window |
             for moment in moments
         ]
         is_long = period < history[-1].first - history[0].first or overruns == 1
-        is_alike = bool(counts) and _LEAST_SIZE <= max(counts) <= _SAME_SIZE * min(counts)
-        if period > shortest and is_long and is_alike and len(counts) >= overruns:
-            return Window(min(counts), period)
+        if period <= shortest or not is_long or not counts or len(counts) < overruns:
+            continue
+        is_alike = _LEAST_SIZE <= max(counts) <= _SAME_SIZE * min(counts)
+        size = fixed_size(history, period) if overruns > 1 else None
+        if is_alike or (size and size > _MUCH_MORE * other_rate * period):
+            return Window(size or min(counts), period)
     return None
+
+
+def fixed_size(history: History, period: float) -> int | None:
+    """The size of windows of so many seconds that begin at fixed moments; None if none explains a history.
+
+    Where they begin is not known: of all phases, those count in which each refusal came after as many requests,
+    and no window served more.
+    """
+    start, sizes = history[0].first, []
+    for step in range(_PHASES):
+        counts: dict[int, int] = {}
+        full: dict[int, int] = {}
+        for entry in history:
+            window = int((entry.first - start) / period + step / _PHASES)
+            counts[window] = counts.get(window, 0) + entry.requests
+            if not entry.requests:
+                full.setdefault(entry.overrun, counts[window])
+        size = min(full.values())
+        if size >= _LEAST_SIZE and max(counts.values()) <= size + _SAME_COUNT:
+            sizes.append(size)
+    return sorted(sizes)[len(sizes) // 2] if sizes else None
 
 
 def burst_at(history: History, rate: float) -> float:
@@ -170,15 +202,20 @@ def _levels(history: History, rate: float) -> tuple[float, dict[int, list[float]
 
 
 def _run(history: History, rate: float, level: float) -> tuple[float, dict[int, list[float]]]:
+    # Conditions, since max() takes twice as long: a fit replays a history a hundred times.
     top, at = max(level, 1.0), history[0].first
     levels: dict[int, list[float]] = {}
     for first, last, count, overrun in history:
         # A refusal may have been sent between the requests of an entry.
-        level = max(0.0, level - max(0.0, first - at) * rate)
-        at = max(at, last)
+        if first > at:
+            level -= (first - at) * rate
+            level = max(0.0, level)
+        if last > at:
+            at = last
         if count:
-            level = max(1.0, level + count - (last - first) * rate)
+            level += count - (last - first) * rate
+            level = max(1.0, level)
+            top = max(level, top)
         else:
             levels.setdefault(overrun, []).append(level or _EMPTY)
-        top = max(top, level)
     return top, levels

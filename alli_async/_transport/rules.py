@@ -8,6 +8,7 @@ import sys
 from ..config import RetryPolicy
 from ..errors import AlliError
 from .call import Call
+from .limit_model import Refusal
 from .outage import Outage
 from .retry import RetryQuota, delay, is_refusal, is_retryable, is_transient, retry_after_of, why_not_retryable
 
@@ -59,8 +60,8 @@ class RetryRules:
         """Seconds to wait after an error; the pauses of an outage come on top."""
         if self._outage.cause is not None and is_transient(error) and not is_refusal(error):
             return retry_after_of(error)
-        if not self._call.last_counts:
-            # The limiter holds the call back, together with all others.
+        if self._call.refusal in (Refusal.LIMIT, Refusal.CHANCE):
+            # The limiter holds the call back, together with all others, if that helps.
             return retry_after_of(error)
         if self._asks_for_canary(error):
             # A canary shows whether there is an outage; to wait before it would be a wait for nothing.
@@ -86,7 +87,7 @@ class RetryRules:
     def _count_attempt(self, error: AlliError, now: float) -> str | None:
         """Count a failed attempt. Returns why the call must end; None if it may go on."""
         policy, call, outage = self._policy, self._call, self._outage
-        if not call.last_counts:
+        if call.refusal is Refusal.LIMIT:
             return None
         if self._is_patient and is_refusal(error):
             is_served = now - max(outage.served_at, call.started) < policy.patience

@@ -11,6 +11,7 @@ from .call import Call
 from .limiter import RateLimiter
 from .outage import Outage
 from .retry import RetryQuota
+from .server_clock import ServerClock
 
 # An app that makes a client for each of its customers' keys must not grow for ever; a tenant takes about 3 KB.
 _REMEMBERED = 1000
@@ -23,6 +24,7 @@ class Tenant:
         limiter: Holds the requests of this key to what the server takes.
         quota: The retry quota.
         outage: Whether the server serves anything.
+        clock: The server's clock.
         queued: The calls with a deadline that wait for the limiter: a pause that begins may be too long for them.
         units_per_second: Units of the server's timestamps in one second, 1 (seconds) or 1000 (milliseconds); None
             until they are learnt.
@@ -32,6 +34,7 @@ class Tenant:
 
     __slots__ = (
         "__weakref__",
+        "clock",
         "has_bad_rows",
         "limiter",
         "max_concurrency",
@@ -48,6 +51,7 @@ class Tenant:
         self.limiter = RateLimiter(config.max_concurrency, config.rate_limit)
         self.quota = RetryQuota(config.retry.quota)
         self.outage = Outage(on_begin=self.limiter.interrupt, on_fault=self.limiter.found_fault)
+        self.clock = ServerClock()
         self.queued: set[Call] = set()
         self.units_per_second: float | None = None
         self.takes_whole_numbers = False

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -33,6 +32,7 @@ from ..errors import (
 )
 from ..models import EPOCH
 from .nulls import without_nulls
+from .server_clock import http_date
 
 T = TypeVar("T")
 
@@ -182,6 +182,8 @@ def epoch_text(value: datetime | float, *, milliseconds: bool) -> str:
 
 # Bytes of an answer's body that an error keeps: enough for any error page, and quickly searched for the key.
 _ERROR_BODY = 64 << 10
+# Seconds that have passed since a Date header at most when its answer is read: whole seconds, and a slow way.
+_DATE_AGE = 2.0
 _REQUEST_ID = tuple(map(istr, ("x-request-id", "x-amzn-requestid", "x-amzn-trace-id", "cf-ray")))
 _BY_STATUS: dict[int, type[APIError]] = {
     401: AuthenticationError,
@@ -204,7 +206,12 @@ def is_success(response: Response) -> bool:
 
 
 def error_of(response: Response, now: datetime) -> APIError:
-    """The error that an answer other than 2xx stands for."""
+    """The error that an answer other than 2xx stands for.
+
+    Args:
+        response: The answer.
+        now: What the server's clock shows, at least.
+    """
     status, headers = response.status, response.headers
     code, message = _details(response.body)
     kind: type[APIError]
@@ -279,26 +286,22 @@ def _line(text: str, length: int) -> str:
 def retry_after(value: str | None, date: str | None, now: datetime) -> float | None:
     """Seconds that a Retry-After header asks for; None when there is none that can be understood.
 
+    An HTTP date is measured against the server's clock, not ours.
+
     Args:
         value: The header: seconds, or an HTTP date.
-        date: The answer's Date header: an HTTP date is measured against the server's clock, not ours.
-        now: The moment to measure against when there is no Date.
+        date: The answer's Date header, which tells the server's clock in whole seconds.
+        now: What the server's clock shows, at least. It counts where the Date header agrees, or is missing.
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII):
         return min(float(text), 1e9)
-    until = _http_date(text)
+    until, told = http_date(text), http_date(date)
     if until is None:
         return None
-    return max(0.0, (until - (_http_date(date or "") or now)).total_seconds())
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    if told is not None and not 0 <= (now - told).total_seconds() < _DATE_AGE:
+        now = told
+    return max(0.0, (until - now).total_seconds())
 
 
 # --- what comes back: structs -----------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def test_no_call_is_lost_whatever_the_number_of_callers(name: str, workers: int)
                 ("600 in 60 s, anthropic", 0.97, 0.01),
                 ("bucket 60/s, openai", 0.97, 0.01),
                 ("bucket 60/s burst 20, RA s", 0.92, 0.02),
+                ("fixed 60 in 1 s, RA date", 0.85, 0.02),
             )
         ),
     ],
@@ -88,10 +89,9 @@ def test_most_of_a_limit_is_used_and_little_refused(name: str, share: float, ref
 def test_refusals_by_chance_are_not_taken_for_a_rate(seed: int) -> None:
     case = find("5% by chance")
     outcome = measure(case, 3000, 0.02, seed=seed)
-    # Half of what is possible is left to the backoffs of the refused calls.
-    assert case.share(3000, 0.02, outcome.elapsed) >= 0.3
+    assert case.share(3000, 0.02, outcome.elapsed) >= 0.6
 
 
-@pytest.mark.parametrize("latency", [pytest.param(0.005, marks=pytest.mark.slow), 0.02])
+@pytest.mark.parametrize("latency", [pytest.param(0.005, marks=pytest.mark.slow), 0.1])
 def test_growth_brings_about_no_ban(latency: float) -> None:
-    assert measure(find("ban after 20 in 60 s"), 3000, latency).bans == 0
+    assert measure(find("ban after 20 in 60 s"), 1500, latency).bans == 0

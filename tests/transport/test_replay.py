@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alli_async._transport.pace import PaceEstimator
-from alli_async._transport.replay import Entry, burst_at, fit_bucket, fit_window, merge
-from benchmarks.limiters import Limiter, SlidingLog, TokenBucket
+from alli_async._transport.replay import Entry, burst_at, fit_bucket, fit_window, fixed_size, merge
+from benchmarks.limiters import FixedWindow, Limiter, SlidingLog, TokenBucket
 
 
 def history_of(limiter: Limiter, paces: list[float], pause: float) -> list[Entry]:
@@ -52,8 +52,19 @@ def test_a_count_that_refuses_twice_at_different_paces_is_a_window(period: float
     assert (window.size, window.period) == (60, period)
 
 
+@pytest.mark.parametrize("phase", [0.05, 0.35, 0.95])
+def test_windows_that_begin_at_fixed_moments_tell_their_size_whenever_they_begin(phase: float) -> None:
+    # The first window ends while it is used, so that more than its size is served before the first refusal.
+    history = history_of(FixedWindow(60, 1, -phase), [300, 150], 2.0)
+    size = fixed_size(history, 1.0)
+    assert size is not None
+    assert 57 <= size <= 60
+
+
 def test_a_bucket_is_no_window() -> None:
-    assert fit_window(history_of(TokenBucket(60, 20), [400, 90], 0.5), 0.0) is None
+    history = history_of(TokenBucket(60, 20), [400, 90], 0.5)
+    assert fit_window(history, 0.0) is None
+    assert fit_window(history, 0.0, other_rate=60.0) is None
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.booleans()), min_size=2, max_size=400))

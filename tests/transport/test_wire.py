@@ -145,6 +145,12 @@ def test_a_retry_after_date_is_measured_by_the_servers_own_clock() -> None:
     assert wire.retry_after("Thu, 01 Jan 2026 10:00:07 GMT", date, NOW) == 7.0
 
 
+def test_a_retry_after_date_is_measured_to_a_fraction_where_the_servers_clock_is_known() -> None:
+    date, until = "Thu, 01 Jan 2026 10:00:00 GMT", "Thu, 01 Jan 2026 10:00:07 GMT"
+    clock = datetime(2026, 1, 1, 10, 0, 0, 750_000, tzinfo=UTC)
+    assert wire.retry_after(until, date, clock) == 6.25
+
+
 # --- decoding ---------------------------------------------------------------------------------------------
 
 
