@@ -18,9 +18,9 @@ Estimates
     percent if they are a hundred requests apart. One overrun may do: what is served among its refusals are tokens
     as they came. The longest part of the history that one bucket explains counts, back to the last four overruns,
     so a limit that changes is a history that becomes short.
-    Window. If as many requests as were served before the first refusal preceded the second one, in the last seconds
-    or in windows of some phase, or if nothing is served for a while after the first, it is a window. It is kept to
-    by an even pace, which needs no phase.
+    Window. If as many requests as were served before the first refusal preceded the second one, in the last
+    seconds or in windows of some phase, or if nothing is served for a while after the first, it is a window. It is
+    kept to by an even pace, which needs no phase, and never more than its size is sent in its length.
     In flight. A limit of requests in flight serves each request that follows an answer, and refuses each one more.
     So if as many are refused as the requests in flight became more, it is such a limit; unless fewer are refused.
     Chance. If most is served, and the refusals go on while the load falls, a share is refused whatever the load.
@@ -29,10 +29,10 @@ Decisions
     Start: few requests in flight; each answer to a full window adds a part of a place, so that the first overrun
     refuses few requests.
     An overrun: after a refusal nothing is sent until what was in flight is answered. If most of that was served,
-    the window shrinks. Otherwise all requests pause, for as long as the server asked or for a short time that
-    doubles, and one request (the canary) asks whether the server serves again. Refusals in an overrun or of a
-    canary do not count as attempts of their calls, as long as the server served something in the last minute, and
-    need no backoff of their own.
+    the window shrinks. Otherwise all requests pause, for as long as the server asked, or for a short time that
+    doubles, or until a window of a usual length may have ended. Then one request (the canary) asks whether the
+    server serves again. Refusals in an overrun or of a canary do not count as attempts of their calls, as long as
+    the server served something in the last minute, and need no backoff of their own.
     After the first overrun, if the rate is in doubt: the rate grows until the limit is met a second time.
     After a refusal that no growth led to, the rate dips by a quarter for some seconds: if the limit is shared, the
     one who has more is refused more often, so that the shares become equal.
@@ -89,9 +89,9 @@ _BAN_SECONDS = 60.0
 _CROWD_SERVED = 0.4
 _CHANCE_SERVED = 0.7
 _FEW = 4
-# Requests in flight at a refusal, as a share of those that were refused before: below the first something else than
-# a limit of requests in flight refused, above the second such a limit did. By how much the refusals may differ from
-# those that such a limit makes.
+# Requests in flight at a refusal, as a share of those that were refused before: below the first something else
+# than a limit of requests in flight refused, above the second such a limit did. By how much the refusals may
+# differ from those that such a limit makes.
 _FEWER = 0.6
 _AS_MANY = 0.85
 _MORE = 1.5
@@ -425,9 +425,11 @@ class LimitModel:
     def _pause(self, now: float, asked: float) -> None:
         """Let nothing go for as long as the server asked, or ever longer; then send a canary."""
         self._is_canary_due = True
+        until = now + asked
         if not asked:
             self._wait = min(max(2 * self._wait, _FIRST_WAIT), self._longest_wait)
-        self.paused_until = max(self.paused_until, now + (asked or self._wait))
+            until = min(now + self._wait, self._pace.next_window(now + _FIRST_WAIT / 2))
+        self.paused_until = max(self.paused_until, until)
 
     def _resume(self, now: float) -> None:
         """The canary was served."""

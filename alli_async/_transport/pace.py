@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 
-from .replay import Bucket, Entry, Window, burst_at, fit_bucket, fit_window, fixed_size, merge
+from .replay import PERIODS, Bucket, Entry, Window, burst_at, fit_bucket, fit_window, fixed_size, merge
 
 # Sends within so many seconds are one entry of the history, unless a refusal lies between them; the most entries.
 _BIN, _MOST_ENTRIES = 0.002, 4000
@@ -25,6 +26,8 @@ _ENOUGH = 10
 _MOST_OVERRUNS, _ERROR = 4, 1.5
 # Requests, and a share of the burst, that have to be served beyond the fit to refute it.
 _BEYOND, _BEYOND_SHARE = 3.0, 0.1
+# Share of a window by which it may end late.
+_LATE = 1.005
 # Seconds for which nothing may be served after a refusal by a bucket.
 _DRY = 0.25
 # Shares of a window that are used at a refusal by it: at least, at most, and by an even pace.
@@ -58,6 +61,8 @@ class PaceEstimator:
         # Our own bucket: its tokens, and when they were counted.
         self._level, self._at = 0.0, 0.0
         self._dipped_at = -math.inf
+        # When the last requests were sent, while a window is known.
+        self._log: deque[float] = deque(maxlen=_MOST_ENTRIES)
         # The history, and how many overruns there were.
         self._served: list[Entry] = []
         self._refused: list[Entry] = []
@@ -99,6 +104,7 @@ class PaceEstimator:
         """An estimator that knows as much, and learns by itself from now on."""
         made = copy.copy(self)
         made._served, made._refused = self._served.copy(), self._refused.copy()
+        made._log = self._log.copy()
         return made
 
     def restore(self, before: PaceEstimator) -> None:
@@ -126,7 +132,10 @@ class PaceEstimator:
         if self.rate == math.inf:
             return now
         level = self._refilled(now, growth)
-        return now if level >= 1 - 1e-9 else now + (1 - level) / self._used_rate(now, growth)
+        ready = now if level >= 1 - 1e-9 else now + (1 - level) / self._used_rate(now, growth)
+        size = int(self.burst * _SAFETY * growth) if self._period else math.inf
+        # A sliding log is full for longer where a pause of ours ends in it, whatever the pace.
+        return ready if size > len(self._log) else max(ready, self._log[-max(int(size), 1)] + self._period)
 
     def sent(self, now: float, growth: float, most: float) -> None:
         """Note that a request is sent.
@@ -141,6 +150,8 @@ class PaceEstimator:
                 self.rate *= self._ramp ** min(now - self._at, 0.2)
             self._level, self._at = self._refilled(now, growth) - 1, now
             self._sent += 1
+            if self._period:
+                self._log.append(now)
 
     def _refilled(self, now: float, growth: float) -> float:
         # A timer that is late costs no token, unless the bucket holds but one.
@@ -155,6 +166,11 @@ class PaceEstimator:
     def _usable(self) -> float:
         """Tokens of the burst that are used after a pause."""
         return 0.0 if self.is_ramping or self._period else max(0.0, self._burst_used * self.burst - 1)
+
+    def next_window(self, now: float) -> float:
+        """When the next window of a usual length ends that began with the first request since the last pause."""
+        ends = (self._resumed_at + _LATE * period for period in PERIODS)
+        return next((end for end in ends if end > now), math.inf)
 
     # --- what is known ------------------------------------------------------------------------------------
 
@@ -306,6 +322,8 @@ class PaceEstimator:
         self.rate, self.burst = window.size / window.period, float(window.size)
         self.is_ramping, self.is_sharp, self._highest = False, True, self.rate
         self._period = window.period
+        if not self._log:
+            self._log.extend(entry.last for entry in self._served for _ in range(entry.requests))
 
     def _history(self, overrun: int) -> list[Entry]:
         """What was served and refused since an overrun; or from the beginning, if its number is -1."""

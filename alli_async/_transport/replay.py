@@ -43,7 +43,7 @@ _LOWEST, _HIGHEST, _TRIED, _ZOOMED, _ZOOMS, _VALLEYS = 0.1, 20_000.0, 48, 7, 3, 
 _EQUAL, _SAME = 0.5, 0.05
 # Seconds of the windows that services use, the smallest size that is looked for, and how much the counts at
 # refusals may differ: a window that begins at fixed moments may serve more than its size in `period` seconds.
-_PERIODS, _LEAST_SIZE, _SAME_SIZE = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0), 20, 1.6
+PERIODS, _LEAST_SIZE, _SAME_SIZE = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0), 20, 1.6
 # Phases of windows that are tried, and requests by which the counts of one phase may differ.
 _PHASES, _SAME_COUNT = 40, 2
 # By how much more a window has to allow than the bucket that explains the same.
@@ -107,7 +107,7 @@ def fit_window(
     """
     refusals = {entry.overrun: entry.first for entry in reversed(history) if not entry.requests}
     moments = [moment for moment in refusals.values() if moment > history[0].first]
-    for period in _PERIODS:
+    for period in PERIODS:
         counts = [
             sum(entry.requests for entry in history if moment - period < entry.first < moment)
             for moment in moments
