@@ -1,4 +1,4 @@
-"""AlliClient: configuration in, resources out, and a lifecycle."""
+"""AlliClient: the configuration, the operations and the life of a client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["AlliClient", "ClientOptions"]
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options that `with_options` takes; `AlliClient` says what they mean."""
+    """The options that `with_options` takes, as described in `AlliClient`."""
 
     api_key: str | None
     token: Token | None
@@ -52,45 +52,45 @@ class ClientOptions(TypedDict, total=False):
 class AlliClient:
     """A client of the Alli conversations API.
 
-    Use it as an async context manager, or call `aclose` when done. It can be made anywhere. It then belongs to the
-    asyncio event loop (and process) that uses it first; when that loop is closed, it may be used in another one.
+    Use it as an async context manager, or call `aclose` at the end. A client can be created anywhere. It belongs
+    to the asyncio event loop (and process) that uses it first; once that loop is closed, another one can use it.
 
     Args:
-        api_key: Sent as `API-KEY`. Default: the environment's `ALLI_API_KEY`.
-        token: Sent as `Authorization: Bearer …` instead. Default: the environment's `ALLI_TOKEN`. Or an async
-            function that gives the token: it is asked before the first call, and once more by a call that is
-            answered 401.
-        region: `"us"` or `"ja"`. Default: the environment's `ALLI_REGION`, else `"us"`.
-        base_url: The server, when it is in neither region. Default: the environment's `ALLI_BASE_URL`.
-        agent_email: Sent as `AGENT-EMAIL`.
-        user_email: Sent as `USER-EMAIL`.
-        own_user_id: Sent as `OWN-USER-ID`; one that is not ASCII as `base64:` and the base64 of its UTF-8.
+        api_key: The API key, sent as `API-KEY`. Default: the environment's `ALLI_API_KEY`.
+        token: A token that is sent as `Authorization: Bearer …` instead of a key, or an async function that
+            returns one: it is called before the first call, and again after an answer of 401. Default: the
+            environment's `ALLI_TOKEN`.
+        region: The region, `"us"` or `"ja"`. Default: the environment's `ALLI_REGION`, else `"us"`.
+        base_url: The URL of a server in neither region. Default: the environment's `ALLI_BASE_URL`.
+        agent_email: An email address, sent as `AGENT-EMAIL`.
+        user_email: An email address, sent as `USER-EMAIL`.
+        own_user_id: A user id, sent as `OWN-USER-ID`; as `base64:` and the base64 of its UTF-8 if not ASCII.
         timeout: Seconds for one attempt.
-        deadline: Seconds for a whole call, with its waits, its retries and all its requests; for each page of a
-            walk or a stream. None for no bound.
+        deadline: Seconds for a whole call, including its waits, its retries and all its requests; for each page
+            of a walk or a stream. None for no bound.
         retry: When and how often a call is tried again.
-        max_concurrency: Ceiling of requests in flight; below it the client adapts to what the server takes.
+        max_concurrency: Most requests in flight. Below it the client adapts to the server's limit.
         rate_limit: Requests per second, evenly spaced; None for no bound.
-        middlewares: Each `async (request, call_next) -> response`, once per attempt, inside the retry; the
-            first is the outermost. They see neither the key nor the identity headers.
-        call_middlewares: Each `async (call, call_next) -> result`, once per operation, outside the retry; the
-            first is the outermost. `call` has `operation`, `method`, `path`, `headers` and `attempts`.
-        headers: Further headers of every request; not those of the key.
-        proxy: URL of an HTTP proxy, `http://[user:password@]host[:port]`; None for none.
-        trust_env: Use the proxies that the environment names (`https_proxy`, `http_proxy`, `all_proxy`, and
-            `no_proxy` for exceptions) where `proxy` is None.
-        session: An aiohttp session of the caller, with its own proxy and certificates. It is never closed here,
-            and the cookies of its jar are not sent.
-        max_response_bytes: Decoded bytes of one answer at most.
-        allow_http: Send the key unencrypted to a host that is not this machine.
-        ssl: Certificates to trust, and a client certificate to show. Default: the file that the environment's
-            `SSL_CERT_FILE` names, else what the system trusts.
+        middlewares: Functions `async (request, call_next) -> response`, called once per attempt, inside the
+            retry; the first is the outermost. They see neither the key nor the identity headers.
+        call_middlewares: Functions `async (call, call_next) -> result`, called once per operation, outside the
+            retry; the first is the outermost. `call` has `operation`, `method`, `path`, `headers`, `attempts`.
+        headers: Further headers of every request; headers of the key are refused.
+        proxy: URL of an HTTP proxy, `http://[user:password@]host[:port]`; None for no proxy.
+        trust_env: Use the proxies of the environment (`https_proxy`, `http_proxy`, `all_proxy`, and `no_proxy`
+            for exceptions) if `proxy` is None.
+        session: An aiohttp session of the caller, with its own proxy and certificates. The client never closes
+            it, and does not send the cookies of its jar.
+        max_response_bytes: Most bytes of one decoded answer.
+        allow_http: Allow an unencrypted connection to another machine, on which the key can be read.
+        ssl: The certificates to trust and a client certificate. Default: the file that the environment's
+            `SSL_CERT_FILE` names, else the certificates that the system trusts.
 
     Raises:
-        ConfigurationError: An option that cannot be right, or no key. Nothing was sent.
+        ConfigurationError: An option is invalid, or there is no key. Nothing was sent.
     """
 
-    #: The operations. Each client has its own; that of the class, without a client, is for `create_autospec`.
+    #: The operations. The attribute of the class, which belongs to no client, is for `create_autospec`.
     conversations: ConversationsAPI = ConversationsAPI.__new__(ConversationsAPI)
     _config: ClientConfig
 
@@ -155,7 +155,7 @@ class AlliClient:
         """Set up a client with a connection of its own.
 
         Returns:
-            The error of an option that cannot be right, without its frames, whose locals hold the key.
+            The error of an invalid option, without its frames, whose locals hold the key.
         """
         try:
             if session is not None and (proxy is not None or trust_env or context is not None):
@@ -205,22 +205,22 @@ class AlliClient:
         self._config = config
 
     def with_options(self, **options: Unpack[ClientOptions]) -> AlliClient:
-        """A client with some options changed, on the same connections.
+        """Make a client with some options changed, which uses the same connections.
 
-        Clients with the same base URL and key share what was learnt: the rate limiter, the retry quota, the unit
-        of time. A `max_concurrency` or `rate_limit` given here holds for the new client within what is shared.
-        For another base URL or key all of it is new, and a pause of one key holds for no other.
+        Clients with the same base URL and key share the rate limiter, the retry quota and the time unit of the
+        server. A `max_concurrency` or `rate_limit` given here applies to the new client, within the shared limits.
+        A client with another base URL or key has its own, so a pause of one key does not hold for another.
 
-        Closing the new client is not needed; it can be used until the client it came from is closed.
+        The new client need not be closed; it can be used until the client it was made from is closed.
 
         Args:
-            **options: As for `AlliClient`, but for `session`, `proxy`, `trust_env` and `ssl`, which belong to
-                the connections. `headers` are merged with this client's; `middlewares` and `call_middlewares`
-                are added inside of this client's.
+            **options: The options of `AlliClient`, without `session`, `proxy`, `trust_env` and `ssl`, which belong
+                to the connections. `headers` are merged with this client's; `middlewares` and `call_middlewares`
+                are added inside this client's.
 
         Raises:
-            ConfigurationError: An option that cannot be right.
-            TypeError: A name that is no option.
+            ConfigurationError: An option is invalid.
+            TypeError: There is no option of this name.
         """
         if unknown := next((name for name in options if name not in self._options), None):
             hint = "; it belongs to the connections, so make an AlliClient" if unknown in _OF_CONNECTIONS else ""
@@ -234,7 +234,7 @@ class AlliClient:
         return client
 
     def _derive(self, parent: AlliClient, options: dict[str, Any]) -> AlliError | None:
-        """Set up a client on another one's connection; the error is given as in `_begin`."""
+        """Set up a client on another client's connection; returns the error of an option as `_init_owner` does."""
         merged = parent._options | options
         for one, other in (("api_key", "token"), ("region", "base_url")):
             if (one in options) != (other in options):
@@ -258,25 +258,29 @@ class AlliClient:
         json: Any = UNSET,
         operation: str | None = None,
     ) -> ApiResponse:
-        """Send a request to any endpoint of the server, with the same key, retries and limits as all others.
+        """Send a request to any endpoint of the server, with the same key, retries and limits as every operation.
 
         Args:
-            method: The HTTP method. GET, HEAD, OPTIONS, PUT and DELETE are retried; POST and PATCH only if they
-                were surely not sent, or refused for load.
+            method: The HTTP method. GET, HEAD, OPTIONS, PUT and DELETE are retried; POST and PATCH only if the
+                request was certainly not sent, or was refused with 429.
             path: The percent-encoded path below the base URL, such as `/webapi/v2/projects`.
             query: Names and values. A list is repeated, a bool is sent as `true` or `false`, None is not sent.
             json: The body, sent as JSON; UNSET for no body.
             operation: A name for errors, logs and middlewares; None for the method and the path.
 
+        Returns:
+            The answer: `status`, `headers`, `body`, `request_id`, `attempts`, `elapsed`, `.json()` and
+            `.decode(type)`.
+
         Raises:
-            ConfigurationError: An argument cannot be right. Nothing was sent.
+            ConfigurationError: An argument is invalid. Nothing was sent.
             AlliError: As for all operations: an answer other than 2xx, or one that reports `errors`, is raised.
         """
         return await send(self._session, method, path, query=query, json=json, operation=operation)
 
     @property
     def limits(self) -> Limits:
-        """What the rate limiter allows now. Clients of `with_options` share what was learnt of the server."""
+        """What the rate limiter allows now. Clients made by `with_options` share what it learnt of the server."""
         return self._session.limiter.limits()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""ConversationsAPI: the eleven operations, and the streams over them."""
+"""ConversationsAPI: the eleven operations of the conversations API, and the streams that use them."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ ValueT = TypeVar("ValueT")
 
 
 class ConversationsAPI:
-    """The conversations of a project. Reached as `client.conversations`.
+    """The conversations of a project, available as `client.conversations`.
 
-    Every method raises an `AlliError`: `ConfigurationError` for an argument that cannot be right, before anything
-    is sent; `TransportError` when no whole answer came; `APIError` when the server answered with an error;
-    `DecodeError` when the answer is not what the contract says.
+    Every method can raise an `AlliError`: `ConfigurationError` for an invalid argument, before anything is sent;
+    `TransportError` if no whole answer came; `APIError` if the server answered with an error; `DecodeError` if an
+    answer does not follow the contract.
     """
 
     def __init__(self, session: Session) -> None:
@@ -73,22 +73,23 @@ class ConversationsAPI:
         order: Order | str | None = None,
         **filters: Unpack[ConversationFilters],
     ) -> ConversationPages:
-        """Conversations, page by page, as the server has them.
+        """List conversations, page by page, as the server sends them.
 
-        Behind this cursor rows can move: when chats arrive during a walk in last-chat-time order (the server's
-        default), a row may come twice or not at all. `transcripts` does not lose any.
+        Conversations can move between pages during the walk: if chats arrive while the list is read by last chat
+        time (the server's default), a conversation may come twice or not at all. `transcripts` misses none.
 
         Args:
-            cursor: Where to begin: the `cursor` of a page, or of an error.
-            page_size: Conversations a page, from 1 to 50.
-            order: By first or last chat time; None for the server's default, the latest chat first.
+            cursor: The cursor at which to begin, from a page or an error; None for the first page.
+            page_size: Number of conversations on a page, from 1 to 50.
+            order: The order, by first or last chat time; None for the server's default, the latest chat first.
             **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
                 `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
-                `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
-                that a conversation which goes on leaves such a window; `first_chat_…` bound that of the first.
+                described in `ConversationFilters`. `started_at` and `end_at` bound the time of the LAST chat, so a
+                conversation that continues leaves such a window; `first_chat_…` bound the time of the first chat.
 
         Returns:
-            `async for` gives conversations, `.pages()` pages, and `await` the first page.
+            An object for three uses: `async for` yields conversations, `.pages()` yields pages, and `await`
+            returns the first page.
 
         Raises:
             PaginationError: The list does not end.
@@ -107,27 +108,31 @@ class ConversationsAPI:
         return ConversationPages(lambda: walk_list(fetch, cursor), lambda page: page.conversations)
 
     async def get(self, conversation_id: str, *, variables: Sequence[str] | None = None) -> Conversation:
-        """One conversation.
+        """Fetch one conversation.
 
         Args:
-            conversation_id: Its id.
-            variables: The names of the variables that are wanted with it; None for the server's choice.
+            conversation_id: The conversation's id.
+            variables: The names of the variables to return with it; None for the server's choice.
         """
         query = "" if variables is None else wire.query([("variables", checked_names("variables", variables)[0])])
         return await _get(self._session, conversation_id, query)
 
     def list_chats(self, conversation_id: str) -> ChatPages:
-        """A conversation's chats, oldest first; pages after the first are fetched concurrently.
+        """List the chats of a conversation, oldest first. Pages after the first are fetched concurrently.
 
         Returns:
-            `async for` gives chats, `.pages()` pages, and `await` the first page.
+            An object for three uses: `async for` yields chats, `.pages()` yields pages, and `await` returns the
+            first page.
+
+        Raises:
+            PaginationError: The list does not end.
         """
         wire.segment("conversation id", conversation_id)
         fetch = partial(fetch_chats, self._session, conversation_id, decode_chats)
         return ChatPages(lambda: walk_chats(fetch, conversation_id), lambda page: page.chats)
 
     async def transcript(self, conversation_id: str) -> Transcript:
-        """A conversation with all its chats, oldest first.
+        """Fetch a conversation with all its chats, oldest first.
 
         Raises:
             IncompleteError: The pages of chats did not add up, however often they were fetched.
@@ -185,31 +190,34 @@ class ConversationsAPI:
         on_error: Literal["raise", "skip"] = "raise",
         **filters: Unpack[ConversationFilters],
     ) -> TranscriptStream[Transcript] | TranscriptStream[RawTranscript]:
-        """Every conversation with every chat, fetched concurrently, in bounded memory.
+        """Stream every conversation with every chat, fetched concurrently, in bounded memory.
 
-        A list of more than a few pages is cut into windows of first chat times, and many cursors walk at once.
-        Where the server does not let that be, or a filter is on the last chat's time, one cursor walks, and goes
-        on until nothing is met that was not seen.
-        Conversations that begin, get chats or leave the list meanwhile (where only active ones are asked for, say)
-        hide no others.
+        A list of more than a few pages is cut into partitions of first chat times, which many cursors read at
+        once. If the server does not support this, or a filter is on the last chat's time, one cursor reads the
+        list, and reads it again until no new conversation appears. A conversation that starts, gets chats, loses
+        chats or leaves the list meanwhile never causes another one to be missed.
 
-        Chats are fetched only where those that come with the list are not already all of them. Until the
-        server's `chat_count` has been seen to count what the pages of chats hold, they are fetched all the same.
-        Should it prove wrong later, those that were short are given again at the end, and noted in `.again`.
+        The chats of a conversation are fetched only if the chats that come with the list are not all its chats.
+        This relies on `chat_count`, which is first compared with the pages of chats of a few conversations. If
+        `chat_count` proves wrong later, the incomplete transcripts are yielded again at the end, and their ids are
+        in `.again`.
 
         Args:
-            raw: Give `RawTranscript`, the bytes the server sent, in place of `Transcript`.
-            concurrency: Conversations whose chats are fetched at a time; None for the client's `max_concurrency`.
-            ordered: By first chat time, for which one cursor walks; else each as soon as it is whole. What had
-                moved, or was not shown at its place among equal times, comes late.
-            on_error: `"skip"` goes on past a conversation whose chats cannot be had, and notes it in `.skipped`.
+            raw: Yield `RawTranscript`, with the bytes that the server sent, in place of `Transcript`.
+            concurrency: Number of conversations whose chats are fetched at a time; None for the client's
+                `max_concurrency`.
+            ordered: Yield transcripts in the order of first chat times, for which one cursor reads the list;
+                otherwise each transcript comes as soon as it is complete. Conversations that move while the list
+                is read come at the end, out of order.
+            on_error: `"skip"` leaves out conversations that cannot be read, and notes them in `.skipped`.
             **filters: `user_ids`, `llm_app_id`, `category_id`, `started_at`, `end_at`, `first_chat_started_at`,
                 `first_chat_end_at`, `search_term`, `variables`, `active_only`, `background_running`, as
-                `ConversationFilters` describes them. `started_at` and `end_at` bound the time of the LAST chat, so
-                that a conversation which goes on leaves such a window; `first_chat_…` bound that of the first.
+                described in `ConversationFilters`. `started_at` and `end_at` bound the time of the LAST chat, so a
+                conversation that continues leaves such a window; `first_chat_…` bound the time of the first chat.
 
         Returns:
-            An async iterator, and an async context manager that ends the work when it is left. `.stats` counts.
+            An async iterator, which is also an async context manager that ends the work when it is left.
+            `.stats` has the numbers of requests, conversations and chats.
 
         Raises:
             IncompleteError: A conversation's pages of chats did not add up, however often they were fetched.
@@ -222,9 +230,9 @@ class ConversationsAPI:
         )
 
     async def daily_counts(self, start_date: date | str, end_date: date | str) -> DailyCounts:
-        """How many conversations were active on each day.
+        """Fetch the number of active conversations on each day.
 
-        The contract makes this a GET with a JSON body, which a proxy on the way may refuse.
+        By contract this is a GET with a JSON body, which a proxy may refuse.
 
         Args:
             start_date: The first day, a `date` or `YYYY-MM-DD`.
@@ -249,10 +257,17 @@ class ConversationsAPI:
         category_ids: Sequence[str] | UnsetType | None = UNSET,
         title: str | UnsetType | None = UNSET,
     ) -> Conversation:
-        """Change a conversation. None is sent as null; what is left UNSET is not sent.
+        """Change a conversation. None is sent as null; an argument that is UNSET is not sent.
+
+        Args:
+            conversation_id: The conversation's id.
+            state: The new state.
+            assignee: The new assignee; None for no assignee. The contract does not say what names an agent.
+            category_ids: The ids of the new categories, in place of the present ones.
+            title: The new title.
 
         Raises:
-            ConfigurationError: Nothing is set, or a value cannot be right.
+            ConfigurationError: No field is set, or a value is invalid.
         """
         update = bodies.checked_update(
             ConversationUpdate(
@@ -282,11 +297,11 @@ class ConversationsAPI:
 
         Args:
             update: What to change.
-            conversation_ids: These.
-            user_ids: Of these users.
-            llm_app_ids: Of these apps.
-            category_ids: In these categories.
-            all_conversations: Said when no filter is: change every conversation of the project.
+            conversation_ids: The ids of the conversations to change.
+            user_ids: Change the conversations of these users.
+            llm_app_ids: Change the conversations of these apps.
+            category_ids: Change the conversations in these categories.
+            all_conversations: True to change every conversation of the project; required if no filter is given.
 
         Raises:
             ConfigurationError: No filter (or an empty list) and not `all_conversations`; or both.
@@ -312,7 +327,7 @@ class ConversationsAPI:
         await self._session.request(request, wire.nothing)
 
     async def set_title(self, conversation_id: str, title: str) -> Conversation:
-        """Give a conversation a title."""
+        """Set the title of a conversation, and return the conversation."""
         path = wire.conversation_path(conversation_id, "title")
         if not isinstance(title, str):
             raise ConfigurationError(f"title: expected a text, got {title!a}")
@@ -320,7 +335,7 @@ class ConversationsAPI:
         return await self._session.request(request, decode_conversation)
 
     async def delete_chat(self, conversation_id: str, chat_id: str) -> None:
-        """Delete a chat. A 404 that follows a try whose outcome was unknown is that try's success."""
+        """Delete a chat. A 404 after an attempt whose outcome is unknown counts as success of that attempt."""
         path = wire.conversation_path(conversation_id, "chats", wire.segment("chat id", chat_id))
         await self._session.request(Request("deleteConversationChat", "DELETE", path), wire.nothing)
 
@@ -333,17 +348,17 @@ class ConversationsAPI:
         selection: Sequence[FeedbackReason | str] | UnsetType | None = UNSET,
         suggested_answer: str | UnsetType | None = UNSET,
     ) -> Feedback:
-        """Say how good an answer was. None is sent as null; what is left UNSET is not sent.
+        """Rate an answer. None is sent as null; an argument that is UNSET is not sent.
 
         Args:
-            conversation_id: The conversation.
-            chat_id: The answer.
-            rating: True for good, False for bad.
-            selection: What was wrong with it.
-            suggested_answer: What it should have been.
+            conversation_id: The conversation's id.
+            chat_id: The id of the chat with the answer.
+            rating: True for good, False for bad, None for no rating.
+            selection: The reasons of the rating.
+            suggested_answer: The text that the answer should have had.
 
         Raises:
-            ConfigurationError: Nothing is set, or a value cannot be right.
+            ConfigurationError: No field is set, or a value is invalid.
         """
         feedback = bodies.checked_feedback(rating, selection, suggested_answer)
         path = wire.conversation_path(conversation_id, "chats", wire.segment("chat id", chat_id), "feedback")
@@ -362,25 +377,25 @@ class ConversationsAPI:
     ) -> ItemResults[ItemT, ValueT]:
         """Make one call for each of many items, concurrently, in bounded memory, within the rate limit.
 
-        `for_each(ids, alli.conversations.get)`, or with a function of one's own that titles, rates or deletes.
-        Calls are begun, and their results given, in the order of the items. Before an error is raised, no further
-        call is begun, and the results of all calls that succeeded are given: what was not given is what is left.
-        Leaving the results early cancels the calls in flight, which may have happened: those for about
-        `2 * concurrency` items after the last one that was given, at most.
+        Example: `for_each(ids, alli.conversations.get)`, or a function of your own that sets a title, rates or
+        deletes. Calls start, and results are yielded, in the order of the items. After an error no further call
+        starts, and the results of all calls that succeeded are yielded before the error is raised: every item
+        without a result is left to do. Leaving the results early cancels the calls in flight, whose writes may
+        have happened: at most the calls for about `2 * concurrency` items after the last result.
 
         Args:
             items: The items, such as ids; also an async iterable, such as `list()`.
             call: An async function of one item.
-            concurrency: Calls in flight at a time; None for the client's `max_concurrency`.
-            on_error: `"raise"` ends the work with the first error. `"skip"` goes on past an item whose call fails
-                with an `AlliError`, and its result has the `error`; an outage and a closed client still raise.
+            concurrency: Number of calls in flight; None for the client's `max_concurrency`.
+            on_error: `"raise"` ends the work at the first error. `"skip"` continues after a call that fails with
+                an `AlliError`, and the item's result has the `error`; an outage and a closed client still raise.
 
         Returns:
             An async iterator of `ItemResult(item, value, error)`, and an async context manager that ends the work
             when it is left.
 
         Raises:
-            ConfigurationError: An argument cannot be right.
+            ConfigurationError: An argument is invalid.
         """
         return ItemResults(
             self._session.lifetime,
@@ -390,20 +405,20 @@ class ConversationsAPI:
             on_error=on_error,
         )
 
-    # --- answers under way --------------------------------------------------------------------------------
+    # --- answers that are being generated -----------------------------------------------------------------
 
     async def is_running(self, conversation_id: str) -> bool:
-        """Whether an answer is being made just now."""
+        """Whether an answer is being generated now."""
         return await is_running(self._session, conversation_id)
 
     async def wait_until_idle(
         self, conversation_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
     ) -> None:
-        """Wait until no answer is being made.
+        """Wait until no answer is being generated.
 
         Args:
             conversation_id: The conversation's id.
-            timeout: Seconds to wait at most, in place of the client's `deadline`; None for the `deadline`.
+            timeout: Longest wait in seconds, which replaces the client's `deadline`; None for the `deadline`.
             poll_interval: Seconds between two requests.
 
         Raises:
@@ -421,19 +436,20 @@ class ConversationsAPI:
         timeout: float | None = None,
         history: bool = False,
     ) -> AsyncGenerator[Chat, None]:
-        """Chats as they appear, in order and each once, until no answer is being made.
+        """Stream new chats as they appear, in order and each once, until no answer is being generated.
 
-        A chat is given when two polls showed it alike, or when the conversation is idle; so an answer is given
-        when it is finished.
+        A chat is yielded once two polls have shown it with the same content, or once the conversation is idle, so
+        that an answer comes when it is finished.
 
         Args:
             conversation_id: The conversation's id.
             poll_interval: Seconds between two polls.
-            timeout: Seconds to watch at most, in place of the client's `deadline`; None for the `deadline`.
-            history: Whether to begin with the chats that are already there.
+            timeout: Longest time to watch in seconds, which replaces the client's `deadline`; None for the
+                `deadline`.
+            history: Whether to begin with the chats that exist already.
 
         Returns:
-            An async iterator.
+            An async iterator of chats.
 
         Raises:
             AlliTimeoutError: The conversation is still running.
@@ -447,7 +463,7 @@ class ConversationsAPI:
         )
 
     async def stop(self, conversation_id: str) -> None:
-        """Stop the answer that is being made."""
+        """Stop the answer that is being generated."""
         path = wire.conversation_path(conversation_id, "stop")
         await self._session.request(Request("stopConversation", "POST", path), wire.nothing)
 

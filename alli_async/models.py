@@ -1,8 +1,8 @@
-"""The structs of the wire: what Alli sends, in snake_case, decoded by msgspec.
+"""The models: what Alli sends and receives, in snake_case, decoded by msgspec.
 
-Every struct ignores fields it does not know. What the contract lets be null may also be missing and is then
-None. Times stay the number that was sent (epoch milliseconds as far as seen, seconds are possible); beside
-each stands a `datetime` property that knows one from the other.
+Unknown fields are ignored. A field that the contract lets be null may also be missing, and is None then. Times
+stay the numbers that were sent (epoch milliseconds as far as seen; seconds are possible). Beside each of them is a
+`datetime` property, which tells milliseconds from seconds.
 """
 
 from __future__ import annotations
@@ -45,28 +45,29 @@ __all__ = [
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# As seconds this is the year 5138, as milliseconds March 1973: no conversation lies on the wrong side.
+# As seconds this is in the year 5138, as milliseconds in March 1973. So times of conversations in seconds are
+# smaller, and times in milliseconds larger.
 _SECONDS_END = 1e11
 
 
 def in_milliseconds(value: float) -> bool:
-    """Whether an epoch number of the wire counts milliseconds (rather than seconds)."""
+    """Whether a time of the wire counts milliseconds rather than seconds."""
     return abs(value) >= _SECONDS_END
 
 
 def units_per_second_of(value: float) -> float:
-    """Units in one second of an epoch number of the wire: 1 (seconds) or 1000 (milliseconds)."""
+    """Units of a time of the wire in one second: 1 (it counts seconds) or 1000 (milliseconds)."""
     return 1000.0 if in_milliseconds(value) else 1.0
 
 
 def to_datetime(value: float) -> datetime:
-    """The moment that an epoch number of the wire names, in UTC.
+    """Convert a time of the wire to a datetime in UTC.
 
     Args:
         value: Seconds or milliseconds since 1970, with fractions.
 
     Raises:
-        ValueError: The number names no moment between the years 1 and 9999.
+        ValueError: The time is not in the years 1 to 9999.
     """
     try:
         return EPOCH + (timedelta(milliseconds=value) if in_milliseconds(value) else timedelta(seconds=value))
@@ -75,7 +76,7 @@ def to_datetime(value: float) -> datetime:
 
 
 class Region(StrEnum):
-    """Where the service runs; each has its own base URL."""
+    """The regions of the service, each with its own base URL."""
 
     US = "us"
     JA = "ja"
@@ -91,9 +92,9 @@ class Order(StrEnum):
 
 
 class ConversationState(StrEnum):
-    """The states a conversation can be put into, by the wire's codes.
+    """The states that a conversation can be given, by the wire's codes.
 
-    Neither the contract nor any public documentation says what a code stands for, so the names are the codes.
+    Neither the contract nor any public documentation says what a code means, so the names are the codes.
     """
 
     NO = "no"
@@ -117,14 +118,14 @@ class FeedbackReason(StrEnum):
     NOT_BEST_ANSWER = "not_best_answer"
 
 
-# gc=False: the wire is a tree, so these structs can never be part of a cycle, and the collector need not walk a
-# page of thousands of them (a quarter of the decoding time, and pauses of the event loop).
+# gc=False: the wire is a tree, so these structs are never part of a cycle, and the garbage collector need not walk
+# the thousands of structs of a page (which took a quarter of the decoding time, and paused the event loop).
 class _Wire(Model, Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The base of all nested structs."""
 
 
 class User(_Wire, frozen=True):
-    """Who talked with the app."""
+    """The user who talked with the app."""
 
     user_id: str
     first_name: str
@@ -154,7 +155,7 @@ class FolderInfo(_Wire, frozen=True):
 
 
 class Citation(_Wire, frozen=True):
-    """A passage that an answer was drawn from."""
+    """A passage that an answer is based on."""
 
     clue_id: str
     source: str | None = None
@@ -166,7 +167,7 @@ class Citation(_Wire, frozen=True):
 
 
 class ChatInputSource(_Wire, frozen=True):
-    """What a question was to be answered from."""
+    """The sources that the answer to a question may use."""
 
     knowledge_base_ids: list[str] | None = None
     folder_ids: list[str] | None = None
@@ -197,14 +198,14 @@ class Chat(_Wire, frozen=True):
 
     @property
     def sent(self) -> datetime:
-        """`timestamp` as a moment in UTC."""
+        """`timestamp` as a datetime in UTC."""
         return to_datetime(self.timestamp)
 
 
 class Conversation(Answer, frozen=True):
-    """A conversation, with its most recent chats (at most 20 as far as seen; perhaps none, or all).
+    """A conversation, with its most recent chats (at most 20 as far as seen; a server may send none, or all).
 
-    `chat_count` is the server's; it may count something else than the `total_count` of the chat pages does.
+    `chat_count` is the server's number. It may count something else than the `total_count` of the chat pages.
     """
 
     id: str
@@ -222,17 +223,17 @@ class Conversation(Answer, frozen=True):
 
     @property
     def created(self) -> datetime:
-        """`created_at` as a moment in UTC."""
+        """`created_at` as a datetime in UTC."""
         return to_datetime(self.created_at)
 
     @property
     def last_chat(self) -> datetime | None:
-        """`last_chat_time` as a moment in UTC; None for a conversation without chats."""
+        """`last_chat_time` as a datetime in UTC; None for a conversation without chats."""
         return None if self.last_chat_time is None else to_datetime(self.last_chat_time)
 
 
 class ConversationPage(Answer, frozen=True):
-    """One page of a list. `cursor` names the next one and is None on the last."""
+    """One page of a list. `cursor` is the cursor of the next page; None on the last page."""
 
     conversations: list[Conversation]
     cursor: str | None = None
@@ -247,7 +248,7 @@ class ChatPage(Answer, frozen=True):
 
 
 class Feedback(Answer, frozen=True):
-    """The feedback as the server took it."""
+    """The feedback as the server has stored it."""
 
     conversation_id: str
     chat_id: str
@@ -255,7 +256,7 @@ class Feedback(Answer, frozen=True):
 
 
 class DailyCount(_Wire, frozen=True):
-    """One day and how many conversations were active on it."""
+    """The number of active conversations on one day."""
 
     date: str
     active_count: int
@@ -270,12 +271,12 @@ class DailyCounts(Answer, frozen=True):
 
     @property
     def days(self) -> list[DailyCount]:
-        """`daily_total_count` by a shorter name."""
+        """A shorter name of `daily_total_count`."""
         return self.daily_total_count
 
 
 class Transcript(Model, Struct, frozen=True, gc=False):
-    """A conversation with every one of its chats, oldest first."""
+    """A conversation with all its chats, oldest first."""
 
     conversation: Conversation
     chats: list[Chat]
@@ -289,9 +290,9 @@ class Transcript(Model, Struct, frozen=True, gc=False):
 class RawTranscript(ShortRepr, Struct, frozen=True, gc=False):
     """A transcript as the server sent it.
 
-    `json` is one JSON object, the conversation, whose `chats` are all chats, oldest first; it holds no newline,
-    so that records can be written as JSON Lines as they are. What is in its texts was not looked at: where a
-    server sends bytes that are no UTF-8, they are in it. (An export puts such records aside.)
+    `json` is one JSON object, the conversation, whose `chats` are all its chats, oldest first. It contains no
+    newline, so it can be written as a line of JSON Lines as it is. Its texts are not validated: if a server sends
+    bytes that are not UTF-8, `json` contains them. (An export quarantines such conversations.)
     """
 
     id: str
@@ -300,12 +301,12 @@ class RawTranscript(ShortRepr, Struct, frozen=True, gc=False):
 
 
 class ConversationUpdate(Model, Struct, frozen=True, kw_only=True, rename="camel"):
-    """What to change: None is sent as null, what is left UNSET is not sent.
+    """The changes of an update. None is sent as null; a field that is UNSET is not sent.
 
     Attributes:
         state: The new state.
-        assignee: Who takes over.
-        category_ids: The new categories, in place of all present ones.
+        assignee: The new assignee.
+        category_ids: The ids of the new categories, in place of the present ones.
         title: The new title.
     """
 
@@ -316,17 +317,17 @@ class ConversationUpdate(Model, Struct, frozen=True, kw_only=True, rename="camel
 
 
 class StreamStats(Model, Struct, kw_only=True):
-    """What a stream has done so far; plain numbers, cheap enough to draw a progress bar from.
+    """The progress of a stream, in numbers that are cheap enough for a progress bar.
 
     Attributes:
-        conversations: Given to the consumer, or ready for it; one that is given again counts once.
-        chats: In them, as they were given last.
-        requests: On the wire, retries included.
-        retries: Of these, second and further tries.
-        refused: Answers 429 and 503.
-        bytes: Of decompressed answers.
-        seconds_waited: In the limiter's queue and between tries, summed over all tasks.
-        in_flight: Requests under way now.
+        conversations: Number of conversations that were yielded or are ready; one that comes again counts once.
+        chats: Number of chats in these conversations, in their latest versions.
+        requests: Number of requests on the wire, including retries.
+        retries: Number of requests that were second or later attempts.
+        refused: Number of answers 429 and 503.
+        bytes: Size of all answers in bytes, decompressed.
+        seconds_waited: Seconds in the limiter's queue and between attempts, summed over all tasks.
+        in_flight: Number of requests in flight now.
     """
 
     conversations: int = 0
@@ -340,13 +341,13 @@ class StreamStats(Model, Struct, kw_only=True):
 
 
 class Skipped(Struct, frozen=True):
-    """A conversation that a stream with `on_error="skip"` or an export went past.
+    """A conversation that a stream with `on_error="skip"` or an export has left out.
 
     Attributes:
         id: The conversation's id; None for a row that could not be listed.
-        error: Why it could not be had, or not be made whole.
-        span: For a row that could not be listed or decoded: the first chat times between which it lies, in the
-            server's unit, where that is known.
+        error: Why the conversation could not be read completely.
+        span: For a row that could not be listed or decoded, the first chat times between which it lies, in the
+            server's unit; None if they are not known.
     """
 
     id: str | None

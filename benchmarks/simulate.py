@@ -68,7 +68,7 @@ def measure(shape: str, size: int, seed: str, *, chats: int = 0) -> dict[str, An
         READERS,
         overlap=overlap,
         density=_FIRST_ROWS / early if early > 0 else 0.0,
-        profile=PROFILES[seed](rows.by_day()),
+        activity=PROFILES[seed](rows.by_day()),
     )
     planner.may_cut = True
     done = Simulation(rows, planner, overlap, chats).run()

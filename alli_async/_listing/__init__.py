@@ -7,9 +7,10 @@ The concepts:
   cannot be decoded, `BadRow`s. A page that the server cannot make is requested as smaller ones, once another page
   has shown that the server is well.
 - `OffsetCursors` (`cursors`): makes cursors like the server's own, where these are offsets.
-- `Walk` (`walks`): one cursor over one list. It asks for each page from one row before its cursor, and so proves
-  that no row lies between two pages. `SingleRows` (`single_rows`) fetches rows one by one for it, and steps over
-  those that cannot be read.
+- `TimeBounds` (`bounds`): the user's time bounds. It drops rows that only the wider filter of a request selected.
+- `Walk` (`walks`): one cursor over one list. With offset cursors it asks for each page from one row before its
+  cursor, and so proves that no row lies between two pages. `SingleRows` (`single_rows`) fetches rows one by one
+  for it, and steps over rows that cannot be read.
 - `ServerProfile`, `Span`, `Survey` (`survey`): how this server behaves, found out with a few requests: the unit of
   time, the kind of cursor, whether order and windows are kept, and the span of first chat times.
 - `Planner`, `Partition` (`planner`, `scale`): cuts the span into partitions, and dense partitions further; pure.
@@ -24,10 +25,10 @@ The concepts:
   reader sees it as `ClaimedRows`, the closing as `TrackedRows`.
 - `SeenIds` (`seen`): a set of ids that takes eight bytes for each.
 - `daily`: the server's counts of days, by which the planner estimates where rows are.
-- `pages`: a request for one page, the server's unit of time, and the public `list()`, which yields the server's
-  pages as they are and proves nothing.
+- `pages`: a request for one page (`fetch_conversations`), the server's unit of time, and the public `list()`,
+  which yields the server's pages as they are and proves nothing.
 
-How data flows:
+How data flows (`PageReader` calls `pages.fetch_conversations`):
 
     session -> PageReader -> Walk -> PartitionReader -> emit(rows)  the stream's dispatcher, or a shard's parts
                    ^          ^            ^        \-> report(BadRow)

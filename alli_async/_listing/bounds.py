@@ -1,7 +1,8 @@
-"""The bounds on times that a user set, kept by the reader too.
+"""The user's time bounds, which the reader checks as well as the server.
 
-A server may take whole numbers only, cut a filter to whole seconds, and count its bound in or not. So readers ask
-for a second more on each side, and leave out what is outside only by that.
+A server may accept only whole numbers, may cut a filter to whole seconds, and may treat a bound as inclusive or
+exclusive. So readers ask for one second more on each side, and leave out the conversations that only the extra
+second has selected.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 # Seconds that readers ask for beyond a bound.
 MARGIN = 1.0
-# Seconds by which rows can be outside that a server returns for it: it may cut the filter down by a second too.
+# Seconds by which a returned row can be outside the user's bound: the margin, the second that a server may cut
+# off, and half a second for rounding.
 _REACH = 2.5
 
 Bounds = tuple[float, float]
@@ -32,14 +34,14 @@ class TimeBounds:
     last: Bounds
     units_per_second: float
 
-    def leave_out(self, first: float | None, last: float | None) -> bool:
-        """Whether a conversation is outside, by so little that only the wider filter can have selected it.
+    def is_left_out(self, first: float | None, last: float | None) -> bool:
+        """Whether a conversation is outside the user's bounds by so little that only the wider filter selected it.
 
-        What is further outside was selected by the server's own idea of its times, and stays.
+        A conversation that is further outside was selected by the server on grounds of its own, and stays.
 
         Args:
-            first: Time of its first chat; None where that is not known.
-            last: Time of its last chat; None where that is not known.
+            first: Time of the conversation's first chat; None if it is not known.
+            last: Time of its last chat; None if it is not known.
         """
         return self._is_just_outside(first, self.first) or self._is_just_outside(last, self.last)
 

@@ -127,19 +127,16 @@ class Closing(Generic[RowT]):
             earlier walk saw.
         """
         found, known = 0, set[str]()
-        while True:
-            try:
-                entries = await walk.next()
-            except StuckError as stuck:
-                self.report(BadRow("rows that no cursor leads past", stuck.error))
-                await walk.read_from_other_end(self.take)
-                return found, known
-            if entries is None:
-                return found, known
+
+        async def take(entries: Sequence[ListEntry[RowT]]) -> None:
+            nonlocal found
             known.update(entry.id for entry in entries if entry.id in self.emitted and entry.id not in seen)
             found += sum(entry.id not in self.emitted and self._is_old(entry) for entry in entries)
             seen.update(entry.id for entry in entries)
             await self.take(entries)
+
+        await walk.drain(take)
+        return found, known
 
     def _is_old(self, entry: ListEntry[RowT]) -> bool:
         time = None if isinstance(entry, BadRow) else moment(entry, self.span.units_per_second)
@@ -202,10 +199,10 @@ class Closing(Generic[RowT]):
             walk: Walk[RowT] = Walk(self.pages, ASC, filters, cursors=self.profile.offsets, index=index)
             found, known = await self._read_walk(walk, seen)
             crossed = not known <= {last_id}
-            has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_disturbed
+            has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_order_unstable
             is_quiet = passes.are_enough(walk, found=found > 0)
             is_counted = not walk.rows_left and len(seen) == walk.rows_before - index
-            if is_counted or is_quiet or not (walk.rows_came or walk.is_disturbed):
+            if is_counted or is_quiet or not (walk.rows_came or walk.is_order_unstable):
                 return has_moved
         raise changes_too_fast(MAX_PASSES)
 

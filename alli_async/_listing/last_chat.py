@@ -47,7 +47,7 @@ class _Pass(Generic[RowT]):
     @property
     def is_proved(self) -> bool:
         """Whether its pages are known to be contiguous."""
-        return self.walk.is_proved and not self.walk.is_disturbed
+        return self.walk.is_contiguous
 
 
 @dataclass(slots=True)

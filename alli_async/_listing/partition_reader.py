@@ -32,7 +32,7 @@ _WINDOW_ROWS = 35
 # Rows at the end of a page whose times show how far the page reaches: some may have been opened long before.
 _LATEST = 5
 # Passes in which rows of one instant that do not fit a page are read.
-_MAX_PASSES = 40
+_MAX_INSTANT_PASSES = 40
 
 Emit = Callable[[list[RowT]], Awaitable[None]]
 
@@ -122,7 +122,7 @@ class PartitionReader(Generic[RowT]):
     @property
     def has_moved(self) -> bool:
         """Whether rows left or came while the partition was read, or had no stable order."""
-        return self.walk.rows_left or self.walk.rows_came or self.walk.is_disturbed
+        return self.walk.rows_left or self.walk.rows_came or self.walk.is_order_unstable
 
     def seed(self, walk: Walk[RowT], emitted_ids: Collection[str]) -> None:
         """Continue a walk over the start of the list, whose rows were emitted."""
@@ -143,7 +143,7 @@ class PartitionReader(Generic[RowT]):
         """
         await self._read_pages(boundary)
         self.overlap_read.set()
-        if self.walk.is_disturbed:
+        if self.walk.is_order_unstable:
             await self._read_again()
 
     async def _read_pages(self, boundary: Callable[[], Awaitable[Container[str]]] | None) -> None:
@@ -327,7 +327,7 @@ class PartitionReader(Generic[RowT]):
         """Read rows of one instant that do not fit a page, until their count is reached or no new row comes."""
         seen: set[str] = set()
         quiet = 0
-        for _ in range(_MAX_PASSES):
+        for _ in range(_MAX_INSTANT_PASSES):
             one_pass: Walk[RowT] = Walk(self._pages, ASC, window, cursors=self._offsets, follow=True)
             quiet += 1
             while (entries := await _next_of(one_pass)) is not None:

@@ -83,7 +83,7 @@ class Planner:
         overlap: By how much readers reach over a cut on either side.
         density: About the number of rows per unit of time at the start, where it is known; it is learnt further
             on.
-        profile: About how the rows are spread, as `Scale` takes it. Slices are cut by it; nothing relies on it.
+        activity: About how the rows are spread, as `Scale` takes it. Slices are cut by it; nothing relies on it.
         max_rows: About the largest number of rows of a partition.
 
     Attributes:
@@ -100,7 +100,7 @@ class Planner:
         *,
         overlap: float,
         density: float = 0.0,
-        profile: Sequence[tuple[float, float]] = (),
+        activity: Sequence[tuple[float, float]] = (),
         max_rows: int = MAX_ROWS,
     ) -> None:
         self.active: list[Partition] = []
@@ -109,8 +109,8 @@ class Planner:
         self._overlap = overlap
         self._max_rows = max_rows
         high = max(low, high)
-        self._scale = Scale(low, high, profile)
-        self._unread = [UnreadRange(None, high, low, Density(_REMEMBERED, 0.0 if profile else density))]
+        self._scale = Scale(low, high, activity)
+        self._unread = [UnreadRange(None, high, low, Density(_REMEMBERED, 0.0 if activity else density))]
         self._min_rows = float(_MIN_ROWS[1])
         self._has_started = False
 

@@ -18,12 +18,12 @@ class QuietPasses:
     """Counts the passes in a row that found nothing new.
 
     Args:
-        is_disturbed: Whether the order of rows was not stable in a pass before these.
+        is_order_unstable: Whether the order of rows was not stable in a pass before these.
     """
 
-    def __init__(self, *, is_disturbed: bool = False) -> None:
+    def __init__(self, *, is_order_unstable: bool = False) -> None:
         self._count = 0
-        self._is_disturbed = is_disturbed
+        self._is_order_unstable = is_order_unstable
 
     def are_enough(self, walk: Walk[Any], *, found: bool) -> bool:
         """Whether no further pass is needed.
@@ -34,8 +34,8 @@ class QuietPasses:
         """
         self._count = 0 if found else self._count + 1
         # A pass that is not proved says nothing of the order of rows that an earlier one saw change.
-        self._is_disturbed = walk.is_disturbed or (self._is_disturbed and not walk.is_proved)
-        return self._count >= (QUIET_PASSES if self._is_disturbed else 1)
+        self._is_order_unstable = walk.is_order_unstable or (self._is_order_unstable and not walk.is_proved)
+        return self._count >= (QUIET_PASSES if self._is_order_unstable else 1)
 
 
 def changes_too_fast(passes: int) -> IncompleteError:

@@ -29,7 +29,6 @@ from .partition_reader import ASC, Emit, PartitionReader, boundary_ids
 from .planner import Partition, Planner
 from .quiet import MAX_PASSES, QuietPasses, changes_too_fast
 from .seen import SeenIds
-from .single_rows import StuckError
 from .survey import FAR_AHEAD, LONG_AGO, Span, Survey, is_empty, moments, survey_list, with_spans
 from .walks import Walk
 
@@ -160,7 +159,7 @@ class ListReader(Generic[RowT]):
         one_page = walk.has_ended and walk.first_cursor is None
         newest = moments(good_rows([*survey.entries, *survey.tail]), units_per_second)
         await self._emit_walk(walk, units_per_second, newest)
-        if one_page or (walk.is_proved and not walk.is_disturbed and not walk.rows_came):
+        if one_page or (walk.is_contiguous and not walk.rows_came):
             return
         await self._read_until_nothing_new(survey, units_per_second, _plausible_newest(newest))
 
@@ -177,34 +176,31 @@ class ListReader(Generic[RowT]):
         """
         known = _plausible_newest(newest)
         found = False
-        while True:
-            try:
-                entries = await walk.next()
-            except StuckError as stuck:
-                await self._emit_new([BadRow("rows that no cursor leads past", stuck.error)])
-                await walk.read_from_other_end(self._emit_new)
-                return found
-            if entries is None:
-                return found
+
+        async def take(entries: Sequence[ListEntry[RowT]]) -> None:
+            nonlocal found
             new = [entry for entry in entries if entry.id not in self._emitted]
             times = moments(good_rows(new), units_per_second)
             found = found or any(time <= known for time in times)
             newest[:] = sorted([*newest, *times])[-2:]
             await self._emit_new(new)
 
+        await walk.drain(take)
+        return found
+
     async def _read_until_nothing_new(self, survey: Survey[RowT], units_per_second: float, newest: float) -> None:
         """Read the list again until a pass finds no row that earlier passes missed.
 
         A row that is newer than all rows of the first pass is no reason to read once more: new ones may never end.
         """
-        passes = QuietPasses(is_disturbed=survey.walk is not None and survey.walk.is_disturbed)
+        passes = QuietPasses(is_order_unstable=survey.walk is not None and survey.walk.is_order_unstable)
         for _ in range(MAX_PASSES):
             walk: Walk[RowT] = Walk(
                 self._pages, ASC, self._pages.filters, cursors=survey.profile.offsets, ids=SeenIds()
             )
             found = await self._emit_walk(walk, units_per_second, [newest, newest])
             is_quiet = passes.are_enough(walk, found=found)
-            is_whole = walk.is_proved and not (walk.is_disturbed or walk.rows_came)
+            is_whole = walk.is_contiguous and not walk.rows_came
             is_counted = walk.is_proved and not walk.rows_left
             counted = is_counted and len(self._emitted.finished) == walk.rows_before
             if is_whole or counted or is_quiet:
@@ -214,13 +210,13 @@ class ListReader(Generic[RowT]):
     # --- in partitions ------------------------------------------------------------------------------------
 
     async def _read_partitions(self, survey: Survey[RowT], span: Span, count: int) -> None:
-        profile: list[tuple[float, float]] = []
+        activity: list[tuple[float, float]] = []
         if span.density * (span.high - span.low) >= self._worth_asking:
-            profile = await daily_activity(self._pages.session, span.low, span.high, span.units_per_second)
+            activity = await daily_activity(self._pages.session, span.low, span.high, span.units_per_second)
         planner = Planner(
-            span.low, span.last_cut, count, overlap=span.resolution, density=span.density, profile=profile
+            span.low, span.last_cut, count, overlap=span.resolution, density=span.density, activity=activity
         )
-        planner.may_cut = survey.profile.cursor_keeps_bounds
+        planner.may_cut = survey.profile.cursor_accepts_nearer_end
         self._emitted.before.update(entry.id for entry in survey.entries)
         workers = _PartitionWorkers(self, survey, span, planner)
         async with TaskGroup() as group:
@@ -354,8 +350,7 @@ class _PartitionWorkers(Generic[RowT]):
             partition.start is not None
             or walk is None
             or walk.cursors is None
-            or not walk.is_proved
-            or walk.is_disturbed
+            or not walk.is_contiguous
             or any(map(is_empty, good_rows(entries[:1])))
         ):
             return

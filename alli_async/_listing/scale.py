@@ -1,4 +1,4 @@
-"""A scale of time on which rows lie about evenly, as far as a profile of their frequency is right."""
+"""A scale of time on which rows lie about evenly, as far as the known daily activity is right."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-# Share of the scale that is spread evenly, so that a wrong profile leaves no stretch with zero width.
+# Share of the scale that is spread evenly, so that a wrong activity leaves no range with zero width.
 _UNIFORM_SHARE = 0.1
 
 
 class Scale:
-    """Maps times to scaled times and back; both ascend strictly, and without a profile they are the same.
+    """Maps times to scaled times and back; both ascend strictly, and without an activity they are the same.
 
     Args:
         low: Start of the span.
         high: End of the span.
-        profile: Pairs of a time and a relative weight; a weight holds until the next time, and the last one for as
-            long as the one before. Outside of the profile rows are assumed to be as frequent as in it on average.
-            A weight that is not a positive number counts as 0; a profile without a positive weight is ignored.
+        activity: Pairs of a time and a relative weight. A weight holds until the next time, and the last one for
+            as long as the one before. Outside these times the average frequency of rows is assumed.
+            A weight that is not a positive number counts as 0; if no weight is positive, the activity is ignored.
     """
 
-    def __init__(self, low: float, high: float, profile: Sequence[tuple[float, float]] = ()) -> None:
+    def __init__(self, low: float, high: float, activity: Sequence[tuple[float, float]] = ()) -> None:
         self._times: list[float] = []
         self._places: list[float] = []
         self._slopes: list[float] = []
-        pieces = _pieces(low, high, profile)
+        pieces = _pieces(low, high, activity)
         known = sum(end - start for start, end, _ in pieces)
         weight = sum((end - start) * density for start, end, density in pieces)
         if not weight > 0:
@@ -54,9 +54,9 @@ class Scale:
         return images[knot] + (value - knots[knot]) * self._slopes[piece] ** power
 
 
-def _pieces(low: float, high: float, profile: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
-    """The pieces of a profile that lie in the span: start, end, and density, where 1 is the densest."""
-    known = sorted({time: weight for time, weight in profile if math.isfinite(time)}.items())
+def _pieces(low: float, high: float, activity: Sequence[tuple[float, float]]) -> list[tuple[float, float, float]]:
+    """The pieces of the activity that lie in the span: start, end, and density, where 1 is the densest."""
+    known = sorted({time: weight for time, weight in activity if math.isfinite(time)}.items())
     if len(known) < 2:
         return []
     times = [time for time, _ in known]

@@ -46,13 +46,13 @@ class SingleRows(Generic[RowT]):
 
     Attributes:
         is_proved: Whether the rows are proved to be contiguous, unless they are disturbed.
-        is_disturbed: Whether rows left or came at each try.
+        has_moved: Whether rows left or came at each try.
     """
 
     def __init__(
         self, pages: PageReader[RowT], order: Order, filters: Filters, cursors: OffsetCursors | None
     ) -> None:
-        self.is_proved, self.is_disturbed = True, False
+        self.is_proved, self.has_moved = True, False
         self._pages = pages
         self._order = order
         self._filters = filters
@@ -75,7 +75,7 @@ class SingleRows(Generic[RowT]):
             if self._cursors is None or await self._is_still_there(page, index, self._cursors):
                 return page
             page = await self._fetch(index, cursor, refused_is_end=refused_is_end)
-        self.is_disturbed = True
+        self.has_moved = True
         return page
 
     async def _is_still_there(self, page: Page[RowT], index: int, cursors: OffsetCursors) -> bool:

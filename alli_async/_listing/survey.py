@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from msgspec import Struct
 
 from .._aio.tasks import both, concurrently
+from .._transport import wire
 from ..errors import AlliError, BadRequestError
 from ..models import Order
 from .bounds import MARGIN, UNBOUNDED
@@ -37,8 +38,8 @@ _MIN_SAMPLE_ROWS = 10
 CursorKind = Literal["offset", "keyset", "opaque"]
 
 
-# The field's name in the plans of exports, which outlive a release.
-_NAMES_IN_PLANS = {"units_per_second": "second"}
+# The names of fields in the plans of exports, which outlive a release.
+_NAMES_IN_PLANS = {"units_per_second": "second", "cursor_accepts_nearer_end": "cursor_keeps_bounds"}
 
 
 class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
@@ -52,7 +53,8 @@ class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
         offsets: How its offset cursors are made; None where its cursors are not known to be offsets.
         order_kept: Whether the order by first chat is honoured.
         windows_kept: Whether filters on first chat times are honoured.
-        cursor_keeps_bounds: Whether a cursor also serves with a nearer end than it was made with.
+        cursor_accepts_nearer_end: Whether a cursor still works in a request whose upper time bound is earlier than
+            the bound that the cursor was made with.
     """
 
     units_per_second: float | None = None
@@ -60,7 +62,7 @@ class ServerProfile(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
     offsets: OffsetCursors | None = None
     order_kept: bool = False
     windows_kept: bool = False
-    cursor_keeps_bounds: bool = False
+    cursor_accepts_nearer_end: bool = False
 
 
 class Span(Struct, frozen=True, kw_only=True, rename=_NAMES_IN_PLANS):
@@ -116,7 +118,7 @@ async def survey_list(
     *,
     ordered: bool = False,
 ) -> Survey[RowT]:
-    """Find out how a list can be read, with at most nine requests in four round trips.
+    """Find out how a list can be read, with about ten requests in four round trips.
 
     Args:
         pages: Fetches the pages of the list.
@@ -132,7 +134,8 @@ async def survey_list(
     try:
         entries = list(await walk.next() or ())
     except BadRequestError as error:
-        if error.code not in (7003, None):
+        # Some servers refuse an order without Alli's code.
+        if error.code not in (wire.INVALID_PARAMETER, None):
             raise
         return Survey(ServerProfile(), by_last_chat=True)
     except StuckError as stuck:
@@ -255,17 +258,19 @@ class _Surveyor(Generic[RowT]):
         span, _ = await both(self._span(), self._next())
         if span is None or self._walk.has_ended:
             return self._plain(order_kept=True)
-        kept, keeps_bounds, is_keyset = await concurrently(
+        kept, accepts_nearer_end, is_keyset = await concurrently(
             [_keeps_windows(self._pages, span.units_per_second), self._try_bound(end=True), self._is_keyset(span)]
         )
-        kind: CursorKind = "keyset" if is_keyset and keeps_bounds and self._kind() == "opaque" else self._kind()
+        kind = self._kind()
+        if kind == "opaque" and is_keyset and accepts_nearer_end:
+            kind = "keyset"
         profile = ServerProfile(
             units_per_second=span.units_per_second,
             cursor=kind,
             offsets=self._walk.cursors,
             order_kept=True,
             windows_kept=kept,
-            cursor_keeps_bounds=keeps_bounds,
+            cursor_accepts_nearer_end=accepts_nearer_end,
         )
         return Survey(profile, False, span if kept else None, self._walk, self._entries, self._tail)
 

@@ -28,7 +28,7 @@ from ..errors import BadRequestError, PaginationError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import ListEntry, Page, PageFaultError, PageReader
+from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader
 from .pages import EndlessGuard, Row
 from .seen import SeenIds
 from .single_rows import SingleRows, StuckError
@@ -71,8 +71,9 @@ class Walk(Generic[RowT]):
         last_id: The id of the last row that was seen.
         rows_left: Whether rows left the part already read.
         rows_came: Whether rows came into the part already read.
-        is_disturbed: Whether the order of the rows is not stable, so that rows may have been missed.
-        is_proved: Whether the pages are proved to be contiguous, unless the walk is disturbed.
+        is_order_unstable: Whether the order of the rows is not stable, so that rows may have been missed.
+        is_proved: Whether each page was compared with the page before. If the order is not unstable, the pages
+            are then contiguous.
         has_ended: Whether the end of the list was reached.
         first_cursor: The server's cursor after the first page.
         listed: Number of rows on the pages without the overlap of each page: the length of the list, unless rows
@@ -93,7 +94,7 @@ class Walk(Generic[RowT]):
         self.filters = filters
         self.ids: set[str] | SeenIds = set() if ids is None else ids
         self.last_id: str | None = None
-        self.rows_left = self.rows_came = self.is_disturbed = self.has_ended = False
+        self.rows_left = self.rows_came = self.is_order_unstable = self.has_ended = False
         self.is_proved = True
         self.listed = 0
         self._pages = pages
@@ -121,6 +122,11 @@ class Walk(Generic[RowT]):
         return self._cursors if self._is_confirmed and not self._follow else self._found_offsets
 
     @property
+    def is_contiguous(self) -> bool:
+        """Whether the pages are proved to be contiguous, and the order of rows was stable."""
+        return self.is_proved and not self.is_order_unstable
+
+    @property
     def rows_before(self) -> int:
         """The number of rows of the list before the next page."""
         return self._index
@@ -128,7 +134,8 @@ class Walk(Generic[RowT]):
     def seed(self, walk: Walk[RowT]) -> None:
         """Continue where another walk over the start of the same list has stopped."""
         self.last_id, self._last_page_ids = walk.last_id, list(walk._last_page_ids)
-        self.rows_left, self.rows_came, self.is_disturbed = walk.rows_left, walk.rows_came, walk.is_disturbed
+        self.rows_left, self.rows_came = walk.rows_left, walk.rows_came
+        self.is_order_unstable = walk.is_order_unstable
         self._index, self._cursors, self._has_started, self._is_confirmed = walk._index, walk._cursors, True, True
 
     def begin_at(self, cursor: str) -> None:
@@ -170,7 +177,8 @@ class Walk(Generic[RowT]):
             entries = await self._next_by_offset(self._cursors)
         by_id = {entry.id: entry for entry in entries}
         if len(by_id) < len(entries):
-            self.is_disturbed = True  # A row moved while the page was made, or its rows were fetched one by one.
+            # A row moved while the page was made, or its rows were fetched one by one.
+            self.is_order_unstable = True
             entries = list(by_id.values())
         known = self.ids
         fresh = [entry for entry in entries if entry.id not in known]
@@ -247,7 +255,7 @@ class Walk(Generic[RowT]):
         last_known = self._last_known(page)
         if last_known >= 0:
             came = self._is_seamless(page, last_known)
-            self.rows_came, self.is_disturbed = self.rows_came or came, self.is_disturbed or not came
+            self.rows_came, self.is_order_unstable = self.rows_came or came, self.is_order_unstable or not came
         self._move_past(page, self._index + len(page.entries))
         if page.cursor:
             self._look_for_offsets(page.cursor, self._index)
@@ -289,9 +297,9 @@ class Walk(Generic[RowT]):
             if self._is_seamless(page, last_known):
                 self.rows_came = True
             else:
-                self.is_disturbed = True
+                self.is_order_unstable = True
         elif not all(entry.id in self.ids for entry in known):
-            self.is_disturbed = True
+            self.is_order_unstable = True
 
     def _is_seamless(self, page: Page[RowT], last_known: int) -> bool:
         """Whether a page begins with the last rows of the page before, up to the last one that is known."""
@@ -362,8 +370,32 @@ class Walk(Generic[RowT]):
             )
             page = await rows.read(index, cursor, refused_is_end=refused_is_end and index > 0)
             self.is_proved = self.is_proved and rows.is_proved
-            self.is_disturbed = self.is_disturbed or rows.is_disturbed
+            self.is_order_unstable = self.is_order_unstable or rows.has_moved
             return page
+
+    async def drain(self, take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]) -> None:
+        """Read to the end of the list.
+
+        If a row cannot be listed and no cursor leads past it, a `BadRow` is taken for all such rows, and the list
+        is read from its other end.
+
+        Args:
+            take: Called with the new rows of each page.
+
+        Raises:
+            PaginationError: The list does not end.
+            AlliError: A page could not be fetched.
+        """
+        while True:
+            try:
+                entries = await self.next()
+            except StuckError as stuck:
+                await take([BadRow("rows that no cursor leads past", stuck.error)])
+                await self.read_from_other_end(take)
+                return
+            if entries is None:
+                return
+            await take(entries)
 
     async def read_from_other_end(self, take: Callable[[Sequence[ListEntry[RowT]]], Awaitable[object]]) -> None:
         """Read the list from its other end, as far as the row that this walk cannot get past."""

@@ -12,16 +12,18 @@ The concepts:
   disagreement ends that trust, and each conversation that relied on it is fetched again (`Correction`).
 - `ChatFetcher` (`fetcher`): fetches the chats of a conversation, and compares them with the embedded ones.
 - `Engine` (`engine`): the tasks behind a stream, as drawn below.
-- `TranscriptStream` (`stream`): what a user iterates over.
+- `TranscriptStream` (`stream`): the iterator that a user gets.
+- `watching`: new chats of one conversation, for `watch`, `is_running` and `wait_until_idle`.
 
 How data flows through a stream:
 
     ListReader -> pages (4) -> dispatcher -> jobs (256) -> workers -> out (4) -> the consumer
                                      \________ complete already _________/
 
-The reader of the list runs ahead as far as the channels allow: at most four pages, and 256 conversations whose
-chats are to be fetched, whatever the size of the list. The dispatcher sends on conversations whose embedded
-chats are all their chats, and queues the others. Each of `concurrency` workers fetches the chats of one
+The reader of the list runs ahead as far as the channels allow, whatever the size of the list: four pages wait in
+the channel, each of up to 16 partition readers and the dispatcher can hold one more, and 256 conversations wait
+for their chats. The dispatcher sends on conversations whose embedded chats are all their chats, and queues the
+others. Each of `concurrency` workers fetches the chats of one
 conversation at a time. One task owns all of these tasks, so nothing is ever yielded from inside a task group;
 closing the stream cancels that task.
 

@@ -169,9 +169,9 @@ async def all_chats(
     """Fetch all chats of a conversation, its pages concurrently, and prove that they belong together.
 
     Every page must have the same `total_count`, no chat may come twice, and the number of chats must be that
-    count; otherwise a chat was added or deleted between two pages, and the pages are fetched again. Where a round
-    shows the chats of the round before, and then others, no chat was deleted: then the number must only be the
-    count on the last page, however fast chats are added.
+    count; otherwise a chat was added or deleted between two pages, and the pages are fetched again. If a round
+    begins with exactly the chats of the round before, chats were only added. Then it is enough that the number of
+    chats is the count on the last page, however fast chats are added.
 
     The pages must hold the chats that came embedded with the conversation: a replica may lag behind, or an answer
     may be empty once. Embedded chats that still exist and follow the pages without a gap are joined to them.
@@ -211,7 +211,9 @@ def _located(error: AlliError, conversation_id: str, requests: int, seconds: flo
 async def _round(
     fetch: Callable[[int], Awaitable[PageT]], expected: int, embedded: Sequence[ChatHead], before: list[str] | None
 ) -> tuple[Chats[PageT], list[str], bool]:
-    """Fetch all pages but those whose chats came embedded; those too, where the embedded chats do not follow.
+    """Fetch the pages that the embedded chats do not cover.
+
+    If the embedded chats do not follow these pages, the remaining pages are fetched too.
 
     Returns:
         The chats, the ids of the chats on pages, and whether the pages add up.

@@ -34,12 +34,12 @@ class EmbeddedCheck:
     _proofs: int = 0
 
     @property
-    def holds(self) -> bool:
+    def is_proved(self) -> bool:
         """Whether embedded chats can be used."""
         return self._proofs >= _PROOFS and not self.is_broken
 
     @property
-    def wanted(self) -> int:
+    def proofs_missing(self) -> int:
         """Number of further conversations to fetch both ways; 0 once it is decided whether embedded chats hold."""
         return 0 if self.is_broken else max(0, _PROOFS - self._proofs)
 

@@ -23,8 +23,8 @@ from .codec import Codec, ConversationRow, ResultT
 from .embedded import MAX_USED, EmbeddedCheck
 from .fetcher import ChatFetcher
 
-# Pages and conversations (whose chats are to be fetched) that may wait between the list's reader and the consumer.
-# They bound the memory, whatever the length of the list: a conversation waits as 4 KB of JSON or 7 KB of structs.
+# Pages that wait in the channel of the dispatcher, and conversations that wait for their chats. They bound the
+# memory, whatever the length of the list: a conversation waits as 4 KB of JSON or 7 KB of structs.
 PAGES_AHEAD, _JOBS_AHEAD = 4, 256
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class Engine(Generic[ResultT]):
         """
         orders = self._fetcher.learn_order(rows)
         embedded, empty = self._fetcher.embedded, self._fetcher.empty
-        proved = await self._prove(rows) if embedded.wanted or empty.wanted else {}
+        proved = await self._prove(rows) if embedded.proofs_missing or empty.proofs_missing else {}
         entries: list[StreamEntry[ResultT]] = []
         for row, newest_first in zip(rows, orders, strict=True):
             if row.id in proved:
@@ -193,11 +193,11 @@ class Engine(Generic[ResultT]):
         """
         embedded, empty = self._fetcher.embedded, self._fetcher.empty
         chosen: list[ConversationRow] = []
-        if embedded.wanted:
+        if embedded.proofs_missing:
             to_fetch = self._most_content_first(row for row in rows if len(row.chats) < row.chat_count)
             complete = self._most_content_first(row for row in rows if len(row.chats) == row.chat_count > 0)
-            chosen = (to_fetch + complete)[: embedded.wanted]
-        chosen += [row for row in rows if is_empty(row)][: empty.wanted]
+            chosen = (to_fetch + complete)[: embedded.proofs_missing]
+        chosen += [row for row in rows if is_empty(row)][: empty.proofs_missing]
         results = await concurrently([self._result(row) for row in chosen])
         return {row.id: result for row, result in zip(chosen, results, strict=True)}
 
@@ -254,7 +254,7 @@ class Engine(Generic[ResultT]):
             return False
         # To some servers a conversation without chats began when it was created.
         first = chats[0].timestamp if chats else row.created_at
-        return self._bounds.leave_out(first, row.last_chat_time)
+        return self._bounds.is_left_out(first, row.last_chat_time)
 
     def _skip(self, conversation_id: str, error: AlliError) -> None:
         """Skip a conversation, with `on_error="skip"`; otherwise raise the error.

@@ -43,6 +43,9 @@ class ChatFetcher(Generic[ResultT]):
     def learn_order(self, rows: Sequence[ConversationRow]) -> list[bool]:
         """Learn from a page of conversations in which order this server sends embedded chats.
 
+        A row with more embedded chats than its chat count shows that counts are wrong, and ends the use of
+        embedded chats.
+
         Returns:
             For each conversation, whether its embedded chats came newest first. Where they do not show it, the
             conversation before decides.
@@ -63,7 +66,7 @@ class ChatFetcher(Generic[ResultT]):
         A count of 0 beside the time of a last chat is wrong.
         """
         is_consistent = row.last_chat_time is None or row.chat_count > 0
-        return len(row.chats) == row.chat_count and is_consistent and self.check(row).holds
+        return len(row.chats) == row.chat_count and is_consistent and self.check(row).is_proved
 
     def is_newest_first(self, row: ConversationRow) -> bool:
         """Whether embedded chats came newest first; where they do not show it, whether the others did."""
@@ -90,7 +93,7 @@ class ChatFetcher(Generic[ResultT]):
             now = await self.get(row.id)
             return [chat.id for chat in now.chats], now.chat_count
 
-        holds = self.embedded.holds
+        holds = self.embedded.is_proved
         chats = await all_chats(
             lambda number: fetch_chats(self._session, row.id, self._codec.chats, number),
             row.id,

@@ -1,4 +1,4 @@
-"""One attempt of a call: past an outage, through the limiter and the middlewares, to what the answer shows."""
+"""One attempt of a call: waits for outage and limiter, sends the request, and passes the result to both."""
 
 from __future__ import annotations
 
@@ -109,12 +109,13 @@ class Attempts:
             except BaseException as error:
                 call.end_attempt("unknown")
                 self._record(call, response, error, began - queued_at, loop.time() - began)
-                response = None  # as below
+                response = None  # Not to be shown by a crash report, as below.
                 raise
             finally:
                 stats.in_flight -= 1
                 if self.lifetime.connection.binding == binding:
-                    # Else the collector ends a coroutine of a closed loop, whose places were taken back already.
+                    # Otherwise the event loop was closed, all places were taken back, and the garbage collector
+                    # ends this coroutine.
                     self.limiter.release()
             now = loop.time()
             self._learn(call, response, result, decode, now)

@@ -104,9 +104,9 @@ class BackgroundResults(Generic[ResultT]):
 
 
 class _Results(AsyncIterator[ResultT], Generic[ResultT]):
-    """The iterator over results. Letting go of it ends the work, as soon as the event loop gets to it.
+    """The iterator over results. Dropping it ends the work, as soon as the event loop runs.
 
-    An asynchronous generator would be finished by a task that its event loop begins, behind everybody's back.
+    An asynchronous generator would be closed by a task that the event loop starts, which nothing waits for.
     """
 
     __slots__ = ("_results",)

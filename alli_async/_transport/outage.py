@@ -23,8 +23,8 @@ _FAILURES = 5
 _LEAST_PAUSE = 0.05
 # Reads that worked and are kept as canaries, of each operation.
 _PROBES = 2
-# By how much a first attempt counts less with each that follows, in the share of them that fails; after 35 it
-# counts half.
+# In the share of first attempts that fail, each first attempt multiplies the weight of all earlier ones by this
+# factor: after 35 attempts a weight is half.
 _DECAY = 0.98
 # The share begins as if this many first attempts had been served, so that a few failures make no large one.
 _PRIOR = 8

@@ -1,4 +1,4 @@
-"""One attempt: sends one request, reads the whole answer, and translates aiohttp's exceptions."""
+"""Sends one HTTP request through aiohttp, reads the whole answer, and translates aiohttp's exceptions."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class Sender:
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _translate(self, error: Exception) -> AlliError:
-        """Turn an exception of aiohttp into one of ours. Nothing else here knows aiohttp's exceptions."""
+        """Turn an exception of aiohttp or the system into an `AlliError`."""
         # Some timeouts of aiohttp are connection errors too, so timeouts come first.
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return AlliTimeoutError("no connection could be made in time", outcome="not_sent")

@@ -32,7 +32,10 @@ logger = logging.getLogger("alli_async")
 
 
 class Session(Attempts):
-    """A configuration's way to the server: calls with deadlines and retries. Sessions are cheap."""
+    """Sends calls with one configuration: middlewares, deadline and retries.
+
+    It adds these to the single attempts of its base class. Deriving a session with `replace` is cheap.
+    """
 
     __slots__ = ()
 
@@ -115,6 +118,7 @@ class Session(Attempts):
             raise
         with scope:
             return await self._within_deadline(call, decode)
+        # Closing the client has cancelled this call; the scope has caught the cancellation.
         error = ClientStateError(CLOSED_IN_CALL)
         error.why_final = "the client is closed"
         self.note(error, call)
@@ -133,6 +137,7 @@ class Session(Attempts):
             return await self._until_answered(call, decode)
         with anyio.move_on_after(call.ends_at - call.started) as call.scope:
             return await self._until_answered(call, decode)
+        # The deadline has passed; the scope has caught the cancellation.
         error = self.past_deadline(call)
         self.note(error, call)
         _warn(error, call)

@@ -37,6 +37,8 @@ from .server_clock import http_date
 T = TypeVar("T")
 
 CONVERSATIONS = "/webapi/v2/conversations"
+# Alli's code of an error for an invalid parameter.
+INVALID_PARAMETER = 7003
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -248,7 +250,7 @@ def reported_error(body: bytes, status: int = 200) -> APIError | None:
     code, message = _details(body)
     if message is None:
         return None
-    kind = _BY_CODE.get(code, BadRequestError if code == 7003 else APIError)
+    kind = _BY_CODE.get(code, BadRequestError if code == INVALID_PARAMETER else APIError)
     shown = f"{status}/{code}" if code is not None else str(status)
     return kind(f"{shown} with an error inside: {message}", status=status, code=code)
 

@@ -201,7 +201,7 @@ class ShardReader:
             report=self._report,
             others=self._deferred,
             offsets=profile.offsets,
-            on_page=self._look_ahead if profile.cursor_keeps_bounds else None,
+            on_page=self._look_ahead if profile.cursor_accepts_nearer_end else None,
         )
 
         async def boundary() -> Container[str]:

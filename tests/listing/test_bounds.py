@@ -94,8 +94,8 @@ async def test_a_list_takes_a_moment_with_microseconds_where_only_whole_numbers_
 def test_what_is_further_outside_than_the_wider_filter_reaches_is_the_servers_choice() -> None:
     bounds = TimeBounds((10_000.0, 20_000.0), (float("-inf"), 50_000.0), 1000.0)
     outside = [
-        bounds.leave_out(time, None) for time in (7_000, 9_000, 9_999, 10_000, 20_000, 20_001, 22_400, 23_000)
+        bounds.is_left_out(time, None) for time in (7_000, 9_000, 9_999, 10_000, 20_000, 20_001, 22_400, 23_000)
     ]
     assert outside == [False, True, True, False, False, True, True, False]
-    assert bounds.leave_out(15_000, 50_001)
-    assert not bounds.leave_out(None, None)
+    assert bounds.is_left_out(15_000, 50_001)
+    assert not bounds.is_left_out(None, None)

@@ -152,7 +152,7 @@ def test_every_row_is_read_once_and_partitions_tile_the_span(
 ) -> None:
     # The span is only about right, and so is what a row says of its place.
     low, high = times[0] * guess, max(times[0], times[-1]) * guess + 1
-    planner = Planner(low, high, readers, overlap=overlap, density=density, profile=profile, max_rows=max_rows)
+    planner = Planner(low, high, readers, overlap=overlap, density=density, activity=profile, max_rows=max_rows)
     planner.may_cut = may_cut
     simulation = Simulation(times, planner, overlap, max(low, high), closed, misled=misled)
     simulation.run(readers, random.Random(seed))
@@ -231,7 +231,7 @@ def test_partitions_are_cut_by_the_profile_from_the_beginning() -> None:
     rows = Rows(1_000_000, [(START, 99 * DAY, 0.05), (START + 99 * DAY, DAY, 0.95)])
 
     def largest(profile: list[tuple[float, float]]) -> int:
-        planner = Planner(START, START + 100 * DAY, 16, overlap=1000.0, profile=profile)
+        planner = Planner(START, START + 100 * DAY, 16, overlap=1000.0, activity=profile)
         partitions = [planner.next_partition() for _ in range(60)]
         ends = [partition.end for partition in partitions if partition is not None]
         return max(

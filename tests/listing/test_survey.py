@@ -35,7 +35,7 @@ async def test_the_kind_of_cursor_is_what_a_bound_shows(
         survey = await survey_of(make_client(sandbox))
         profile = survey.profile
         assert sandbox.count() <= 9
-    assert (profile.order_kept, profile.windows_kept, profile.cursor_keeps_bounds) == (True, True, True)
+    assert (profile.order_kept, profile.windows_kept, profile.cursor_accepts_nearer_end) == (True, True, True)
     assert profile.units_per_second == (1000.0 if unit == "ms" else 1.0)
     assert profile.cursor == kind
     assert (profile.offsets is not None) == (kind == "offset")

@@ -137,7 +137,7 @@ def test_what_stays_in_a_list_is_found_whatever_leaves_it_and_comes(
     walk, found = asyncio.run(read_all(rows, cursors=CURSORS if is_known else None))
     is_whole = rows.stayed <= set(found)
     # How cursors are made is not known before the second page: what moves between these two ends the proof.
-    assert is_whole or walk.is_disturbed or not (walk.is_proved or is_known)
+    assert is_whole or walk.is_order_unstable or not (walk.is_proved or is_known)
     assert rows.requests < 200
 
 
@@ -161,7 +161,7 @@ async def test_a_list_that_does_not_change_is_proved_for_one_row_in_fifty(size: 
     rows = MovingList(size, cursor=cursor)
     walk, found = await read_all(rows)
     assert found == [float(number) for number in range(size)]
-    assert (walk.is_proved, walk.is_disturbed, walk.rows_left, walk.rows_came) == (True, False, False, False)
+    assert (walk.is_proved, walk.is_order_unstable, walk.rows_left, walk.rows_came) == (True, False, False, False)
     assert walk.listed == size
     assert rows.requests <= max(1, 1 + -(-(size - PAGE) // (PAGE - 1)))
 
@@ -184,14 +184,14 @@ async def test_rows_that_come_in_behind_a_walk_are_noticed() -> None:
     while await walk.next() is not None:
         pass
     assert walk.rows_came
-    assert not walk.is_disturbed
+    assert not walk.is_order_unstable
     assert len(walk.ids) == 500
 
 
 @pytest.mark.parametrize("ties", [30, 120])
 async def test_rows_of_one_instant_in_another_order_at_each_request_disturb_a_walk(ties: int) -> None:
     walk, _ = await read_all(MovingList(600, ties=ties), cursors=CURSORS)
-    assert walk.is_disturbed
+    assert walk.is_order_unstable
 
 
 @pytest.mark.parametrize("seed", range(10))
