@@ -39,6 +39,7 @@ Examples:
   alli-async export backup --incremental
   alli-async export monday.csv --since 2026-01-05 --until 2026-01-05
   alli-async export backup --refresh
+  alli-async export shared.csv --redact user --redact variables
   alli-async export - --llm-app-id APP --since 7d | jq -r .title
 {EXIT_CODES}
 """

@@ -21,6 +21,10 @@ class WholeNumber(click.IntRange):
             self.fail(f"{value!r} is not a whole number{_bounds_text(self)}", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """The bounds as the help shows them: one bound alone needs no words."""
+        return "" if self.min is None or self.max is None else f"{self.min:g} to {self.max:g}"
+
 
 class Number(click.FloatRange):
     """The type of an option that takes a number between bounds, which is never infinite."""
@@ -35,6 +39,9 @@ class Number(click.FloatRange):
             self.fail(f"{value!r} is not a number{_bounds_text(self)}", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        return ""
+
 
 def _is_within(kind: click.IntRange | click.FloatRange, number: float) -> bool:
     low, high = kind.min, kind.max
@@ -45,7 +52,7 @@ def _is_within(kind: click.IntRange | click.FloatRange, number: float) -> bool:
 def _bounds_text(kind: click.IntRange | click.FloatRange) -> str:
     """The bounds in words, for the end of a sentence; empty where there are none."""
     if kind.min is not None and kind.max is not None:
-        return f" from {kind.min:g} to {kind.max:g}"
+        return f" from {kind.min:,g} to {kind.max:,.0f}"
     if kind.min is not None:
         return f" above {kind.min:g}" if kind.min_open else f" of at least {kind.min:g}"
     return ""

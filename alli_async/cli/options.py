@@ -132,7 +132,11 @@ _FILTERS = (
     cloup.option(
         "--user-id", "user_ids", metavar="ID", multiple=True, help="Conversations of this user; may be repeated."
     ),
-    cloup.option("--llm-app-id", metavar="ID", help="Conversations with this app."),
+    cloup.option(
+        "--llm-app-id",
+        metavar="ID",
+        help="Conversations with this app (conversations list --fields llmApp.id,llmApp.name --all shows ids).",
+    ),
     cloup.option("--category-id", metavar="ID", help="Conversations in this category."),
     cloup.option("--started-at", type=TimeType(), metavar="TIME", help="Last chat at this time or later."),
     cloup.option(

@@ -27,6 +27,8 @@ _TICK = 0.2
 _MIN_SAMPLE, _MIN_SAMPLE_SECONDS = 100, 1.0
 # Seconds of a wait from which on it is told of.
 _LONG_WAIT = 1.0
+# Characters of the cause of a wait that are shown.
+_CAUSE = 120
 
 
 class Progress:
@@ -86,8 +88,8 @@ class Progress:
     def counts(self) -> str:
         """The conversations and chats so far."""
         total = f" of about {self.total:,}" if self.total else ""
-        named = count_text(self.done, "conversation").removeprefix(f"{self.done:,}")
-        return f"{self.done:,}{total}{named}, {count_text(self.stats.chats if self.stats else 0, 'chat')}"
+        noun = "conversation" if (self.total or self.done) == 1 else "conversations"
+        return f"{self.done:,}{total} {noun}, {count_text(self.stats.chats if self.stats else 0, 'chat')}"
 
     def pace(self) -> str:
         """How fast it goes, and how long the rest takes."""
@@ -141,7 +143,8 @@ def wait_of(client: AlliClient) -> str | None:
 
 
 def _cause(error: Any) -> str:
-    return visible(str(error.message), keep_newlines=False)[:60]
+    told = visible(str(error.message), keep_newlines=False)
+    return told if len(told) <= _CAUSE else f"{told[:_CAUSE]}…"
 
 
 async def _draw_bar(progress: Progress) -> None:

@@ -114,12 +114,14 @@ def plan_text(preview: ExportPreview) -> str:
         if plan.again:
             lines.append(f"  and again for {len(plan.again):,} that could not be made whole")
         return "\n".join(lines)
-    expected = "?" if plan.expected is None else f"{plan.expected:,}"
-    first = f"About {expected} conversations in {len(shards):,} shards; about {asked} requests."
+    cut = count_text(len(shards), "shard")
+    first = f"An unknown number of conversations in {cut}."
+    if plan.expected is not None:
+        first = f"About {plan.expected:,} conversations in {cut}; about {asked} requests."
     if preview.state == "refresh":
         first = f"{there[0].upper()}{there[1:]}. {first}"
     if preview.state == "unfinished":
-        left = f"{len(shards):,} shards are left; about {asked} requests"
+        left = f"{cut} {'is' if len(shards) == 1 else 'are'} left; about {asked} requests"
         first = f"Run {plan.run} ({plan.kind}) goes on: {there}. {left}."
     lines = [first]
     for shard in shards:

@@ -100,14 +100,16 @@ async def watch_command(
     from .transcript import chat_block
 
     mode = mode_of(as_json=as_json, as_csv=False)
-    writer = RowWriter(CHAT, mode, None)
+    writer, count = RowWriter(CHAT, mode, None), 0
     async with open_client(connection) as client:
         chats = client.conversations.watch(
             conversation_id, poll_interval=poll_interval, timeout=wait_timeout, history=history
         )
         async for chat in chats:
-            row = msgspec.json.encode(chat)
+            row, count = msgspec.json.encode(chat), count + 1
             if mode == "table":
                 await show(chat_block(msgspec.json.decode(row)))
             else:
                 await writer.write([row])
+    if not count:
+        click.echo("no new chats: no answer is being made", err=True)

@@ -218,6 +218,12 @@ def test_a_transcript_in_a_pipe_is_plain_text(sandbox: Sandbox) -> None:
     assert max(map(len, shown.splitlines())) <= 100
 
 
+def test_a_watch_that_sees_nothing_new_says_so(sandbox: Sandbox) -> None:
+    done = run("conversations", "watch", sandbox.conversation_ids()[0], sandbox=sandbox)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "no new chats: no answer is being made\n"
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "file"])
 def test_a_transcript_is_read_out_of_an_export(form: str, sandbox: Sandbox, tmp_path: Path) -> None:
     one = next(each for each in sandbox.conversation_ids() if len(sandbox.chat_ids(each)) > 30)

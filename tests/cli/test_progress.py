@@ -44,6 +44,12 @@ def test_a_line_tells_what_is_done_and_left_by_the_pace_so_far(stats: StreamStat
     assert progress.line() == said
 
 
+def test_one_conversation_of_many_is_counted_among_conversations() -> None:
+    progress = Progress(lambda: None)
+    progress.update(ExportProgress(conversations=1, expected=2921, chats=11))
+    assert progress.counts() == "1 of about 2,921 conversations, 11 chats"
+
+
 def test_a_line_tells_what_is_waited_for() -> None:
     progress = Progress(lambda: "waiting 0:30 for the rate limit")
     progress.update(StreamStats(conversations=1))
@@ -70,7 +76,7 @@ def test_an_outage_is_told_of_with_its_cause_when_it_begins(tmp_path: Path) -> N
     assert done.returncode == 1
     waits = [line for line in done.stderr.splitlines() if "; waiting: nothing was served for 0:0" in line]
     assert waits
-    assert "refused" in waits[0] or "connect" in waits[0].lower()
+    assert f"(no connection: cannot connect to 127.0.0.1:{port}: Connection refused)" in waits[0]
     assert done.stderr.splitlines()[-1].startswith("alli-async: AlliConnectionError: ")
 
 

@@ -131,5 +131,5 @@ async def test_a_dry_run_of_the_command_prints_the_preview(make_client: ClientFa
         last.unlink()
         first, *shards = (await said()).splitlines()
         assert first.startswith("Run 1 (full) goes on: ")
-        assert " shards are left; about " in first
+        assert " left; about " in first
         assert len(shards) == 1
