@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import date
 from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
@@ -468,6 +468,6 @@ class ConversationsAPI:
         await self._session.request(Request("stopConversation", "POST", path), wire.nothing)
 
 
-async def _get(session: Session, conversation_id: str, query: str = "") -> Conversation:
+def _get(session: Session, conversation_id: str, query: str = "") -> Coroutine[Any, Any, Conversation]:
     path = wire.conversation_path(conversation_id)
-    return await session.request(Request("getConversation", "GET", path, query), decode_conversation)
+    return session.request(Request("getConversation", "GET", path, query), decode_conversation)

@@ -9,10 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeVar
 
-from .._model import Answer, AnswerSource, keep_source
+from .._model import Answer, AnswerSource, ResponseInfo, keep_source
 from ..config import ClientConfig
 from ..errors import (
     AlliError,
@@ -24,8 +23,8 @@ from ..errors import (
 )
 from ..models import StreamStats
 from . import wire
-from .call import Attempt, Call, CallMiddleware, response_info
-from .decoding import decoder_for
+from .call import Call, CallMiddleware, EndedAttempt
+from .decoding import AT_ONCE, decoder_for
 from .lifetime import Lifetime
 from .limit_model import Ticket
 from .limiter import InterruptedWaitError, RateLimiter
@@ -48,6 +47,7 @@ class Attempts:
 
     Attributes:
         handle: Sends one request through the middlewares.
+        describe: Describes the answer that a result comes from.
         call_middlewares: Wrapped around every call, the first of them outermost.
         is_bulk: Whether the calls belong to a bulk read (a stream or an export), which lives through outages.
         began: Event loop time of the start of an operation that makes several calls within one deadline; None if
@@ -63,6 +63,7 @@ class Attempts:
     lifetime: Lifetime
     handle: Handler
     stats: StreamStats
+    describe: Callable[[AnswerSource], ResponseInfo]
     call_middlewares: tuple[CallMiddleware, ...] = ()
     is_bulk: bool = False
     began: float | None = None
@@ -89,20 +90,17 @@ class Attempts:
         return await self._attempt(call, decode)
 
     async def _attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
-        stats, loop, binding = self.stats, asyncio.get_running_loop(), self.lifetime.connection.binding
+        loop, binding = asyncio.get_running_loop(), self.lifetime.connection.binding
         queued_at = loop.time()
         try:
-            ticket = await self._admit(call)
-            began = loop.time()
-            stats.seconds_waited += began - queued_at
-            stats.requests += 1
-            stats.in_flight += 1
-            call.begin_attempt(self.tenant.outage.answers)
+            ticket = self._admit_at_once(call, queued_at) or await self._admit(call)
+            began = self._begin(call, queued_at)
             response: Response | None = None
             try:
                 # The limiter is told the result before the place is given to the next.
                 response = await self.handle(call.request)
-                decode_body = await decoder_for(decode, response.body)
+                is_small = len(response.body) <= AT_ONCE
+                decode_body = decode if is_small else await decoder_for(decode, response.body)
                 result = self._result(call, response, ticket, decode_body)
             except AlliError as error:
                 result = error
@@ -112,7 +110,7 @@ class Attempts:
                 response = None  # Not to be shown by a crash report, as below.
                 raise
             finally:
-                stats.in_flight -= 1
+                self.stats.in_flight -= 1
                 if self.lifetime.connection.binding == binding:
                     # Otherwise the event loop was closed, all places were taken back, and the garbage collector
                     # ends this coroutine.
@@ -129,6 +127,19 @@ class Attempts:
         if isinstance(result, AlliError):
             raise result
         return result
+
+    def _admit_at_once(self, call: Call, now: float) -> Ticket | None:
+        """Let a request go that has nothing to wait for, as most have; None if it may have to wait."""
+        return self.limiter.admit() if self.tenant.outage.cause is None and now < call.ends_at else None
+
+    def _begin(self, call: Call, queued_at: float) -> float:
+        """Note that an attempt begins; returns when."""
+        stats, began = self.stats, asyncio.get_running_loop().time()
+        stats.seconds_waited += began - queued_at
+        stats.requests += 1
+        stats.in_flight += 1
+        call.begin_attempt(self.tenant.outage.answers)
+        return began
 
     async def _admit(self, call: Call) -> Ticket:
         """Wait until a request may go: for a server that serves, then for the limiter."""
@@ -213,7 +224,7 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         for queued in self.tenant.queued:
             if now + pause >= queued.ends_at and queued.scope is not None:
-                queued.scope.cancel()
+                queued.scope.end()
 
     def _learn(
         self, call: Call, response: Response | None, result: object, decode: Callable[[bytes], Any], now: float
@@ -223,8 +234,7 @@ class Attempts:
         if not isinstance(result, AlliError):
             call.response, call.elapsed = response, now - call.started
             if response is not None and isinstance(result, Answer):
-                describe = partial(response_info, self.config)
-                keep_source(result, AnswerSource(response, call.made, call.elapsed, describe))
+                keep_source(result, AnswerSource(response, call.made, call.elapsed, self.describe))
             outage.succeeded(call.request, decode)
             outage.served(now)
             if call.made == 1:
@@ -245,20 +255,17 @@ class Attempts:
     ) -> None:
         """Keep a record of an attempt for the call's middlewares, and log it."""
         error = result if isinstance(result, BaseException) else None
-        status = None if response is None else response.status
-        request_id = None if response is None else wire.request_id(response.headers)
-        if request_id is not None:
-            request_id = self.config.redact(request_id)
+        status, headers = (None, None) if response is None else (response.status, response.headers)
+        ended = EndedAttempt(call.made, time.time() - elapsed, elapsed, queued, status, error, headers)
         if self.call_middlewares:
-            started = time.time() - elapsed
-            call.attempts.append(Attempt(call.made, started, elapsed, queued, status, error, request_id))
+            call.ended.append(ended)
         if not logger.isEnabledFor(logging.DEBUG):
             return
         logger.debug(
             "%s attempt %d, request id %s: %s in %.3f s, queued %.3f s%s",
             call.operation,
             call.made,
-            request_id or "-",
+            ended.described(self.config).request_id or "-",
             status or type(error).__name__,
             elapsed,
             queued,

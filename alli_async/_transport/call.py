@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
-import anyio
 from msgspec import Struct
 
+from .._aio.scopes import Scope
 from .._model import AnswerSource, ResponseInfo
 from ..config import ClientConfig
 from ..errors import AlliError, Outcome
@@ -40,22 +40,43 @@ class Attempt(Struct, frozen=True):
     request_id: str | None
 
 
-class Call(Struct, eq=False):
-    """One operation as a call middleware sees it, from before its first attempt to its result.
+class EndedAttempt(NamedTuple):
+    """What is kept of an attempt, as in `Attempt`. It is described only when it is asked for, which few do.
 
     Attributes:
-        attempts: The attempts so far, in order. The list is kept only where there are call middlewares.
+        headers: The headers of the answer; None when no whole one came.
     """
 
+    number: int
+    started: float
+    elapsed: float
+    queued: float
+    status: int | None
+    error: BaseException | None
+    headers: Mapping[str, str] | None
+
+    def described(self, config: ClientConfig | None) -> Attempt:
+        """The attempt as middlewares see it, without a key that the server may have echoed as its request id."""
+        found = None if self.headers is None else request_id(self.headers)
+        if found is not None and config is not None:
+            found = config.redact(found)
+        return Attempt(self.number, self.started, self.elapsed, self.queued, self.status, self.error, found)
+
+
+class Call(Struct, eq=False):
+    """One operation as a call middleware sees it, from before its first attempt to its result."""
+
     request: Request
-    attempts: list[Attempt] = []
-    #: The server's base URL. It is set only where there are call middlewares.
-    base_url: str = ""
+    #: The client's configuration. It is set only where there are call middlewares.
+    config: ClientConfig | None = None
+    #: The attempts that were described, and what is known of those after them.
+    described: list[Attempt] = []
+    ended: list[EndedAttempt] = []
     #: Event loop time of the call's start and of its deadline.
     started: float = 0.0
     ends_at: float = math.inf
     #: The scope that the deadline ends; it can be ended early when the deadline cannot be kept.
-    scope: anyio.CancelScope | None = None
+    scope: Scope | None = None
     #: Number of attempts made.
     made: int = 0
     #: Number of attempts that count against `max_attempts`.
@@ -100,6 +121,19 @@ class Call(Struct, eq=False):
     def headers(self) -> dict[str, str]:
         """Headers to add to every attempt of the call; neither the key nor the identity headers are in it."""
         return self.request.headers
+
+    @property
+    def base_url(self) -> str:
+        """The server's base URL; empty where there are no call middlewares."""
+        return "" if self.config is None else self.config.base_url
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The attempts so far, in order. The list is kept only where there are call middlewares."""
+        for each in self.ended:
+            self.described.append(each.described(self.config))
+        self.ended.clear()
+        return self.described
 
     @property
     def maybe_done(self) -> bool:

@@ -15,6 +15,7 @@ from weakref import WeakSet
 import aiohttp
 
 from .._aio.loops import check_loop
+from .._aio.scopes import Timeouts
 from ..errors import ClientStateError
 from .dns import Resolver
 from .routes import Route
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Seconds for which a name keeps its addresses. An address that cannot be connected to is looked up again at once.
 _DNS_SECONDS = 300
+# Lengths of timeouts that are remembered, since clients with a random one each must not fill the memory.
+_TIMEOUTS = 100
 
 
 class InFlight(Protocol):
@@ -63,6 +66,8 @@ class Connection:
         self._resolver: Resolver | None = None
         # The open sockets of our own session: a loop that is closed cannot be asked to close them.
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        # By their seconds.
+        self._timeouts: dict[float, Timeouts] = {}
         self._closer: AsyncGenerator[None, None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
@@ -98,6 +103,7 @@ class Connection:
                     "that was given; make a client for each"
                 )
             self._drop_sockets()
+            self._timeouts.clear()
             for lifetime in self.lifetimes:
                 lifetime.forget()
             for each in self.shared:
@@ -148,6 +154,15 @@ class Connection:
         self._sockets.add(made)
         return made
 
+    def timeouts(self, seconds: float) -> Timeouts:
+        """The timeouts of attempts that may take so many seconds."""
+        found = self._timeouts.get(seconds)
+        if found is None:
+            if len(self._timeouts) >= _TIMEOUTS:
+                self._timeouts = {key: each for key, each in self._timeouts.items() if not each.stop_if_idle()}
+            found = self._timeouts[seconds] = Timeouts(seconds)
+        return found
+
     def trusted(self) -> SSLContext | bool:
         """The certificates that an https server is checked by; a session that was given has its own."""
         return True if self._given is not None else self.route.trusted()
@@ -192,6 +207,8 @@ class Connection:
         try:
             await end_all(self.lifetimes)
         finally:
+            for each in self._timeouts.values():
+                each.stop_if_idle()
             if self._closer is not None:
                 await self._closer.aclose()
 

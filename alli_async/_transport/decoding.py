@@ -18,7 +18,7 @@ OtherT = TypeVar("OtherT")
 Decode = Callable[[bytes], T]
 
 # Bytes of a body that is decoded at once: it takes less time than the rest of its call.
-_SMALL = 8 << 10
+AT_ONCE = 8 << 10
 # Bytes of a body that is decoded row by row: at once it would hold the loop for milliseconds, or for a tenth of a
 # second where it is as large as it may be.
 _LARGE = 512 << 10
@@ -103,10 +103,7 @@ async def decoder_for(decode: Decode[T], body: bytes) -> Decode[T]:
     Returns:
         A function that gives the decoded body. A large list is decoded here already, row by row.
     """
-    size = len(body)
-    if size <= _SMALL:
-        return decode
-    turns = loop_turns()
+    size, turns = len(body), loop_turns()
     if size > _LARGE and isinstance(decode, RowDecoder):
         found = await decode.in_turns(body, turns)
         if found is not None:

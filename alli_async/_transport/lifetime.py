@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+from .._aio.scopes import Scope
 from ..errors import ClientStateError
 from .connection import Connection
 
@@ -60,9 +61,7 @@ class Lifetime:
             ConfigurationError: No asyncio event loop is running.
         """
         self.check()
-        scope = CallScope(self)
-        self._calls.add(scope)
-        return scope
+        return CallScope(self._calls)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep between the calls of one operation.
@@ -109,37 +108,18 @@ class Lifetime:
         return [] if is_own else streams
 
 
-class CallScope:
-    """The scope of one call. Its task is cancelled when the client is closed, and then leaves the scope quietly.
+class CallScope(Scope):
+    """The scope of one call, which closing the client ends."""
 
-    The statement after the `with` block raises the error, outside of any `except`: no exception of aiohttp, whose
-    frames hold the headers, hangs on it. An `anyio.CancelScope` does the same and costs ten times as much.
-    """
+    __slots__ = ("_calls",)
 
-    __slots__ = ("_cancelling", "_is_ended", "_lifetime", "task")
-
-    def __init__(self, lifetime: Lifetime) -> None:
-        self._lifetime = lifetime
-        self._is_ended = False
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine that runs in a loop runs in a task
-        self.task = task
-        self._cancelling = task.cancelling()
-
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, calls: set[CallScope]) -> None:
+        super().__init__()
+        self._calls = calls
+        calls.add(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._lifetime._calls.discard(self)
-        if not self._is_ended:
-            return False
-        # As in asyncio.timeout: another cancellation, which came from outside, is never swallowed.
-        return self.task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
-
-    def end(self) -> None:
-        """End the call from outside of its task."""
-        if not self._is_ended:
-            self._is_ended = True
-            self.task.cancel()
+        self._calls.discard(self)
+        return super().__exit__(kind, error, trace)

@@ -101,6 +101,10 @@ class RateLimiter:
         own = 1 / self._interval if self._interval else math.inf
         return Limits(self.in_flight, waiting, self.max_in_flight, min(rate, own), paused_for, refused)
 
+    def admit(self) -> Ticket | None:
+        """Let a request go at once, as `acquire` does, or return None where it may have to wait."""
+        return self._admit() if self._parent is None and not self._urgent and not self._waiters else None
+
     async def acquire(self, *, urgent: bool = False) -> Ticket:
         """Wait until a request may go. The ticket is handed to `answered` or `pushed_back`.
 

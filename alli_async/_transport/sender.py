@@ -111,8 +111,9 @@ class Sender:
 
     async def _send(self, request: Request, headers: CIMultiDict[str]) -> Response:
         http, started = self._connection.http(), time.monotonic()
+        failure: AlliError
         try:
-            async with asyncio.timeout(self._config.timeout):  # it costs 4.6 µs, anyio.fail_after 10
+            with self._connection.timeouts(self._config.timeout).begin():
                 if not request.is_read:
                     await _learn_of_ended_connections()
                 try:
@@ -123,6 +124,7 @@ class Sender:
                     if not self._connection.forget_address(error.host, error.port, started):
                         raise
                 return await self._exchange(http, request, headers)
+            failure = self._translate(TimeoutError())
         except AlliError as error:
             failure = error.with_traceback(None)
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import anyio
-
+from .._aio.scopes import TimedScope
 from ..config import ClientConfig
 from ..errors import AlliError, ClientStateError, NotFoundError
 from ..models import StreamStats
 from .attempts import Attempts, Handler, log_prefix
-from .call import Call, CallHandler, CallMiddleware
+from .call import Call, CallHandler, CallMiddleware, response_info
 from .lifetime import CLOSED_IN_CALL, Lifetime
 from .limiter import RateLimiter
 from .retry import is_retryable, is_transient, retry, why_not_retryable
@@ -26,6 +24,7 @@ from .tenants import Tenant
 from .wire import Request, Response
 
 T = TypeVar("T")
+InT = TypeVar("InT")
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
 
 logger = logging.getLogger("alli_async")
@@ -62,6 +61,7 @@ class Session(Attempts):
             lifetime,
             handle,
             StreamStats(),
+            partial(response_info, config),
             call_middlewares=tuple(call_middlewares),
         )
 
@@ -85,7 +85,7 @@ class Session(Attempts):
         stats = self.stats if self.is_bulk else StreamStats()
         return replace(self, stats=stats, began=now, ends_at=now + seconds)
 
-    async def request(self, request: Request, decode: Callable[[bytes], T]) -> T:
+    def request(self, request: Request, decode: Callable[[bytes], T]) -> Coroutine[Any, Any, T]:
         """Send a request until it is answered, and decode the answer.
 
         Args:
@@ -95,17 +95,24 @@ class Session(Attempts):
         Raises:
             AlliError: The error of the last attempt.
         """
-        return await self.perform(Call(request), decode)
+        return self.perform(Call(request), decode)
 
-    async def perform(self, call: Call, decode: Callable[[bytes], T]) -> T:
+    def perform(self, call: Call, decode: Callable[[bytes], T]) -> Coroutine[Any, Any, T]:
         """As `request`, for a call whose record the caller keeps."""
-        if not self.call_middlewares:
-            return await self._while_open(call, decode)
-        call.base_url = self.config.base_url
-        handle: CallHandler = partial(self._while_open, decode=decode)
+        # Here and below, steps that wait for nothing are functions that return the next coroutine: each coroutine
+        # less in the chain is one less to resume whenever the call goes on.
+        return self._through_middlewares(call, decode) if self.call_middlewares else self._while_open(call, decode)
+
+    async def _through_middlewares(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        call.config = self.config
+
+        def handle(call: Call) -> Awaitable[T]:
+            return self._while_open(call, decode)
+
+        outermost: CallHandler = handle
         for middleware in reversed(self.call_middlewares):
-            handle = _wrap_call(middleware, handle)
-        result: T = await handle(call)
+            outermost = _wrap(middleware, outermost)
+        result: T = await outermost(call)
         return result
 
     # --- an open client -----------------------------------------------------------------------------------
@@ -126,16 +133,19 @@ class Session(Attempts):
 
     # --- a deadline ---------------------------------------------------------------------------------------
 
-    async def _within_deadline(self, call: Call, decode: Callable[[bytes], T]) -> T:
+    def _within_deadline(self, call: Call, decode: Callable[[bytes], T]) -> Coroutine[Any, Any, T]:
         call.started = asyncio.get_running_loop().time()
         call.counted, call.waited = 0, 0.0
         if self.ends_at is not None:
             call.ends_at = self.ends_at
         elif self.config.deadline is not None:
             call.ends_at = call.started + self.config.deadline
-        if call.ends_at == math.inf:
-            return await self._until_answered(call, decode)
-        with anyio.move_on_after(call.ends_at - call.started) as call.scope:
+        else:
+            return self._until_answered(call, decode)
+        return self._until_deadline(call, decode)
+
+    async def _until_deadline(self, call: Call, decode: Callable[[bytes], T]) -> T:
+        with TimedScope(call.ends_at) as call.scope:
             return await self._until_answered(call, decode)
         # The deadline has passed; the scope has caught the cancellation.
         error = self.past_deadline(call)
@@ -207,16 +217,14 @@ class Session(Attempts):
         logger.info("%s: retry in %.2f s, after: %s", log_prefix(call, error), seconds, error.message)
 
 
-def _wrap(middleware: Middleware, inner: Handler) -> Handler:
-    async def handle(request: Request) -> Response:
-        return await middleware(request, inner)
+def _wrap(
+    middleware: Callable[[InT, Callable[[InT], Awaitable[Any]]], Awaitable[Any]],
+    inner: Callable[[InT], Awaitable[Any]],
+) -> Callable[[InT], Awaitable[Any]]:
+    """The handler that passes what it handles through a middleware to the handler inside it."""
 
-    return handle
-
-
-def _wrap_call(middleware: CallMiddleware, inner: CallHandler) -> CallHandler:
-    async def handle(call: Call) -> Any:
-        return await middleware(call, inner)
+    def handle(handled: InT) -> Awaitable[Any]:
+        return middleware(handled, inner)
 
     return handle
 
