@@ -3,6 +3,7 @@
 Each run is a process of its own, with a scheduler and its workers as processes under it, all on one core, and the
 server on another; runs are interleaved. Measured is the export alone, from the call to the manifest: by then the
 cluster stands. After each run the parts are read back: every conversation must be there once, and every chat.
+With --full the server answers at once, and one worker is compared with no cluster: what a worker costs.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ def run(options: Options) -> Result:
     """Export with more and more workers."""
     if find_spec("distributed") is None:
         sys.exit("benchmarks: not installed: distributed; pip install '.[dask]'")
-    counts = _WORKERS[:3] if options.quick else _WORKERS
-    conversations = 1000 if options.quick else 30_000  # more shards than one worker walks at a time
+    counts = _WORKERS[:2] if options.full else _WORKERS[:3] if options.quick else _WORKERS
+    # More shards than one worker walks at a time.
+    conversations = 50_000 if options.full else 1000 if options.quick else 30_000
+    latency = 0.0 if options.full else 0.02 if options.quick else _LATENCY
     times = options.runs or (1 if options.quick else 3)
     runs: Runs = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder, Backend(conversations) as backend:
-        backend.set_latency(0.02 if options.quick else _LATENCY)
+        backend.set_latency(latency)
         for number in range(times):
             for count in (*counts[number % len(counts) :], *counts[: number % len(counts)]):
                 dest = f"{folder}/{count}-{number}"
@@ -61,7 +64,7 @@ def run(options: Options) -> Result:
                 note = f"{number + 1}/{times}  {_label(count):16} {runs[count][-1].seconds:7.2f} s"
                 print(note, file=sys.stderr, flush=True)
         chats = backend.usage().chats
-    title = f"{conversations:,} conversations, {chats:,} chats, {_THREADS} thread a worker; medians of {times}"
+    title = f"{conversations:,} conversations, {chats:,} chats; {latency * 1000:g} ms; medians of {times}"
     values = [{"workers": count, **msgspec.to_builtins(each)} for count, some in runs.items() for each in some]
     failures = [
         f"{_label(value['workers'])}: {value}"
