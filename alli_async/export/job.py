@@ -222,7 +222,7 @@ class _Job:
         self._on_progress = on_progress
         self._tuning = tuning
         self._destination = Destination(store)
-        self._known_ids: list[str] = []
+        self._known_ids: list[str] | None = None
         self._began = time.monotonic()
 
     async def run(self) -> ExportReport:
@@ -289,7 +289,7 @@ class _Job:
     async def _do(self, run: RunLog) -> ExportReport:
         context = await self._context(run)
         own = LocalExecutor(context, run)
-        known_ids = self._known_ids or run.plan.ids
+        known_ids = run.plan.ids if self._known_ids is None else self._known_ids
         executor = own if self.coordinator is None else ClusterExecutor(self.coordinator, context, run, known_ids)
         progress = await write_pending(run, executor, own, on_progress=self._on_progress, tuning=self._tuning)
         end = RunEnd(

@@ -52,8 +52,8 @@ async def check_project(
         same_project: Whether the user vouches for it, where nothing can prove it.
 
     Returns:
-        Ids of which the server knows at least one, by which other processes can be checked; none where the
-        destination holds nothing, or where the user vouches for an empty list.
+        Ids of which the server knows at least one, by which other processes can be checked; none where its list
+        is empty.
 
     Raises:
         ExportError: The server knows no conversation of the destination.
@@ -63,9 +63,10 @@ async def check_project(
         if await _is_known(session, each):
             return noted[place : place + _PROOFS]
     holdings = await in_thread(destination.committed)
-    if not noted and not holdings.conversations:
-        return []  # of a project that was empty
     listed = await _ids_at_ends(session, filters)
+    if not holdings.conversations:
+        # The project was empty, or the first run was stopped before it wrote anything: nothing can be mixed.
+        return listed[:_PROOFS]
     if found := [each for each in listed if each in holdings]:
         return found[:_PROOFS]
     sampled = await in_thread(destination.sample_ids, _SAMPLED)

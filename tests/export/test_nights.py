@@ -14,6 +14,7 @@ from alli_async.export import compact, export, plan_export, verify
 from tests.conftest import ClientFactory
 from tests.export.support import chats_by_id, lines_of, manifest, records
 from tests.support.backend import Backend
+from tests.support.destinations import unfinishable
 
 DAY = 86_400.0
 
@@ -184,6 +185,23 @@ async def test_where_everything_was_deleted_the_user_vouches_once_for_the_projec
         assert (await export(client, tmp_path, incremental=True)).conversations >= 1
         report = await export(client, tmp_path, refresh=True)
         assert (report.deleted, sorted(deleted(tmp_path))) == (60, ids)
+
+
+async def test_a_first_run_that_wrote_nothing_goes_on_although_all_that_it_noted_is_deleted(
+    make_client: ClientFactory, tmp_path: Path
+) -> None:
+    async with Backend() as backend:
+        backend.add(5)
+        client = make_client(backend)
+        (tmp_path / "_journal").mkdir()
+        with unfinishable(tmp_path, 1), pytest.raises(ExportError):
+            await export(client, tmp_path)
+        for path in [*tmp_path.glob("_journal/run-*-shard-*"), *tmp_path.glob("conversations/*")]:
+            path.unlink()
+        backend.talks.clear()
+        new = backend.add(3, prefix="new")
+        assert (await export(client, tmp_path)).run == 1
+        assert latest(tmp_path).keys() == set(new)
 
 
 async def test_the_key_of_another_project_mixes_nothing_in(make_client: ClientFactory, tmp_path: Path) -> None:
