@@ -113,6 +113,8 @@ class Walk(Generic[RowT]):
         self._idle = self._stalled = 0
         self._was_refused = False
         self._beyond: Collection[str] = frozenset()
+        # Rows of pages that showed no known row, so that the walk went back: they are met again further on.
+        self._set_aside: dict[str, ListEntry[RowT]] = {}
         self._ready: Page[RowT] | None = None
         self._guard = EndlessGuard()
 
@@ -186,6 +188,7 @@ class Walk(Generic[RowT]):
         if entries:
             self._last_page_ids = [entry.id for entry in entries]
             self.last_id = self._last_page_ids[-1]
+        fresh += self._not_met_again()
         self._idle = 0 if fresh else self._idle + 1
         if self._idle > _MAX_IDLE:
             self._fail(f"{self._idle} pages in a row brought nothing new")
@@ -285,21 +288,42 @@ class Walk(Generic[RowT]):
             if index == expected and await self._takes_own_cursors_only():
                 return await self._next_by_cursor()
             self.rows_left = True
+            self._set_aside.update((entry.id, entry) for entry in page.entries)
             index = max(0, index - step)
             step *= 4
-        self._look_for_disturbance(page, last_known, index == expected)
+        overlap = self._index - expected
+        self._look_for_disturbance(page, last_known, overlap if index == expected else None)
         holds_overlap_alone = index == expected and last_known == 0 and len(page.entries) == 1
         return self._advance(cursors, page, index, is_stalled=holds_overlap_alone)
 
-    def _look_for_disturbance(self, page: Page[RowT], last_known: int, as_expected: bool) -> None:
+    def _look_for_disturbance(self, page: Page[RowT], last_known: int, overlap: int | None) -> None:
+        """Look for rows that came into the part already read, and for an order that is not stable.
+
+        Args:
+            page: The page.
+            last_known: The index on the page of the last row that was seen before.
+            overlap: Number of known rows that the page must begin with; None if the walk has gone back.
+        """
         known = page.entries[: last_known + 1]
-        if as_expected and len(known) > 1:
+        if overlap is not None and len(known) > overlap:
             if self._is_seamless(page, last_known):
                 self.rows_came = True
             else:
                 self.is_order_unstable = True
         elif not all(entry.id in self.ids for entry in known):
             self.is_order_unstable = True
+
+    def _not_met_again(self) -> list[ListEntry[RowT]]:
+        """At the end of the list, the rows of pages that were set aside and that the walk has not met again.
+
+        They have left since, or rows of one instant come in another order at each request.
+        """
+        if not self.has_ended:
+            return []
+        missed = [entry for entry in self._set_aside.values() if entry.id not in self.ids]
+        self.is_order_unstable = self.is_order_unstable or bool(missed)
+        self.ids.update([entry.id for entry in missed])
+        return missed
 
     def _is_seamless(self, page: Page[RowT], last_known: int) -> bool:
         """Whether a page begins with the last rows of the page before, up to the last one that is known."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "a page shows a row only once while pages hold one row in a changing order": Case(
+        {"conversations": 60, "seed": 13, "unit": "s", "crowd": 64, "ties": "shuffled", "page_cap": 1},
+        Reader("raw"),
+    ),
     "rows leave between the count of all rows and the end of the list": Case(
         {"conversations": 195, "seed": 3, "cursor": "relay"},
         history=(Change("lose_only_chat", 9, 0, 2), Change("delete", 8, 1000)),
