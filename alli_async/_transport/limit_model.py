@@ -103,7 +103,7 @@ _MAX_GROWTH = 2.5
 # growth is then; and how fast the first one is where the estimate is not sharp.
 _LITTLE, _GONE = 1.4, 2.0
 _FASTER = 1.4
-_GENTLY = 0.25
+_GENTLY = 4.0
 # Seconds since the last served answer for which refusals do not count as attempts: a minute's window, and a bit.
 _UNSPENT = 65.0
 # Seconds for which what was known before a doubtful refusal is kept: longer than the backoffs of one call.
@@ -442,7 +442,10 @@ class LimitModel:
 
     @property
     def _growth(self) -> float:
-        free = self._grown_for * self._speed
+        is_sharp = self._pace.is_sharp or self._settled < math.inf
+        # Whether more than a long window allows was sent shows only at its end.
+        slow = max(1.0, self._pace.period / 3) if is_sharp else _GENTLY
+        free = self._grown_for * self._speed / slow
         if free <= 0 or self._quota.is_known:
             return 1.0
         return min(1 + _LINEAR * free + _QUADRATIC * free**2, _MAX_GROWTH)
@@ -470,4 +473,4 @@ class LimitModel:
             hold = max(hold, recent[-_MAX_REFUSED] + _BAN_SECONDS - now)
         self._is_costly = pause > 0 or len(recent) >= _MANY
         self._held_until = now + pause + hold
-        self._grown_for, self._speed = 0.0, 1.0 if is_sharp else _GENTLY
+        self._grown_for, self._speed = 0.0, 1.0

@@ -24,12 +24,15 @@ _LEAST = 0.3
 _ENOUGH = 10
 # Overruns that one bucket has to explain at most, and how many requests each may contradict it by.
 _MOST_OVERRUNS, _ERROR = 4, 1.5
-# Requests, and a share of the burst, that have to be served beyond the fit to refute it.
-_BEYOND, _BEYOND_SHARE = 3.0, 0.1
-# Share of a window by which it may end late.
-_LATE = 1.005
+# Requests, and a share of the burst or of a window, that have to be served beyond the fit to refute it: a window
+# that begins at a fixed moment serves more than its size in its length.
+_BEYOND, _BEYOND_BURST, _BEYOND_WINDOW = 3.0, 0.1, 0.4
+# By how much longer than a window it takes to end surely.
+_ENDS = 1.005
 # Seconds for which nothing may be served after a refusal by a bucket.
 _DRY = 0.25
+# Twice the seconds of the shortest window that is common.
+_TWO_COMMON = 2.0
 # Shares of a window that are used at a refusal by it: at least, at most, and by an even pace.
 _SAME_WINDOW, _EVEN = (0.5, 1.2), 0.96
 # Share of the burst that is used.
@@ -43,7 +46,8 @@ class PaceEstimator:
 
     Attributes:
         rate: Requests per second of the bucket; infinite if none is known.
-        burst: Largest number of tokens of the bucket; infinite if it is not known.
+        burst: Largest number of tokens of the bucket, or the size of the window; infinite if it is not known.
+        period: Seconds of the window that the rate was taken from; 0 if it was taken from a bucket.
         is_ramping: Whether the rate grows after the first overrun, to meet the limit a second time.
         is_sharp: Whether the history leaves little doubt about the rate.
     """
@@ -51,9 +55,9 @@ class PaceEstimator:
     def __init__(self) -> None:
         self.rate = self.burst = self._highest = math.inf
         self.is_ramping = self.is_sharp = self._is_trimmed = False
-        # Seconds of the window that the rate was taken from, and below which no window is looked for; until when
-        # nothing was served after the last overrun, and when something was again.
-        self._period = self._shortest = 0.0
+        # Seconds below which no window is looked for; until when nothing was served after the last overrun, and
+        # when something was again.
+        self.period = self._shortest = 0.0
         self._dry_at = self._resumed_at = -math.inf
         self._burst_used, self._ramp = _BURST_USED, _RAMP
         # What was sent since the last pause, and the tokens that were there then.
@@ -98,7 +102,8 @@ class PaceEstimator:
     @property
     def is_refuted(self) -> bool:
         """Whether more was served than the fitted bucket allows."""
-        return not self.is_ramping and self._proof < -_BEYOND - _BEYOND_SHARE * self.burst
+        share = _BEYOND_WINDOW if self.period else _BEYOND_BURST
+        return not self.is_ramping and self._proof < -_BEYOND - share * self.burst
 
     def copy(self) -> PaceEstimator:
         """An estimator that knows as much, and learns by itself from now on."""
@@ -116,7 +121,7 @@ class PaceEstimator:
 
     def forget(self) -> None:
         """Note that there is no rate: the limit is of another kind."""
-        self.rate, self.is_ramping, self._period, self._proof = math.inf, False, 0.0, 0.0
+        self.rate, self.is_ramping, self.period, self._proof = math.inf, False, 0.0, 0.0
         self._served.clear()
         self._refused.clear()
 
@@ -133,9 +138,9 @@ class PaceEstimator:
             return now
         level = self._refilled(now, growth)
         ready = now if level >= 1 - 1e-9 else now + (1 - level) / self._used_rate(now, growth)
-        size = int(self.burst * _SAFETY * growth) if self._period else math.inf
+        size = int(self.burst * _SAFETY * growth) if self.period else math.inf
         # A sliding log is full for longer where a pause of ours ends in it, whatever the pace.
-        return ready if size > len(self._log) else max(ready, self._log[-max(int(size), 1)] + self._period)
+        return ready if size > len(self._log) else max(ready, self._log[-max(int(size), 1)] + self.period)
 
     def sent(self, now: float, growth: float, most: float) -> None:
         """Note that a request is sent.
@@ -150,7 +155,7 @@ class PaceEstimator:
                 self.rate *= self._ramp ** min(now - self._at, 0.2)
             self._level, self._at = self._refilled(now, growth) - 1, now
             self._sent += 1
-            if self._period:
+            if self.period:
                 self._log.append(now)
 
     def _refilled(self, now: float, growth: float) -> float:
@@ -165,12 +170,20 @@ class PaceEstimator:
     @property
     def _usable(self) -> float:
         """Tokens of the burst that are used after a pause."""
-        return 0.0 if self.is_ramping or self._period else max(0.0, self._burst_used * self.burst - 1)
+        return 0.0 if self.is_ramping or self.period else max(0.0, self._burst_used * self.burst - 1)
 
     def next_window(self, now: float) -> float:
-        """When the next window of a usual length ends that began with the first request since the last pause."""
-        ends = (self._resumed_at + _LATE * period for period in PERIODS)
-        return next((end for end in ends if end > now), math.inf)
+        """When the next window of a usual length may end: it began after the last pause, before the refusal."""
+        starts = (self._resumed_at, self._last_overrun) if self._refused else ()
+        return min(
+            (end for start in starts for period in PERIODS if (end := start + _ENDS * period) > now),
+            default=math.inf,
+        )
+
+    @property
+    def _last_overrun(self) -> float:
+        """When the first request of the last overrun was sent that was refused."""
+        return next(entry.first for entry in self._refused if entry.overrun == self._refused[-1].overrun)
 
     # --- what is known ------------------------------------------------------------------------------------
 
@@ -206,7 +219,7 @@ class PaceEstimator:
 
     def tell(self, rate: float, burst: float) -> None:
         """Note what the server says of its bucket."""
-        self.rate, self.burst, self.is_ramping, self.is_sharp, self._period = rate, burst, False, True, 0.0
+        self.rate, self.burst, self.is_ramping, self.is_sharp, self.period = rate, burst, False, True, 0.0
 
     def forgive(self) -> None:
         """Note that the refusals since the last overrun are none by a limit."""
@@ -216,11 +229,11 @@ class PaceEstimator:
         """Note that more was served than the estimate allows: the rate grows until it meets a limit again."""
         if self.rate < math.inf:
             self.rate *= growth
-            self.is_ramping, self._ramp, self._period = True, _RAMP_AGAIN, 0.0
+            self.is_ramping, self._ramp, self.period = True, _RAMP_AGAIN, 0.0
 
     def refit(self) -> bool:
         """Take the lowest rate that explains what was served beyond the estimate; False if none explains it."""
-        if self._period or not self._refused:
+        if self.period or not self._refused:
             return False
         history = self._history(self._starts()[0])
         bucket = fit_bucket(history)
@@ -254,7 +267,10 @@ class PaceEstimator:
     def resumed(self, now: float) -> None:
         """Note that the canary was served."""
         if self._refused and self._dry_at > self._refused[0].first + _DRY:
-            self._shortest = max(self._shortest, self._dry_at - self._resumed_at)
+            # What is used up at a refusal began before it. A sliding counter refuses for up to twice its length,
+            # and those of a second are common.
+            dry = self._dry_at - self._last_overrun
+            self._shortest = max(self._shortest, dry / 2 if dry < _TWO_COMMON else dry)
             if self._overruns == 1:
                 window = fit_window(self._history(-1), self._shortest, 1)
                 if window is not None:
@@ -263,7 +279,7 @@ class PaceEstimator:
 
     def _fit(self, *, is_unexpected: bool) -> None:
         """Take what explains the longest part of the history, from the beginning or one of the last overruns."""
-        if self._period and self._is_same_window(is_unexpected=is_unexpected):
+        if self.period and self._is_same_window(is_unexpected=is_unexpected):
             return
         fits: list[tuple[Bucket, list[Entry]]] = []
         for first in self._starts():
@@ -291,18 +307,18 @@ class PaceEstimator:
 
     def _is_same_window(self, *, is_unexpected: bool) -> bool:
         """Whether the window explains the last overrun too; its size is corrected by it."""
-        last = next(entry.first for entry in self._refused if entry.overrun == self._overruns)
-        count = sum(entry.requests for entry in self._served if last - self._period < entry.first < last)
-        size = fixed_size(self._history(self._starts()[0]), self._period)
+        last = self._last_overrun
+        count = sum(entry.requests for entry in self._served if last - self.period < entry.first < last)
+        size = fixed_size(self._history(self._starts()[0]), self.period)
         if size is not None:
-            self._be_window(Window(size, self._period))
+            self._be_window(Window(size, self.period))
             return True
         share = count / self.burst
         if not _SAME_WINDOW[0] < share < _SAME_WINDOW[1] or (is_unexpected and share > _EVEN):
             # Too little or too much was sent for it, or so evenly that it explains nothing.
-            self._shortest, self._period = math.inf, 0.0
+            self._shortest, self.period = math.inf, 0.0
             return False
-        self._be_window(Window(min(count, int(self.burst)), self._period))
+        self._be_window(Window(min(count, int(self.burst)), self.period))
         return True
 
     def _be_bucket(self, bucket: Bucket, history: list[Entry]) -> None:
@@ -315,13 +331,13 @@ class PaceEstimator:
             self.rate = bucket.rate
         else:
             self.rate = math.sqrt(max(bucket.lowest, _LEAST * bucket.highest) * bucket.highest)
-        self._period, self._highest, self.burst = 0.0, bucket.highest, burst_at(history, self.rate)
+        self.period, self._highest, self.burst = 0.0, bucket.highest, burst_at(history, self.rate)
 
     def _be_window(self, window: Window) -> None:
         """Keep to a window by an even pace, which leaves nothing of it unused."""
         self.rate, self.burst = window.size / window.period, float(window.size)
         self.is_ramping, self.is_sharp, self._highest = False, True, self.rate
-        self._period = window.period
+        self.period = window.period
         if not self._log:
             self._log.extend(entry.last for entry in self._served for _ in range(entry.requests))
 

@@ -74,6 +74,8 @@ def test_no_call_is_lost_whatever_the_number_of_callers(name: str, workers: int)
                 ("bucket 60/s burst 20, RA s", 0.92, 0.02),
                 ("fixed 60 in 1 s, RA date", 0.85, 0.02),
                 ("sliding log 600 in 10 s", 0.95, 0.02),
+                ("fixed 600 in 60 s", 0.93, 0.02),
+                ("sliding counter 60 in 1 s", 0.93, 0.02),
             )
         ),
     ],
