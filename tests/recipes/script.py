@@ -15,11 +15,11 @@ async def main(app_id: str) -> None:
 
         async def untitled() -> AsyncIterator[Conversation]:
             async for conversation in alli.conversations.list(llm_app_id=app_id):
-                if not conversation.title and conversation.chats:
+                if not conversation.title and conversation.chats and conversation.chats[0].message.strip():
                     yield conversation
 
         async def give_title(conversation: Conversation) -> str:
-            title = conversation.chats[0].message.splitlines()[0][:80]
+            title = conversation.chats[0].message.strip().splitlines()[0][:80]
             return (await alli.conversations.set_title(conversation.id, title)).title
 
         done = failed = 0
@@ -33,4 +33,6 @@ async def main(app_id: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python script.py APP_ID")
     asyncio.run(main(sys.argv[1]))

@@ -41,6 +41,7 @@ async def test_the_script_titles_what_has_no_title_and_goes_on_past_an_error() -
             question = f"Question {number}?\nMore of it"
             sandbox.put({"id": f"c-{number}", "llmApp": app, "title": ""}, chats=[question, "An answer."])
         sandbox.put({"id": "titled", "llmApp": app, "title": "Kept"}, chats=["Hello"])
+        sandbox.put({"id": "silent", "llmApp": app, "title": ""}, chats=[" \n", "An answer."])
         sandbox.script("updateConversationTitle", [404], id="c-7")
         for expected in ("59 titles given, 1 failed", "1 titles given, 0 failed"):
             with running("tests.recipes.script", "app-1", environment=environment_of(sandbox)) as script:
