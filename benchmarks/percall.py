@@ -228,7 +228,7 @@ def _telemetry_by_hand(tracers: TracerProvider, meters: MeterProvider) -> alli_a
     histograms = [meter.create_histogram(f"by.hand.{number}") for number in range(3)]
 
     async def by_hand(call: alli_async.Call, call_next: alli_async.CallHandler) -> Any:
-        about = {"http.request.method": call.method, "server.address": "127.0.0.1", "server.port": 80}
+        about: dict[str, str | int] = {"http.request.method": call.method, "server.port": 80}
         span = tracer.start_span(call.operation, kind=SpanKind.CLIENT, attributes=about)
         token = attach(set_span_in_context(span))
         try:
