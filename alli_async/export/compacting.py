@@ -115,7 +115,7 @@ def _compact(dest: str | os.PathLike[str], drop_deleted: bool, stop: threading.E
 
 
 def _refusing(compaction: _Compaction) -> RunLog:
-    """Write a compaction; a part that is damaged is told like any other problem of a destination."""
+    """Write a compaction; a part that is damaged is reported like any other problem of a destination."""
     try:
         return compaction.write()
     except DamagedError as error:
@@ -196,7 +196,7 @@ class _Compaction:
             commit = self._write_group(shard, group)
             if number == 0:
                 # What is told of conversations that are not in any part stands in the first record.
-                commit = structs.replace(commit, **_told(kept, self._deleted, self._dropped))
+                commit = structs.replace(commit, **_not_in_parts(kept, self._deleted, self._dropped))
             for part in commit.parts:
                 if (rows := rows_in(self.destination.store, part, check=self._check_stop)) != part.rows:
                     raise DamagedError(part.name, f"has {rows:,} rows, not {part.rows:,}")
@@ -325,8 +325,10 @@ def _commit(parts: list[Part], versions: dict[str, Version], bytes_in: int) -> C
     )
 
 
-def _told(kept: Sequence[Outstanding], deleted: dict[str, Deleted], dropped: set[str]) -> dict[str, object]:
-    """What is still outstanding and what is deleted, as fields of a commit."""
+def _not_in_parts(
+    kept: Sequence[Outstanding], deleted: dict[str, Deleted], dropped: set[str]
+) -> dict[str, object]:
+    """What a compaction knows of conversations that are in no part, as fields of a commit."""
     return {
         "incomplete": [structs.replace(what, run=run) for what, run in kept if isinstance(what, Incomplete)],
         "quarantined": [structs.replace(what, run=run) for what, run in kept if isinstance(what, Quarantined)],

@@ -71,7 +71,7 @@ class Destination:
         self._check_spec(asked)
         self.load()
 
-    def look(self, asked: ExportSpec) -> None:
+    def check(self, asked: ExportSpec) -> None:
         """The same, without a change to anything.
 
         Raises:
@@ -79,7 +79,7 @@ class Destination:
             ExportError: As from `open`.
         """
         self._check_spec(asked)
-        self._take(self._read())
+        self._use(self._read())
 
     def load(self) -> None:
         """Read the log, and remove what a killed process left, as far as records explain it.
@@ -88,7 +88,7 @@ class Destination:
             ExportError: Parts or records are not what they were; nothing was removed then.
         """
         found = self._read()
-        self._take(found)
+        self._use(found)
         self.store.sweep()
         for name in found.leftovers:
             self.store.remove(name)
@@ -99,7 +99,7 @@ class Destination:
             raise ExportError(refusal(self.store, found.problems))
         return found
 
-    def _take(self, found: Recovered) -> None:
+    def _use(self, found: Recovered) -> None:
         self.spec = found.spec
         self.runs = [RunLog(self.store, state, end) for state, end in found.runs]
 
@@ -198,11 +198,11 @@ class Destination:
             except DamagedError as error:
                 raise ExportError(refusal(self.store, [Problem("damaged", error.part, error.why)])) from None
 
-    def held(self) -> Holdings:
+    def holdings(self) -> Holdings:
         """The conversations in the parts of complete runs."""
         return Holdings([self._versions(each) for each in _commits_of(self.complete_runs)])
 
-    def committed(self) -> Holdings:
+    def all_holdings(self) -> Holdings:
         """The conversations in all parts, those of an unfinished run too."""
         return Holdings([self._versions(each) for each in _commits_of(self.runs)])
 
@@ -234,7 +234,7 @@ class Destination:
         runs, spec = self.complete_runs, self.spec
         if spec is None or not runs:
             raise ExportError(f"{self.store} holds no complete export")
-        for name, data in manifest_files(spec, runs, self.held()).items():
+        for name, data in manifest_files(spec, runs, self.holdings()).items():
             self._put(name, data)
 
     def _put(self, name: str, data: bytes) -> None:
@@ -254,17 +254,17 @@ class EarlierVersions:
         destination: The destination.
 
     Attributes:
-        held: The conversations that are there.
+        holdings: The conversations that are there.
     """
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self._runs = destination.complete_runs
-        self.held = destination.held()
+        self.holdings = destination.holdings()
 
     def absent_from(self, met: Holdings) -> list[str]:
         """The ids of the conversations that are not among these, and are not known to be deleted."""
-        absent = self.held.keys_not_in(met) - {key_of(each) for each in deleted_in(self._runs)}
+        absent = self.holdings.keys_not_in(met) - {key_of(each) for each in deleted_in(self._runs)}
         found: dict[str, None] = {}
         for run in self._runs if absent else ():
             for commit in run.state.commits.values():

@@ -259,7 +259,7 @@ class _Job:
         """Report what is there. On this machine it is read, since nothing else is to be done."""
         await in_stoppable_thread(self._destination.check_parts)
         await in_thread(self._destination.write_manifest)
-        return self._report(self._destination.runs, await in_thread(self._destination.held), None)
+        return self._report(self._destination.runs, await in_thread(self._destination.holdings), None)
 
     async def _plan_next_run(self) -> RunLog:
         runs, wanted = self._destination.runs, self._wanted
@@ -314,7 +314,7 @@ class _Job:
         )
 
     def _report(
-        self, runs: Sequence[RunLog], held: Holdings | None, progress: ExportProgress | None
+        self, runs: Sequence[RunLog], holdings: Holdings | None, progress: ExportProgress | None
     ) -> ExportReport:
         """Report runs: one that has ended now, or all where nothing was done."""
         commits = [commit for run in runs for commit in run.state.commits.values()]
@@ -323,8 +323,10 @@ class _Job:
         outstanding = [each.what for each in outstanding_in(self._destination.runs).values()]
         return ExportReport(
             path=str(self._store),
-            conversations=sum(each.conversations for each in commits) if held is None else held.conversations,
-            chats=sum(each.chats for each in commits) if held is None else held.chats,
+            conversations=sum(each.conversations for each in commits)
+            if holdings is None
+            else holdings.conversations,
+            chats=sum(each.chats for each in commits) if holdings is None else holdings.chats,
             bytes=sum(part.bytes for part in parts),
             uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
             seconds=time.monotonic() - self._began,

@@ -1,4 +1,4 @@
-"""What the last shard takes besides its own rows: conversations that are asked for by their ids."""
+"""What the last shard holds besides its own rows: conversations that are asked for by their ids."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class LastShard:
         self._buffer = buffer
         self._commits = [commit for _, commit in commits]
 
-    async def take(self) -> None:
+    async def read(self) -> None:
         """Take all of these conversations."""
-        await self._take_outstanding()
-        await self._take_by_id(self._reader.deferred_ids())
+        await self._read_outstanding()
+        await self._read_by_id(self._reader.deferred_ids())
         if self._context.plan.kind == "refresh" and self._context.earlier is not None:
-            await self._take_absent(self._context.earlier)
+            await self._look_for_absent(self._context.earlier)
 
-    async def _take_outstanding(self) -> None:
+    async def _read_outstanding(self) -> None:
         """Ask again for what earlier runs could not make whole, decode or list."""
         plan, earlier, reader = self._context.plan, self._context.earlier, self._reader
         ids, bad = await list_again(self._session, self._context.filters.without_last_chat(), plan)
@@ -54,17 +54,17 @@ class LastShard:
                 reader.bad.append(row)
             else:
                 reader.skipped.append(row.skipped)
-        held = earlier.held if earlier is not None else Holdings()
-        await self._take_by_id(dict.fromkeys([*plan.again, *(each for each in ids if each not in held)]))
+        held = earlier.holdings if earlier is not None else Holdings()
+        await self._read_by_id(dict.fromkeys([*plan.again, *(each for each in ids if each not in held)]))
 
-    async def _take_absent(self, earlier: EarlierRuns) -> None:
+    async def _look_for_absent(self, earlier: EarlierRuns) -> None:
         """Find out what became of the conversations that are held and that a refresh has not met."""
         written = [*(commit.written for commit in self._commits), pack_versions(self._buffer.versions)]
         written.append(pack_versions(dict.fromkeys(self._met_unwritten(), Version(0, 0))))
         absent = await in_thread(earlier.absent_from, Holdings(written))
         filters = self._context.filters
         if filters.selects_all and not filters.on_first_chat:
-            await self._take_by_id(absent)
+            await self._read_by_id(absent)
         else:
             # A conversation that the server still has left the filter: its last version stays.
             gone = await find_gone(self._session, absent)
@@ -80,7 +80,7 @@ class LastShard:
             met += [each.id for each in commit.deleted]
         return met
 
-    async def _take_by_id(self, ids: Iterable[str]) -> None:
+    async def _read_by_id(self, ids: Iterable[str]) -> None:
         """Ask for conversations by their ids; a conversation that the server does not know was deleted."""
         reader, buffer = self._reader, self._buffer
         met = {each.id for each in reader.skipped}

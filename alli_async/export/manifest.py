@@ -79,13 +79,13 @@ class Manifest(Struct, kw_only=True):
     parts: list[Part]
 
 
-def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> Manifest:
+def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], holdings: Holdings) -> Manifest:
     """The manifest of complete runs.
 
     Args:
         spec: The spec of the destination.
         runs: The runs whose parts count, oldest first, all of them complete.
-        held: The conversations in them.
+        holdings: The conversations in them.
     """
     parts = [part for run in runs for part in run.parts]
     commits = [commit for run in runs for commit in run.state.commits.values()]
@@ -106,10 +106,10 @@ def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> M
         filters=spec.filters,
         snapshot=latest.snapshot,
         span=None if span is None else (iso_time(span.low), iso_time(span.high)),
-        conversations=held.conversations,
-        chats=held.chats,
-        deleted=sum(each in held for each in deleted),
-        superseded=rows - held.conversations,
+        conversations=holdings.conversations,
+        chats=holdings.chats,
+        deleted=sum(each in holdings for each in deleted),
+        superseded=rows - holdings.conversations,
         bytes=sum(part.bytes for part in parts),
         uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
         requests=sum(each.requests for each in summaries),
@@ -122,15 +122,15 @@ def make_manifest(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> M
     )
 
 
-def manifest_files(spec: ExportSpec, runs: Sequence[RunLog], held: Holdings) -> dict[str, bytes]:
+def manifest_files(spec: ExportSpec, runs: Sequence[RunLog], holdings: Holdings) -> dict[str, bytes]:
     """The manifest and the lists that belong to it, made of the log alone; an empty file is not written.
 
     Args:
         spec: The spec of the destination.
         runs: The runs whose parts count, oldest first, all of them complete.
-        held: The conversations in them.
+        holdings: The conversations in them.
     """
-    manifest = msgspec.json.encode(make_manifest(spec, runs, held))
+    manifest = msgspec.json.encode(make_manifest(spec, runs, holdings))
     return {
         "quarantine.jsonl": quarantine_lines(runs),
         "deleted.jsonl": deleted_lines(runs),

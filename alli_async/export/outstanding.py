@@ -76,8 +76,8 @@ def outstanding_in(runs: Sequence[RunLog]) -> dict[object, Outstanding]:
         plan = run.plan
         found = {key: each for key, each in found.items() if not each.is_asked_by(plan)}
         for commit in run.state.commits.values():
-            told: list[Incomplete | Quarantined] = [*commit.incomplete, *commit.quarantined]
-            for each in (Outstanding(what, what.run or plan.run) for what in told):
+            noted: list[Incomplete | Quarantined] = [*commit.incomplete, *commit.quarantined]
+            for each in (Outstanding(what, what.run or plan.run) for what in noted):
                 found[each.key] = each
     for deleted in deleted_in(runs):
         found.pop(deleted, None)

@@ -62,24 +62,24 @@ class _ListedPage(Struct, gc=False):
 _decode_page = wire.decoder(_ListedPage)
 
 
-class ServerClock:
-    """What the server's answers say the time is.
+class FirstDate:
+    """The first date that the server names in an answer: about when a run begins, by its clock.
 
     Attributes:
-        told: The time that the first answer told; None where none did.
+        date: The date that the first answer with one names; None where there is none.
     """
 
     def __init__(self) -> None:
-        self.told: datetime | None = None
+        self.date: datetime | None = None
 
     def watch(self, session: Session) -> Session:
         """The same session, whose answers tell the time."""
 
         async def handle(request: Request) -> Response:
             response = await session.handle(request)
-            if self.told is None and (date := response.headers.get("date")):
+            if self.date is None and (date := response.headers.get("date")):
                 with contextlib.suppress(ValueError, TypeError, OverflowError):
-                    self.told = parsedate_to_datetime(date).astimezone(UTC)
+                    self.date = parsedate_to_datetime(date).astimezone(UTC)
             return response
 
         return replace(session, handle=handle)
@@ -90,7 +90,7 @@ class ServerClock:
         Args:
             began: When it began by this machine's clock.
         """
-        return began if self.told is None else min(self.told, began)
+        return began if self.date is None else min(self.date, began)
 
 
 class PlannedRun(NamedTuple):
@@ -121,7 +121,7 @@ async def plan_run(
         page_size: Number of conversations to ask for at a time.
         tuning: How large a shard is.
     """
-    clock, began = ServerClock(), datetime.now(UTC)
+    clock, began = FirstDate(), datetime.now(UTC)
     session = clock.watch(session)
     is_incremental = kind == "incremental"
     latest, found = await both(
@@ -193,7 +193,7 @@ async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
 
 
 async def high_water(session: Session, filters: Filters) -> float | None:
-    """The latest chat's time that is no later than the clock, in the server's unit; None where it is not told."""
+    """The latest chat's time that is no later than the clock, in the server's unit; None where it shows none."""
     return _high_water(await _latest_rows(session, filters), datetime.now(UTC))
 
 

@@ -107,7 +107,7 @@ async def plan_export(
     if dest is None or wanted.file is not None:
         return await _new(session, wanted)
     destination = Destination(open_store(dest))
-    await in_thread(destination.look, wanted.spec)
+    await in_thread(destination.check, wanted.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
@@ -123,7 +123,7 @@ async def plan_export(
             written=sum(each.conversations for each in commits),
             requests=_requests_left(latest),
         )
-    written = (await in_thread(destination.held)).conversations
+    written = (await in_thread(destination.holdings)).conversations
     if not incremental and not refresh:
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"

@@ -55,7 +55,7 @@ class ProgressMeter:
         self._sources = sources
         self._on_progress = on_progress
         self._seconds = seconds
-        self._told = 0.0
+        self._reported_at = 0.0
         self._resumed = _written(state)
 
     def total(self) -> ExportProgress:
@@ -75,8 +75,8 @@ class ProgressMeter:
 
     def tell(self, *, always: bool = False) -> None:
         """Tell the numbers so far, unless that was done a moment ago."""
-        if self._on_progress is not None and (always or time.monotonic() - self._told >= self._seconds):
-            self._told = time.monotonic()
+        if self._on_progress is not None and (always or time.monotonic() - self._reported_at >= self._seconds):
+            self._reported_at = time.monotonic()
             self._on_progress(self.total())
 
 

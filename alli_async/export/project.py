@@ -62,7 +62,7 @@ async def check_project(
     for place, each in enumerate(noted):
         if await _is_known(session, each):
             return noted[place : place + _PROOFS]
-    holdings = await in_thread(destination.committed)
+    holdings = await in_thread(destination.all_holdings)
     listed = await _ids_at_ends(session, filters)
     if not holdings.conversations:
         # The project was empty, or the first run was stopped before it wrote anything: nothing can be mixed.

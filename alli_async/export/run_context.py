@@ -20,7 +20,7 @@ class EarlierRuns(Protocol):
     """What earlier runs have written into a destination."""
 
     @property
-    def held(self) -> Holdings:
+    def holdings(self) -> Holdings:
         """The conversations that are held."""
         ...
 

@@ -39,7 +39,7 @@ class ShardBuffer:
 
     Args:
         writer: Writes them.
-        held: Ids of conversations that are known to come twice; they are written at the end, as they came last.
+        repeated: Ids of conversations known to come twice; they are written at the end, as they came last.
         batch_bytes: Bytes of JSON that are handed to the writing thread at a time.
 
     Attributes:
@@ -51,7 +51,7 @@ class ShardBuffer:
     """
 
     def __init__(
-        self, writer: ShardWriter, held: set[str], *, batch_bytes: int = DEFAULT_TUNING.batch_bytes
+        self, writer: ShardWriter, repeated: set[str], *, batch_bytes: int = DEFAULT_TUNING.batch_bytes
     ) -> None:
         self.writer = writer
         self.bad: list[Quarantined] = []
@@ -59,7 +59,7 @@ class ShardBuffer:
         self.deleted: dict[str, None] = {}
         self.chats = 0
         self.versions: dict[str, Version] = {}
-        self._held: dict[str, RawTranscript | None] = dict.fromkeys(held)
+        self._known_repeated: dict[str, RawTranscript | None] = dict.fromkeys(repeated)
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
         self._size = 0
@@ -77,8 +77,8 @@ class ShardBuffer:
 
     async def add(self, transcript: RawTranscript) -> None:
         """Take a conversation."""
-        if transcript.id in self._held:
-            self._held[transcript.id] = transcript
+        if transcript.id in self._known_repeated:
+            self._known_repeated[transcript.id] = transcript
         elif transcript.id in self.versions:
             self._repeated.add(transcript.id)
         else:
@@ -99,7 +99,7 @@ class ShardBuffer:
         """
         if self._repeated:
             raise DuplicateConversation(self._repeated)
-        self._batch += [each for each in self._held.values() if each is not None]
+        self._batch += [each for each in self._known_repeated.values() if each is not None]
         await self._write()
         await self._written()
         self._put_aside(await in_thread(self.writer.finish))

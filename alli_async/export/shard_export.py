@@ -98,9 +98,9 @@ class ShardExporter:
         reader = self._reader(shard, buffer, commits)
         self._under_way[shard.name] = reader, buffer
         try:
-            await self._take(reader, buffer, on_change)
+            await self._read_into(reader, buffer, on_change)
             if shard.end is None:
-                await LastShard(self._context, reader, buffer, commits).take()
+                await LastShard(self._context, reader, buffer, commits).read()
             self._raise_skipped(reader)
             commit = await _commit(buffer.shard, reader, buffer, began)
             await self._record(ShardRecord(shard=buffer.shard.name, commit=commit))
@@ -126,7 +126,7 @@ class ShardExporter:
             page_size=plan.page_size,
         )
 
-    async def _take(self, reader: ShardReader, buffer: ShardBuffer, on_change: OnChange) -> None:
+    async def _read_into(self, reader: ShardReader, buffer: ShardBuffer, on_change: OnChange) -> None:
         """Read the conversations that a shard lists into its parts."""
         async with reader, aclosing(reader.records()) as records:
             async for transcript in records:
@@ -141,7 +141,7 @@ class ShardExporter:
         earlier = self._context.earlier
         if earlier is None or self._context.plan.kind != "incremental" or buffer.has([transcript.id]):
             return False
-        return earlier.held.get(transcript.id) == Version.of(transcript.json, transcript.chat_count)
+        return earlier.holdings.get(transcript.id) == Version.of(transcript.json, transcript.chat_count)
 
     def _raise_skipped(self, reader: ShardReader) -> None:
         """Raise the error of a conversation that was passed over, where the run is to end at the first one."""

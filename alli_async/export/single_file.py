@@ -172,7 +172,7 @@ async def export_file(
     size = lines = lost = 0
     # How many lines there were when the first conversation came again: those after it are the whole ones.
     once: int | None = None
-    told = started
+    reported_at = started
     stats: StreamStats = stream.stats
     try:
         async with stream:
@@ -192,8 +192,8 @@ async def export_file(
                 if size >= tuning.batch_bytes:
                     await in_thread(file.write, batch)
                     batch, size = [], 0
-                if on_progress is not None and (now := time.monotonic()) - told >= tuning.progress_seconds:
-                    told = now
+                if on_progress is not None and (now := time.monotonic()) - reported_at >= tuning.progress_seconds:
+                    reported_at = now
                     on_progress(stats)
         await in_thread(file.write, batch)
         if once is not None:

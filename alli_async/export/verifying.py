@@ -156,7 +156,7 @@ def _check_manifest(store: Store, spec: ExportSpec, ended: list[RunLog]) -> list
         return []  # another version may tell the same in other words
     problems = []
     commits = [run.state.commits[name] for run in ended for name in sorted(run.state.commits)]
-    for name, data in manifest_files(spec, ended, _held(store, commits)).items():
+    for name, data in manifest_files(spec, ended, _holdings_of(store, commits)).items():
         if data and name not in there:
             problems.append(Problem("missing", name, "is gone; the next run writes it anew"))
         elif name in there and store.read(name) != data:
@@ -164,7 +164,7 @@ def _check_manifest(store: Store, spec: ExportSpec, ended: list[RunLog]) -> list
     return problems
 
 
-def _held(store: Store, commits: Iterable[Commit]) -> Holdings:
+def _holdings_of(store: Store, commits: Iterable[Commit]) -> Holdings:
     """The conversations in the parts of commits, the oldest first."""
     return Holdings([commit.written or versions_of(store, commit) for commit in commits])
 
@@ -176,12 +176,12 @@ def _report(store: Store, runs: list[RunLog], problems: list[Problem]) -> Verify
     faulty = {each.file for each in problems}
     good = [commit for run in runs for commit in run.state.commits.values()]
     good = [commit for commit in good if not any(part.name in faulty for part in commit.parts)]
-    held = _held(store, good)
+    holdings = _holdings_of(store, good)
     return VerifyReport(
         ok=not problems,
         parts=sum(len(run.parts) for run in runs),
-        conversations=held.conversations,
-        chats=held.chats,
+        conversations=holdings.conversations,
+        chats=holdings.chats,
         reasons={each.file: each.why for each in problems},
         **by_kind,
     )
