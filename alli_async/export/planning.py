@@ -128,15 +128,8 @@ async def plan_run(
         _latest_rows(session, filters), _survey(session, filters, is_incremental, page_size)
     )
     rows = [] if found is None else good_rows(found.entries)
-    is_all = found is not None and found.walk is not None and found.walk.has_ended
-    expected = len(rows) if is_all else None
-    shards = [Shard(name="00000", expected=expected)]
-    span = None
-    if found is not None and found.span is not None:
-        weights = await _weights(session, filters, found.span)
-        shards = cut_into_shards(found.span, weights, tuning) or shards
-        span = found.span if len(shards) > 1 else None
-        expected = round(sum(weight.rows for weight in weights))
+    shards, expected = await _shards(session, filters, found, len(rows), tuning)
+    span = found.span if found is not None and len(shards) > 1 else None
     ids = _known_by(latest, found, rows)
     project = previous.project if previous is not None else ""
     plan = RunPlan(
@@ -157,6 +150,20 @@ async def plan_run(
         sdk_version=__version__,
     )
     return PlannedRun(plan, _requests(plan, rows))
+
+
+async def _shards(
+    session: Session, filters: Filters, found: Survey[_ListedRow] | None, rows: int, tuning: Tuning
+) -> tuple[list[Shard], int | None]:
+    """The shards of a list, and about how many conversations it has, where that is known."""
+    is_all = found is not None and found.walk is not None and found.walk.has_ended
+    expected = rows if is_all else None
+    shards = [Shard(name="00000", expected=expected)]
+    if found is None or found.span is None:
+        return shards, expected
+    weights = await _weights(session, filters, found.span)
+    shards = cut_into_shards(found.span, weights, tuning) or shards
+    return shards, round(sum(weight.rows for weight in weights))
 
 
 def _known_by(

@@ -115,31 +115,40 @@ async def plan_export(
     latest = runs[-1]
     await check_project(session, destination, wanted.filters, same_project=same_project)
     if latest.complete is None:
-        commits = [each for run in runs for each in run.state.commits.values()]
-        return ExportPreview(
-            state="unfinished",
-            plan=latest.plan,
-            shards=latest.state.pending,
-            written=sum(each.conversations for each in commits),
-            requests=_requests_left(latest),
-        )
+        return _unfinished(runs)
     written = (await in_thread(destination.holdings)).conversations
     if not incremental and not refresh:
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
-    kind: Literal["incremental", "refresh"] = "refresh" if refresh else "incremental"
     number = await in_thread(next_number, destination.store)
-    plan, requests = await plan_run(
-        session, wanted.filters, run=number, kind=kind, previous=latest.plan, page_size=wanted.page_size
-    )
-    ask_again_for(plan, runs)
-    return ExportPreview(
-        state=kind, plan=plan, shards=plan.shards, written=written, requests=requests if refresh else None
-    )
+    return await _next_run(session, wanted, runs, number, written)
 
 
 async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:
     plan, requests = await plan_run(session, wanted.filters, page_size=wanted.page_size)
     return ExportPreview(state="new", plan=plan, shards=plan.shards, requests=requests)
+
+
+async def _next_run(
+    session: Session, wanted: ExportRequest, runs: Sequence[RunLog], number: int, written: int
+) -> ExportPreview:
+    kind: Literal["incremental", "refresh"] = "refresh" if wanted.refresh else "incremental"
+    plan, requests = await plan_run(
+        session, wanted.filters, run=number, kind=kind, previous=runs[-1].plan, page_size=wanted.page_size
+    )
+    ask_again_for(plan, runs)
+    known = requests if wanted.refresh else None
+    return ExportPreview(state=kind, plan=plan, shards=plan.shards, written=written, requests=known)
+
+
+def _unfinished(runs: Sequence[RunLog]) -> ExportPreview:
+    commits = [each for run in runs for each in run.state.commits.values()]
+    return ExportPreview(
+        state="unfinished",
+        plan=runs[-1].plan,
+        shards=runs[-1].state.pending,
+        written=sum(each.conversations for each in commits),
+        requests=_requests_left(runs[-1]),
+    )
 
 
 def _requests_left(run: RunLog) -> int | None:

@@ -82,8 +82,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
             ConfigurationError: A value that cannot be right.
         """
         flags = {"incremental": incremental, "refresh": refresh, "same_project": same_project}
-        given = [checked_flag(name, value) for name, value in flags.items()]
-        needs_directory = any(given) or on_cluster
+        needs_directory = sum(checked_flag(*each) for each in flags.items()) > 0 or on_cluster
         _check_choices(format, compression)
         file = None if dest is None else file_of(dest, format, compression, needs_directory=needs_directory)
         if file is not None:

@@ -17,7 +17,7 @@ from .._transcripts.codec import RAW_CODEC
 from .._transcripts.stream import TranscriptStream
 from ..client import AlliClient
 from ..errors import DecodeError
-from ..models import RawTranscript, Skipped, StreamStats
+from ..models import RawTranscript, Skipped
 from .formats.csv import CsvRows, CsvTable, read_conversations
 from .formats.jsonl import Lines, read_lines
 from .formats.projection import Projection
@@ -168,49 +168,94 @@ async def export_file(
     stream = raw_stream(client, filters, on_error=on_error, page_size=page_size)
     # Asked before the first request: a destination that cannot be written is known at once.
     file = await in_thread(_File, path, mode, projection, tuning.copied_lines, undo=_File.discard)
-    batch: list[bytes] = []
-    size = lines = lost = 0
-    # How many lines there were when the first conversation came again: those after it are the whole ones.
-    once: int | None = None
-    reported_at = started
-    stats: StreamStats = stream.stats
+    filling = _Filling(stream, file, on_error, on_progress, tuning)
     try:
-        async with stream:
-            async for transcript in stream:
-                if once is None and stream.again:
-                    once = lines
-                if not is_utf8(transcript.json):
-                    error = DecodeError(NO_TEXT, path="$")
-                    if on_error == "raise":
-                        raise error
-                    stream.skipped.append(Skipped(transcript.id, error))
-                    lost += transcript.chat_count
-                    continue
-                batch.append(transcript.json)
-                size += len(transcript.json)
-                lines += 1
-                if size >= tuning.batch_bytes:
-                    await in_thread(file.write, batch)
-                    batch, size = [], 0
-                if on_progress is not None and (now := time.monotonic()) - reported_at >= tuning.progress_seconds:
-                    reported_at = now
-                    on_progress(stats)
-        await in_thread(file.write, batch)
-        if once is not None:
-            await in_thread(file.drop, stream.again, once)
+        await filling.run()
         written = await in_thread(file.commit)
     finally:
         file.discard()
     if on_progress is not None:
-        on_progress(stats)
+        on_progress(stream.stats)
     return ExportReport(
         path=str(path),
         conversations=file.conversations,
-        chats=stats.chats - lost,
+        chats=stream.stats.chats - filling.lost_chats,
         bytes=written,
         uncompressed_bytes=file.bytes_in,
         seconds=time.monotonic() - started,
-        requests=stats.requests,
-        retries=stats.retries,
+        requests=stream.stats.requests,
+        retries=stream.stats.retries,
         skipped=stream.skipped,
     )
+
+
+class _Filling:
+    """Writes what a stream gives into a file, in batches.
+
+    Args:
+        stream: The stream.
+        file: The file.
+        on_error: What a conversation does that is no text.
+        on_progress: Called with the numbers so far.
+        tuning: How large a batch is, and how often progress is reported.
+
+    Attributes:
+        lost_chats: Chats of conversations that are no text.
+    """
+
+    def __init__(
+        self,
+        stream: TranscriptStream[RawTranscript],
+        file: _File,
+        on_error: OnError,
+        on_progress: Callable[[Any], None] | None,
+        tuning: Tuning,
+    ) -> None:
+        self.lost_chats = 0
+        self._stream = stream
+        self._file = file
+        self._on_error = on_error
+        self._on_progress = on_progress
+        self._tuning = tuning
+        self._batch: list[bytes] = []
+        self._size = self._lines = 0
+        self._reported_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Write everything; of a conversation that came again, the later line."""
+        stream, file = self._stream, self._file
+        # How many lines there were when the first conversation came again: those after it are the whole ones.
+        lines_before: int | None = None
+        async with stream:
+            async for transcript in stream:
+                if lines_before is None and stream.again:
+                    lines_before = self._lines
+                if is_utf8(transcript.json):
+                    await self._add(transcript.json)
+                else:
+                    self._skip(transcript)
+                self._report()
+        await in_thread(file.write, self._batch)
+        if lines_before is not None:
+            await in_thread(file.drop, stream.again, lines_before)
+
+    async def _add(self, record: bytes) -> None:
+        self._batch.append(record)
+        self._size += len(record)
+        self._lines += 1
+        if self._size >= self._tuning.batch_bytes:
+            await in_thread(self._file.write, self._batch)
+            self._batch, self._size = [], 0
+
+    def _skip(self, transcript: RawTranscript) -> None:
+        error = DecodeError(NO_TEXT, path="$")
+        if self._on_error == "raise":
+            raise error
+        self._stream.skipped.append(Skipped(transcript.id, error))
+        self.lost_chats += transcript.chat_count
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if self._on_progress is not None and now - self._reported_at >= self._tuning.progress_seconds:
+            self._reported_at = now
+            self._on_progress(self._stream.stats)
