@@ -12,7 +12,7 @@ import cloup
 from .confirming import confirm
 from .connecting import open_client
 from .options import connection_options
-from .output import write_done, write_json, write_text
+from .output import write_done
 from .records import count_text
 from .runtime import asynchronous
 from .terminal import visible
@@ -107,11 +107,9 @@ async def update_command(
     async with open_client(connection) as client:
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.update(conversation_id, **changes)
-    if as_json:
-        await write_json(changed.raw)
-        return
     was = {"title": before.title, "category_ids": before.categories}
-    await write_text(f"Updated {visible(conversation_id)}: {_told(changes)}{_earlier(changes, was)}.")
+    told = f"Updated {visible(conversation_id)}: {_told(changes)}{_earlier(changes, was)}."
+    await write_done(changed.raw, told, as_json)
 
 
 def _earlier(changes: dict[str, Any], was: dict[str, Any]) -> str:
@@ -145,11 +143,8 @@ async def set_title_command(*, conversation_id: str, title: str, as_json: bool, 
     async with open_client(connection) as client:
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.set_title(conversation_id, title)
-    if as_json:
-        await write_json(changed.raw)
-        return
     told = _told({"title": title}) + _earlier({"title": title}, {"title": before.title})
-    await write_text(f"Updated {visible(conversation_id)}: {told}.")
+    await write_done(changed.raw, f"Updated {visible(conversation_id)}: {told}.", as_json)
 
 
 @cloup.command(

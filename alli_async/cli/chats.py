@@ -11,7 +11,7 @@ from .confirming import confirm
 from .connecting import open_client
 from .groups import SETTINGS, Late, LateGroup
 from .options import connection_options
-from .output import write_done, write_json, write_text
+from .output import write_done
 from .records import CHAT, rows_of, time_text
 from .rows import RowWriter, mode_of, output_options
 from .runtime import asynchronous
@@ -161,10 +161,7 @@ async def feedback_command(
         raise click.UsageError("nothing to say: give --rating, --reason or --suggest")
     async with open_client(connection) as client:
         taken = await client.conversations.send_feedback(conversation_id, chat_id, **given)
-    if as_json:
-        await write_json(taken.raw)
-        return
     told = [] if rating is None else [f"rating {rating}"]
     told += [f"reason {', '.join(reasons)}"] if reasons else []
     told += [f'suggested answer "{visible(suggest, keep_newlines=False)}"'] if suggest is not None else []
-    await write_text(f"Noted for chat {visible(chat_id)}: {'; '.join(told)}.")
+    await write_done(taken.raw, f"Noted for chat {visible(chat_id)}: {'; '.join(told)}.", as_json)

@@ -9,6 +9,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from .terminal import console, is_terminal, visible_json
 
 if TYPE_CHECKING:  # Only tables need it.
@@ -120,14 +122,34 @@ async def write_json(line: bytes) -> None:
     await write(line + b"\n")
 
 
-async def write_done(record: dict[str, Any], text: str, as_json: bool) -> None:
-    """Write what a command did: as a line of JSON, or as a line of text."""
-    if as_json:
-        import msgspec
+async def write_done(record: dict[str, Any] | bytes, text: str, as_json: bool) -> None:
+    """Write what a command did.
 
-        await write_json(msgspec.json.encode(record))
-    else:
-        await write_text(text)
+    Where the caller has closed standard output, nothing is written: what was done is done.
+
+    Args:
+        record: What is written as JSON: an object, or a line of JSON.
+        text: What is written else.
+        as_json: Whether JSON is written.
+
+    Raises:
+        click.ClickException: The output is full. The message says what was done nevertheless.
+    """
+    if not has_reports():
+        return
+    try:
+        if not as_json:
+            await write_text(text)
+        elif isinstance(record, bytes):
+            await write_json(record)
+        else:
+            import msgspec
+
+            await write_json(msgspec.json.encode(record))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"{text} (This cannot be written to the output: {error.strerror})") from None
 
 
 async def show(*renderables: RenderableType, width: int | None = None) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from alli_async.export import export
 from alli_async.sandbox import Sandbox
 from tests.conftest import ClientFactory
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import COMMAND, environment, run
 
 
 def run_closed(sandbox: Sandbox, *arguments: str) -> tuple[int, str]:
@@ -23,6 +25,30 @@ def run_closed(sandbox: Sandbox, *arguments: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stderr
+
+
+def test_a_change_that_was_made_is_no_failure_where_standard_output_is_closed() -> None:
+    with Sandbox(conversations=3) as sandbox:
+        one = sandbox.conversation_ids()[0]
+        assert run_closed(sandbox, "conversations", "set-title", one, "Refund") == (0, "")
+        assert '"title":"Refund"' in run("conversations", "get", one, "--json", sandbox=sandbox).stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_change_that_cannot_be_reported_on_a_full_disk_says_that_it_was_made() -> None:
+    with Sandbox(conversations=3) as sandbox, Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "conversations", "set-title", sandbox.conversation_ids()[0], "Refund"],
+            env=environment(sandbox),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert 'title set to "Refund"' in done.stderr
+    assert "No space left on device" in done.stderr
 
 
 async def test_without_a_standard_output_the_exit_code_still_says_what_was_found(
