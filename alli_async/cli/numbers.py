@@ -52,7 +52,8 @@ def _is_within(kind: click.IntRange | click.FloatRange, number: float) -> bool:
 def _bounds_text(kind: click.IntRange | click.FloatRange) -> str:
     """The bounds in words, for the end of a sentence; empty where there are none."""
     if kind.min is not None and kind.max is not None:
-        return f" from {kind.min:,g} to {kind.max:,.0f}"
+        first = f"above {kind.min:g} and up" if kind.min_open else f"from {kind.min:g}"
+        return f" {first} to {kind.max:,.0f}"
     if kind.min is not None:
         return f" above {kind.min:g}" if kind.min_open else f" of at least {kind.min:g}"
     return ""

@@ -16,8 +16,8 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SECONDS = Number(min=0, min_open=True)
-# Megabytes of an answer: less than a kilobyte holds no answer, and more than a terabyte no machine.
-_MEGABYTES = Number(min=0.001, max=1_000_000)
+# Megabytes of an answer: no machine holds more than a terabyte.
+_MEGABYTES = Number(min=0, min_open=True, max=1_000_000)
 
 
 def permission_bits(text: str) -> int:

@@ -61,7 +61,7 @@ def test_a_value_that_no_option_takes_is_refused_in_plain_words(name: str) -> No
     [
         ("conversations list --limit x", "'x' is not a whole number of at least 1"),
         ("conversations list --timeout inf", "'inf' is not a number above 0"),
-        ("conversations list --max-response-mb nan", "'nan' is not a number from 0.001 to 1,000,000"),
+        ("conversations list --max-response-mb nan", "'nan' is not a number above 0 and up to 1,000,000"),
         ("conversations list --base-url http://a.example", "--base-url: http://a.example would carry the key"),
         ("conversations list --proxy http://a.example", "--proxy: http://a.example would see the key"),
         ("conversations list --variable a,b", "--variable: a name cannot hold a comma"),
