@@ -11,6 +11,7 @@ from typing import Any
 
 from .limiters import (
     Ban,
+    Both,
     Chance,
     Changing,
     Concurrency,
@@ -101,6 +102,26 @@ _FORMS: list[tuple[str, Make, float, Ideal, str]] = [
     ("5% by chance", lambda draw: Chance(0.05, draw=draw), math.inf, _in_flight(64, 0.5), "chance"),
     ("5% by chance, 60/s", lambda draw: Chance(0.05, TokenBucket(60, 20), draw), 60, _after_burst(60, 20), ""),
 ]
+# Limits as gateways have them, with how they count.
+_MORE_FORMS: list[tuple[str, Make, float, Ideal, tuple[float, float], float]] = [
+    ("GCRA 20/s burst 5", lambda _: TokenBucket(20, 5), 20, _after_burst(20, 5), (0.0, 0.93), 0.02),
+    (
+        "counter of served 60 in 1 s",
+        lambda _: SlidingCounter(60, 1, False),
+        60,
+        _windows(60, 1),
+        (0.0, 0.93),
+        0.02,
+    ),
+    (
+        "10/s and 300 in 60 s",
+        lambda _: Both(TokenBucket(10, 10), FixedWindow(300, 60, None)),
+        5,
+        _windows(300, 60),
+        (0.0, 0.85),
+        1.0,
+    ),
+]
 _BARS = {
     ("bucket", "none"): (0.0, 0.93),
     ("bucket", "seconds"): (0.82, 0.92),
@@ -136,6 +157,7 @@ def cases() -> list[Case]:
     found.append(
         Case("8 in flight, okta", lambda _: Concurrency(8), math.inf, _in_flight(8), (0.85, 0.85), 0.02, okta)
     )
+    found += [Case(*form) for form in _MORE_FORMS]
     found.append(Case("unlimited", lambda _: Unlimited(), math.inf, _in_flight(64), (0.6, 0.8), 0.0))
     return found
 

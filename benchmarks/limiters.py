@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections import deque
@@ -174,6 +175,21 @@ class Concurrency(Unlimited):
     def remaining(self, now: float) -> tuple[float, float, float]:
         """Okta tells a concurrency limit by a limit and a remainder of 0."""
         return 0, 0, 1.0
+
+
+@dataclass
+class Both(Unlimited):
+    """Two limits at once; only what both serve counts. A copy of each shows its answer."""
+
+    first: Limiter
+    second: Limiter
+
+    def take(self, now: float) -> float:
+        wait = max(copy.copy(self.first).take(now), copy.copy(self.second).take(now))
+        if not wait:
+            self.first.take(now)
+            self.second.take(now)
+        return wait
 
 
 @dataclass

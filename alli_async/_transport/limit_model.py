@@ -100,7 +100,7 @@ _LINEAR = 0.02
 _QUADRATIC = 0.1
 _MAX_GROWTH = 2.5
 # The growth up to which the limit may be the same, and at which it is taken to be gone; how much faster the next
-# growth is then; and how fast the first one is where the estimate is not sharp.
+# growth is then; and how much slower it is where the estimate is not sharp.
 _LITTLE, _GONE = 1.4, 2.0
 _FASTER = 1.4
 _GENTLY = 4.0
