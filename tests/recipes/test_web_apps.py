@@ -65,7 +65,7 @@ async def none_in_flight(sandbox: Sandbox) -> None:
 async def test_many_at_once_get_their_own_conversation_with_their_own_identity(
     app: Program, sandbox: Sandbox, web: aiohttp.ClientSession
 ) -> None:
-    ids = sandbox.conversation_ids()[:100]
+    ids = sandbox.conversation_ids()[:500]
 
     async def get(number: int, conversation_id: str) -> str:
         headers = {"X-User-Email": f"user{number}@example.com"}
