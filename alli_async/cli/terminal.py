@@ -86,4 +86,8 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if width is None and not is_terminal(stream) and "COLUMNS" not in os.environ:
         width = 100
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    made = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    if made.legacy_windows and not stderr:
+        # A console of Windows without escape sequences would show those in captured text as they are.
+        return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, color_system=None)
+    return made

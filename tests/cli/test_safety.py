@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
-from alli_async.cli.terminal import visible, visible_json
+from alli_async.cli.terminal import console, visible, visible_json
 from alli_async.cli.webpage import webpage
 from alli_async.sandbox import Sandbox
 from tests.support import ScriptedServer, answer, chat, conversation
@@ -119,6 +120,20 @@ def test_a_terminal_that_wants_no_colour_gets_none(name: str) -> None:
         env = environment(sandbox, **{name: {"NO_COLOR": "1", "TERM": "dumb"}[name]})
         shown = terminal(["conversations"], env, columns=140)
     assert not re.search(rb"\x1b\[[0-9;]*3[0-7]", shown)
+
+
+@pytest.mark.parametrize("is_legacy", [True, False])
+def test_a_console_of_windows_without_escape_sequences_gets_none(
+    is_legacy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("rich.console.detect_legacy_windows", lambda: is_legacy)
+    screen = console(width=40)
+    with screen.capture() as captured:
+        screen.print(Text("title", style="bold cyan"))
+    assert ("\x1b" not in captured.get()) is is_legacy
+    assert "title" in captured.get()
 
 
 def test_without_a_home_and_with_the_c_locale_it_works(tmp_path: Path) -> None:
