@@ -126,9 +126,8 @@ def describe(error: Exception) -> Failure | None:
         return Failure(error.exit_code, kind, _one_line(error.format_message()))
     if isinstance(error, ConfigurationError):
         message = in_options(str(error))
-        return Failure(
-            USAGE, "ConfigurationError", message, _ANOTHER_EXPORT if " holds another export: " in message else ""
-        )
+        is_other = " holds another export: " in message and "; to go on with " not in message
+        return Failure(USAGE, "ConfigurationError", message, _ANOTHER_EXPORT if is_other else "")
     if isinstance(error, AlliError):
         return _of_library(error)
     return _of_machine(error)
