@@ -112,13 +112,11 @@ def test_what_cannot_be_right_is_refused_in_one_line(
 
 def test_an_export_with_other_options_says_which_and_what_to_do(sandbox: Sandbox, tmp_path: Path) -> None:
     assert run("export", "x", sandbox=sandbox, cwd=tmp_path).returncode == 0
-    done = run("export", "x", "--since", "2024-01-01Z", sandbox=sandbox, cwd=tmp_path)
-    assert done.returncode == 2
-    done = run("export", "x", "--since", "2024-01-01T00:00Z", sandbox=sandbox, cwd=tmp_path)
+    done = run("export", "x", "--llm-app-id", "app", sandbox=sandbox, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "x holds another export: jsonl, gzip, no filters" in done.stderr
-    assert "--since 2024-01-01T00:00:00+00:00" in done.stderr
-    assert "name another DEST" in done.stderr
+    assert "asked for was: jsonl, gzip, --llm-app-id app" in done.stderr
+    assert "(name another DEST, or give the options that it was made with)" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "https://127.0.0.1:9"])
