@@ -161,6 +161,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Mutation tests of a sample; for a maintainer, not a part of `.ci/run` (see mutants.py)."""
+    _install(session, "-e", ".[dev,recipes]", "cosmic-ray>=8.4")
+    session.run("python", ".ci/mutants.py", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of what is installed. What the advisories' service does not answer for is listed."""
     _install(session, "-e", ".[dev,recipes]", "uv", "pip-audit")

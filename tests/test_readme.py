@@ -80,7 +80,17 @@ def test_each_python_block_of_tests_passes(sandbox: Sandbox, tmp_path: Path) -> 
     tests = [code for code in PYTHON if "def test_" in code]
     for number, code in enumerate(tests):
         (tmp_path / f"test_block_{number}.py").write_text(code, "utf-8")
-    options = ["-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
+    options = [
+        "-q",
+        "-o",
+        "asyncio_mode=auto",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:faker",
+        "-p",
+        "no:schemathesis",
+    ]
     printed = run(sys.executable, "-m", "pytest", *options, ".", sandbox=sandbox, folder=tmp_path)
     assert f"{len(tests)} passed" in printed
 

@@ -119,6 +119,7 @@ def test_one_signal_ends_a_command_with_a_thread_that_cannot_be_ended(number: si
     assert (process.returncode, errors.strip()) == (code, LAST_LINE[code])
 
 
+@pytest.mark.slow
 def test_exports_that_are_signalled_at_random_moments_end_and_go_on(tmp_path: Path) -> None:
     draw, dest = random.Random(11), tmp_path / "all"
     with serving("--conversations", "600", "--latency", "0.03") as slow:

@@ -94,6 +94,7 @@ def test_a_holder_whose_lock_was_taken_over_writes_no_more(place: str) -> None:
     assert "one.json" not in objects(place)
 
 
+@pytest.mark.slow
 async def test_a_killed_export_is_resumed(make_client: ClientFactory, place: str, tmp_path: Path) -> None:
     async with Sandbox(conversations=700, latency=0.03) as sandbox:
         settings = {"ALLI_BASE_URL": sandbox.url, "ALLI_API_KEY": sandbox.api_key}

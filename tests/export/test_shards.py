@@ -25,6 +25,7 @@ from alli_async.sandbox import Churn, Sandbox
 from tests.conftest import ClientFactory
 from tests.export.support import planned, read_last_shard, read_shards, surveyed
 from tests.support import chat
+from tests.support.tiers import one_in
 
 WAYS: list[dict[str, Any]] = [
     {},
@@ -54,7 +55,7 @@ def name_of(way: dict[str, Any]) -> str:
     return "-".join(map(str, way)) or "plain"
 
 
-@pytest.mark.parametrize("way", WAYS, ids=name_of)
+@pytest.mark.parametrize("way", one_in(3, WAYS), ids=name_of)
 async def test_whatever_the_cuts_each_conversation_is_in_one_shard(
     make_client: ClientFactory, way: dict[str, Any]
 ) -> None:

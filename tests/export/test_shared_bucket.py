@@ -63,6 +63,7 @@ async def test_workers_write_everything_into_a_bucket_once_and_no_credential_is_
     assert not SESSIONS
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_after_a_worker_was_killed_a_bucket_holds_everything_once(
     make_client: ClientFactory, dest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Any

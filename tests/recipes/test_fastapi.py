@@ -130,6 +130,7 @@ async def test_sigterm_ends_events_that_would_not_end_by_themselves(
         assert "Unclosed" not in app.output
 
 
+@pytest.mark.slow
 async def test_two_workers_of_gunicorn_that_were_loaded_before_the_fork_both_serve(
     sandbox: Sandbox, web: aiohttp.ClientSession
 ) -> None:

@@ -69,6 +69,7 @@ def test_threads_share_the_client_of_a_sync_caller_and_leaving_a_stream_ends_it(
     assert threading.active_count() < 20
 
 
+@pytest.mark.slow
 def test_the_cells_of_the_notebook_run_in_a_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     for needed in ("nbclient", "ipykernel"):
         if find_spec(needed) is None:

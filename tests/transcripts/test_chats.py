@@ -18,6 +18,7 @@ from tests.support.chats import chat_pages
 from tests.support.replies import replying, split
 from tests.support.servers import fact
 from tests.support.streams import chats_in, read_chats
+from tests.support.tiers import one_in
 
 
 @pytest.mark.parametrize(("total", "size"), [(0, 100), (1, 100), (100, 100), (101, 100), (1234, 100), (50, 7)])
@@ -296,7 +297,7 @@ async def test_chats_that_lag_behind_the_conversation_are_joined_from_it(make_cl
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["structs", "raw"])
-@pytest.mark.parametrize("embed", [20, "all", 5])
+@pytest.mark.parametrize("embed", one_in(2, [20, "all", 5]))
 async def test_a_stream_whose_chat_pages_lag_lacks_no_chat_that_the_list_showed(
     make_client: ClientFactory, embed: Any, raw: bool
 ) -> None:
