@@ -425,7 +425,7 @@ class LimitModel:
     def _pause(self, now: float, asked: float) -> None:
         """Let nothing go for as long as the server asked, or ever longer; then send a canary."""
         self._is_canary_due = True
-        until = now + asked
+        until = self.paused_until  # for as long as the server asked since it refused, which may be a while ago
         if not asked:
             self._wait = min(max(2 * self._wait, _FIRST_WAIT), self._longest_wait)
             until = min(now + self._wait, self._pace.next_window(now + _FIRST_WAIT / 2))

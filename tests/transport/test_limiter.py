@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from alli_async import AlliClient, RateLimitError, RetryPolicy, ServerError
+from alli_async._transport.limit_model import LimitModel
 from alli_async._transport.limiter import RateLimiter
 from benchmarks.virtualclock import run_virtual
 from tests.conftest import ClientFactory
@@ -56,6 +57,12 @@ async def test_the_first_moment_is_no_burst_and_the_ceiling_is_found_soon(make_c
         assert gauge.peak <= 8
         await calls
         assert 40 < gauge.peak <= 64
+
+
+def test_a_pause_counts_from_the_refusal_however_late_the_next_request_comes() -> None:
+    model = LimitModel(64)
+    model.refused(model.admit(0.0, 1), 0.1, 10.0, {})
+    assert model.ready_at(9.0, 0) == pytest.approx(10.1)
 
 
 def test_a_rate_limit_is_kept_and_spaced_evenly() -> None:
