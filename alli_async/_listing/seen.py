@@ -28,14 +28,14 @@ class SeenIds:
         return len(self._texts) + self._digested
 
     def __contains__(self, item: str) -> bool:
-        return item in self._texts or (bool(self._runs) and self._has(_digest(item)))
+        return item in self._texts or (bool(self._runs) and self._has(_number(item)))
 
     def update(self, ids: Iterable[str]) -> None:
         """Add ids."""
-        self._texts.update([each for each in ids if not self._has(_digest(each))] if self._runs else ids)
+        self._texts.update([each for each in ids if not self._has(_number(each))] if self._runs else ids)
         if len(self._texts) > _MAX_TEXTS:
             self._digested += len(self._texts)
-            self._add_run(array("Q", sorted(map(_digest, self._texts))))
+            self._add_run(array("Q", sorted(map(_number, self._texts))))
             self._texts.clear()
 
     def update_packed(self, packed: bytes) -> None:
@@ -62,14 +62,19 @@ class SeenIds:
         self._runs.append(run)
 
 
-def _digest(text: str) -> int:
-    """The digest of an id: the same in every process and on every machine."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+def digest(conversation_id: str) -> bytes:
+    """The digest of an id, eight bytes: the same in every process and on every machine."""
+    return blake2b(conversation_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _number(conversation_id: str) -> int:
+    """The digest of an id as a number."""
+    return int.from_bytes(digest(conversation_id), "big")
 
 
 def pack(ids: Iterable[str]) -> bytes:
-    """The digests of ids, sorted, eight bytes each, the lowest byte first."""
-    run = array("Q", sorted(map(_digest, ids)))
+    """The digests of ids, sorted, eight bytes each, little-endian."""
+    run = array("Q", sorted(map(_number, ids)))
     if sys.byteorder == "big":
         run.byteswap()
     return run.tobytes()

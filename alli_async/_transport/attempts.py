@@ -90,7 +90,7 @@ class Attempts:
         return await self._attempt(call, decode)
 
     async def _attempt(self, call: Call, decode: Callable[[bytes], T]) -> T:
-        loop, binding = asyncio.get_running_loop(), self.lifetime.connection.binding
+        loop, generation = asyncio.get_running_loop(), self.lifetime.connection.loop_generation
         queued_at = loop.time()
         try:
             ticket = self._admit_at_once(call, queued_at) or await self._admit(call)
@@ -111,7 +111,7 @@ class Attempts:
                 raise
             finally:
                 self.stats.in_flight -= 1
-                if self.lifetime.connection.binding == binding:
+                if self.lifetime.connection.loop_generation == generation:
                     # Otherwise the event loop was closed, all places were taken back, and the garbage collector
                     # ends this coroutine.
                     self.limiter.release()

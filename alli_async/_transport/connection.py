@@ -51,14 +51,14 @@ class Connection:
         route: The proxy and the certificates.
         lifetimes: The lifetimes of all clients on this connection.
         shared: The limiters and tenants whose requests go over this connection.
-        binding: Counts the event loops that this connection has belonged to.
+        loop_generation: Number of event loops that this connection has belonged to.
     """
 
     def __init__(self, route: Route, http: aiohttp.ClientSession | None) -> None:
         self.route = route
         self.lifetimes: WeakSet[Lifetime] = WeakSet()
         self.shared: WeakSet[InFlight] = WeakSet()
-        self.binding = 0
+        self.loop_generation = 0
         # A request's own middlewares replace those of the session, so the session's are put before ours.
         self.middlewares = tuple(getattr(http, "_middlewares", ()))
         self._given = http
@@ -109,7 +109,7 @@ class Connection:
             for each in self.shared:
                 each.forget_in_flight()
         self._loop, self._pid = loop, os.getpid()
-        self.binding += 1
+        self.loop_generation += 1
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():

@@ -2,29 +2,38 @@
 
     report = await export(client, "backup")
 
-A **run** reads a list and writes it in **shards**, partitions of the list of about a thousand conversations.
-A shard becomes one **part** (two in Parquet), a data file that is there whole or not at all. What was planned, and
-what became of each shard, stands in the **commit log**. What has no record never happened.
+A **run** reads a list and writes it in **shards**, partitions of the list of about a thousand conversations. A
+shard becomes one **part** (two in Parquet), a data file that is there whole or not at all. The **commit log**
+has a **record** of the plan, of each shard's result and of the run's end. A shard without a record never
+happened.
 
-Data flow: `request` checks what was asked for. `job` opens the destination (`destination`), recovers its state
-(`commit_log.recover`, a pure function), proves the project (`project`) and plans a run (`planning`). `running`
-hands the shards to an executor: this process (`executors`) or the workers of a cluster (`dask/`). Either way
-`shard_export` reads a shard (`shard_reader`), fills its parts (`shard_buffer`, `formats/`), and records it.
-The end is recorded, and the manifest (`manifest`) is made of the log alone. `outstanding` is what a later run asks
-for again, `holdings` what is held. `compacting`, `verifying` and `preview` start from the same recovery;
-`single_file` writes one file. `tuning` has the numbers that all of them run by.
+Data flow: `request` checks the arguments. `job` opens the destination (`destination`, in a store of
+`storage/`), recovers its state (`commit_log.recover`, a pure function), checks that the server still knows some
+of the destination's conversations (`project`) and plans a run (`planning`). `running` hands the shards to an
+executor: this process (`executors`) or the workers of a cluster (`dask/`). With what all shards of the run
+share (`run_context`), `shard_export` reads a shard (`shard_reader`; `undecodable` keeps the JSON that cannot be
+decoded), splits it where it is dense (`cutting`), fills its parts (`shard_buffer`, `formats/`), and writes its
+record. The last shard also takes the conversations that no other shard lists (`last_shard`). Then the end of
+the run is recorded, and the manifest (`manifest`) is made of the log alone. `outstanding` finds what a later
+run asks for again, `holdings` the conversations that the parts hold, and `reading` reads parts. `compacting`,
+`verifying` and `preview` start from the same recovery; `single_file` writes one file. `tuning` has the sizes
+and limits of all modules.
 
 Layout of a destination:
 
     manifest.json, quarantine.jsonl, deleted.jsonl    made of the log, written last, written anew by any run
     conversations/run-00001-shard-00002.jsonl.gz      a part (in Parquet also chats/…)
+    _journal/lock, _journal/clock                     locked while a process writes here
+    _journal/cluster.json                             names the cluster whose workers may commit shards now
     _journal/export.json                              the spec: what the destination holds, for good
     _journal/run-00001-plan.json                      1. the plan of a run, before anything else of it
     _journal/run-00001-shard-00002.json               2. for each shard, after its part: committed, or split
     _journal/run-00001-complete.json                  3. the end of the run
-    .run-00001-shard-00002.jsonl.gz.partial           a temporary name, beside what it is to become
+    _journal/run-00001-dropped.json                   an empty record: the run was dropped, its number is used up
+    .run-00001-shard-00002.jsonl.gz.partial           a temporary name, in the folder of the final file
 
-Every record holds a checksum of itself; a part's size and SHA-256 stand in its shard's record.
+Every record of the log holds a checksum of itself, except `dropped.json`, which has no content. The lock and
+`cluster.json` are not part of the log. A shard's record holds the size and the SHA-256 of its parts.
 
 | on disk | it means | what is done |
 | --- | --- | --- |
@@ -40,7 +49,7 @@ Every record holds a checksum of itself; a part's size and SHA-256 stand in its 
 | a run without its end, and a later run | the end was lost | refused, the end is named |
 | a run that names a run before it that is not there | a whole run was lost | refused, its plan is named |
 | a record, and its part gone or of another size | the part was lost or damaged | refused, the part is named |
-| a record that is not as it was written | damaged, or of a later format | refused, the record is named |
+| a record whose checksum or fields are wrong | damaged, or of a later format | refused, the record is named |
 | a finished part that no record explains | records were lost, or it is not ours | refused, and never removed |
 | any other file | not ours | it is left alone |
 

@@ -24,7 +24,7 @@ from .storage.store import JOURNAL, MissingError, Store
 RecordT = TypeVar("RecordT", bound=Struct)
 
 SPEC = f"{JOURNAL}/export.json"
-# What stays of a run that was dropped.
+# The end of the name of the file that stays of a dropped run. It holds nothing, so it has no checksum.
 _DROPPED = "dropped.json"
 _RECORD = re.compile(rf"{JOURNAL}/run-(\d{{5,}})-(plan\.json|complete\.json|dropped\.json|shard-[\d.]+\.json)$")
 # Behind the shard's name an attempt may have a mark of its own.
@@ -172,7 +172,7 @@ class RunLog:
         self.complete = complete
 
     def forget(self) -> None:
-        """Remove the records of a run that another has replaced; the plan is the last to go."""
+        """Remove the records of a run that another run has replaced, the plan last."""
         names = self._store.names(JOURNAL)
         prefix = _prefix(self.plan.run)
         kept = (f"{prefix}plan.json", f"{prefix}{_DROPPED}")
@@ -181,12 +181,12 @@ class RunLog:
         self._store.remove(f"{prefix}plan.json")
 
     def drop(self) -> None:
-        """Remove the records of a run that ends here, and keep that there was one of its number."""
+        """Remove the records of a run, and leave a `dropped.json` so that its number is never used again."""
         dropped = [name for name in self._store.names(JOURNAL) if name.endswith(f"-{_DROPPED}")]
         self._store.put_record(f"{_prefix(self.plan.run)}{_DROPPED}", b"{}\n", replace=True)
         for name in dropped:
             if name < _prefix(self.plan.run):
-                # The higher number says it all.
+                # The next number is above the highest one, so one such file is enough.
                 self._store.remove(name)
         self.forget()
 
@@ -247,7 +247,7 @@ def recover(records: Mapping[str, bytes], files: Mapping[str, int]) -> Recovered
         records: The content of the files of the log, by their names.
         files: The sizes of the files where parts are, by their names.
     """
-    return _Recovery(records, files).result
+    return _Recovery(records, files).run()
 
 
 class _Recovery:
@@ -258,9 +258,13 @@ class _Recovery:
         self._records = records
         self._files = files
         self._by_run: dict[int, dict[str, str]] = {}
+        self._replaced: set[int] = set()
         for name in sorted(records):
             if match := _RECORD.match(name):
                 self._by_run.setdefault(int(match[1]), {})[match[2]] = name
+
+    def run(self) -> Recovered:
+        """Read the log, and compare the parts with it."""
         self._read_spec()
         loaded = {number: self._load(number) for number in sorted(self._by_run)}
         known = [run for run in loaded.values() if run is not None]
@@ -270,8 +274,13 @@ class _Recovery:
         self._check_order()
         if self.result.spec is not None or self._by_run:
             self._check_parts()
+        self._add_replaced_records()
+        return self.result
+
+    def _add_replaced_records(self) -> None:
+        """Add the records of the runs that a compaction replaces to the leftovers."""
         for number in sorted(self._replaced & self._by_run.keys()):
-            # The plan is the last to go: as long as it is there, it explains the others.
+            # The plan is removed last: as long as it is there, it explains the other records.
             names = self._by_run[number]
             kept = {"plan.json", _DROPPED}
             self.result.leftovers += [names[each] for each in sorted(names.keys() - kept)]

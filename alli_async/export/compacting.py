@@ -234,7 +234,7 @@ class _Compaction:
 
     def _write_lines(self, shard: str, group: Sequence[_Source]) -> Commit:
         store, versions = self.destination.store, dict[str, Version]()
-        # Records that come from this destination are written as they are.
+        # Conversations that come from this destination are written as they are.
         writer = writer_of(self._spec, store, self._number, shard)
         try:
             for batch in self._batches(group, versions):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import structs
 
+from .._listing.seen import digest
 from ..errors import ConfigurationError, ExportError
 from .commit_log import (
     DATA_SUFFIXES,
@@ -20,7 +21,7 @@ from .commit_log import (
     read_destination,
     write_spec,
 )
-from .holdings import Holdings, key_of
+from .holdings import Holdings
 from .manifest import manifest_files
 from .outstanding import deleted_in
 from .reading import DamagedError, check_part, ids_in, versions_of
@@ -104,7 +105,7 @@ class Destination:
         self.runs = [RunLog(self.store, state, end) for state, end in found.runs]
 
     def begin(self, asked: ExportSpec) -> None:
-        """Bind a new destination.
+        """Write the spec of a new destination.
 
         Raises:
             ExportError: It holds files that would be taken for parts.
@@ -264,13 +265,13 @@ class EarlierVersions:
 
     def absent_from(self, met: Holdings) -> list[str]:
         """The ids of the conversations that are not among these, and are not known to be deleted."""
-        absent = self.holdings.keys_not_in(met) - {key_of(each) for each in deleted_in(self._runs)}
+        absent = self.holdings.keys_not_in(met) - {digest(each) for each in deleted_in(self._runs)}
         found: dict[str, None] = {}
         for run in self._runs if absent else ():
             for commit in run.state.commits.values():
                 if not absent.isdisjoint(Holdings([self._destination._versions(commit)]).keys()):
                     ids = ids_in(self._destination.store, commit)
-                    found.update(dict.fromkeys(each for each in ids if key_of(each) in absent))
+                    found.update(dict.fromkeys(each for each in ids if digest(each) in absent))
         return list(found)
 
 
@@ -322,5 +323,5 @@ def _shown(spec: ExportSpec) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A filter's value as it is bound and shown."""
+    """Return a filter's value as text for the spec."""
     return str(value if isinstance(value, str) else value.isoformat())

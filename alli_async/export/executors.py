@@ -85,6 +85,7 @@ class LocalExecutor:
         # The file is written in a thread; the state changes here, where it is read.
         await in_thread(self._run.write, record)
         self._run.state.apply(record)
+        # The exporter that split the shard goes on with its first piece; the other pieces are new work.
         self._begin((record.split or [])[1:])
 
 

@@ -1,8 +1,8 @@
 """What an export holds: which conversations, with how many chats, in which content. Digests, and no files.
 
-A commit lists the conversations in its parts, 16 bytes each, in the order of their digests: the digest of the id
-(8 bytes), a checksum of the record (4 bytes) and the number of chats (4 bytes), big-endian. Merged over all runs,
-the latest version of a conversation holds.
+A commit lists the conversations in its parts, 16 bytes each, in the order of their digests: the digest of the
+id (8 bytes), a checksum of the conversation's JSON (4 bytes) and the number of chats (4 bytes), big-endian.
+Merged over all runs, the latest version of a conversation holds.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
 
+from .._listing.seen import digest
+
 _SPACED = b'": '
-# Bytes of a record, and of its chats, in which the first name ends.
+# Bytes of a conversation's JSON, and of its chats, in which the first name ends.
 _LOOKED_AT = 64
 _SIZE = 16
 _KEY = 8
@@ -31,34 +32,29 @@ class Version(NamedTuple):
     chats: int
 
     @classmethod
-    def of(cls, record: bytes, chats: int) -> Version:
-        """The version of a record, however its JSON is spaced: that differs with where the chats are from."""
-        if _is_spaced(record):
-            record = msgspec.json.format(record, indent=-1)
-        return cls(zlib.crc32(record), chats)
+    def of(cls, conversation: bytes, chats: int) -> Version:
+        """The version of a conversation, however its JSON is spaced, which depends on the operation."""
+        if _is_spaced(conversation):
+            conversation = msgspec.json.format(conversation, indent=-1)
+        return cls(zlib.crc32(conversation), chats)
 
 
-def _is_spaced(record: bytes) -> bool:
-    """Whether the JSON of a record has spaces behind its names: at its beginning, or where its chats begin.
+def _is_spaced(conversation: bytes) -> bool:
+    """Whether the JSON of a conversation has spaces behind its names: at its beginning, or where its chats begin.
 
-    A server puts them everywhere or nowhere; to look through all of a record takes longer than its checksum.
+    A server puts them everywhere or nowhere; to look through all of a conversation takes longer than its checksum.
     """
-    if record.find(_SPACED, 0, _LOOKED_AT) >= 0:
+    if conversation.find(_SPACED, 0, _LOOKED_AT) >= 0:
         return True
-    chats = record.find(b'"chats":')
-    return chats >= 0 and record.find(_SPACED, chats, chats + _LOOKED_AT) >= 0
-
-
-def key_of(conversation_id: str) -> bytes:
-    """The digest of an id: the same in every process and on every machine."""
-    return blake2b(conversation_id.encode("utf-8", "surrogatepass"), digest_size=_KEY).digest()
+    chats = conversation.find(b'"chats":')
+    return chats >= 0 and conversation.find(_SPACED, chats, chats + _LOOKED_AT) >= 0
 
 
 def pack_versions(versions: Mapping[str, Version]) -> bytes:
     """The entries of a commit."""
     return b"".join(
         sorted(
-            key_of(each) + version.checksum.to_bytes(4, "big") + version.chats.to_bytes(4, "big")
+            digest(each) + version.checksum.to_bytes(4, "big") + version.chats.to_bytes(4, "big")
             for each, version in versions.items()
         )
     )
@@ -91,7 +87,7 @@ class Holdings:
 
     def get(self, conversation_id: str) -> Version | None:
         """The version that is held of a conversation."""
-        key = key_of(conversation_id)
+        key = digest(conversation_id)
         place = bisect_left(range(self.conversations), key, key=self._key)
         if place >= self.conversations or self._key(place) != key:
             return None

@@ -27,7 +27,7 @@ from .formats.compression import Compression
 from .formats.projection import Redact
 from .formats.writers import Format, writer_of
 from .holdings import Holdings
-from .outstanding import ask_again_for, outstanding_in
+from .outstanding import add_outstanding, outstanding_in
 from .planning import plan_run
 from .progress import ExportProgress
 from .project import check_project
@@ -275,7 +275,7 @@ class _Job:
             tuning=self._tuning,
         )
         plan = planned.plan
-        ask_again_for(plan, runs)
+        add_outstanding(plan, runs)
         plan.requests = self._own.requests - requests_before
         plan.retries = self._own.retries - retries_before
         return await in_thread(self._plan, plan)

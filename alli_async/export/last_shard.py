@@ -8,7 +8,7 @@ from contextlib import aclosing
 from .._aio.threads import in_thread
 from ..models import Skipped
 from .holdings import Holdings, Version, pack_versions
-from .outstanding import Gone, ask_again, find_gone, list_again
+from .outstanding import Gone, fetch_outstanding, find_gone, list_again
 from .records import Commit, Shard
 from .run_context import EarlierRuns, RunContext
 from .shard_buffer import ShardBuffer
@@ -85,7 +85,7 @@ class LastShard:
         reader, buffer = self._reader, self._buffer
         met = {each.id for each in reader.skipped}
         wanted = [each for each in ids if each not in met and not buffer.has([each])]
-        async with aclosing(ask_again(self._session, self._context.filters, wanted)) as answers:
+        async with aclosing(fetch_outstanding(self._session, self._context.filters, wanted)) as answers:
             async for answer in answers:
                 if isinstance(answer, Skipped):
                     reader.skipped.append(answer)

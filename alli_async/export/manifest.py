@@ -188,5 +188,5 @@ def deleted_lines(runs: Sequence[RunLog]) -> bytes:
     return _lines(list(deleted_in(runs).values()))
 
 
-def _lines(records: Sequence[Struct]) -> bytes:
-    return b"".join(msgspec.json.encode(each) + b"\n" for each in records)
+def _lines(items: Sequence[Struct]) -> bytes:
+    return b"".join(msgspec.json.encode(each) + b"\n" for each in items)

@@ -34,7 +34,7 @@ from .undecodable import BodyKeepingCodec, keeping_body
 
 # Errors that count as the conversation's own. Server errors are among them: only a few conversations are asked for
 # here, and each has failed before.
-_ITS_OWN = (
+_SINGLE_ERRORS = (
     AlliTimeoutError,
     BadRequestError,
     DecodeError,
@@ -55,12 +55,12 @@ class Outstanding(NamedTuple):
 
     @property
     def key(self) -> object:
-        """What tells it from others: its id, else the row as it came, else the span in which the row lies."""
+        """Its identity: the id, else the row as it came, else the span in which the row lies."""
         what = self.what
-        return what.id or (what.record if isinstance(what, Quarantined) else None) or what.span
+        return what.id or (what.text if isinstance(what, Quarantined) else None) or what.span
 
     def is_asked_by(self, plan: RunPlan) -> bool:
-        """Whether a run asks for it: then it is told of once more, or it is there, or it is gone."""
+        """Whether a run asks for it again. If so, only that run's result counts."""
         if self.what.id is not None:
             return self.what.id in plan.again
         return plan.kind == "refresh" or plan.again_list or self.what.span in plan.again_spans
@@ -98,8 +98,8 @@ def deleted_in(runs: Sequence[RunLog]) -> dict[str, Deleted]:
     return found
 
 
-def ask_again_for(plan: RunPlan, runs: Sequence[RunLog]) -> None:
-    """Have a run ask again for what is outstanding after earlier ones."""
+def add_outstanding(plan: RunPlan, runs: Sequence[RunLog]) -> None:
+    """Add what is outstanding after earlier runs to the plan of a run."""
     found = [each.what for each in outstanding_in(runs).values()]
     plan.again = [each.id for each in found if each.id is not None]
     if plan.kind != "refresh":  # which reads all rows anyway
@@ -145,10 +145,10 @@ class Gone(NamedTuple):
     id: str
 
 
-async def ask_again(
+async def fetch_outstanding(
     session: Session, filters: Filters, ids: Sequence[str]
 ) -> AsyncGenerator[RawTranscript | Skipped | Gone, None]:
-    """Fetch each of these conversations with all its chats; where one still cannot be had, give why.
+    """Fetch each of these conversations with all its chats, or the reason why it still cannot be had.
 
     Args:
         session: The session that sends the requests.
@@ -181,7 +181,7 @@ async def _fetch_transcript(session: Session, query: str, conversation_id: str) 
             return Gone(conversation_id)
         newest_first = fetcher.is_newest_first(row)
         return codec.join(row, await fetcher.chats(row, newest_first), newest_first)
-    except _ITS_OWN as error:
+    except _SINGLE_ERRORS as error:
         if error.is_outage:
             raise
         return Skipped(conversation_id, error)
@@ -209,7 +209,7 @@ async def _is_gone(session: Session, conversation_id: str) -> bool:
         return True
     except ConfigurationError:
         return False
-    except _ITS_OWN as error:
+    except _SINGLE_ERRORS as error:
         if error.is_outage:
             raise
     return False

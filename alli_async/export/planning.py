@@ -35,7 +35,8 @@ from .tuning import DEFAULT_TUNING, Tuning
 # Seconds before the start of the last run from which an incremental run asks: chats may become visible late or out
 # of order, and the clocks of a server's machines differ.
 _MARGIN = 600.0
-# Conversations by whose ids a project is known again: so many of those with the latest chats, and of the latest.
+# Number of ids kept to recognise the project: this many with the latest last chats, and this many with the latest
+# first chats.
 _KNOWN_BY = 4
 # Conversations with the latest chats that are looked at: a few may be dated ahead.
 _LOOKED_AT = 10
@@ -85,10 +86,12 @@ class FirstDate:
         return replace(session, handle=handle)
 
     def earliest(self, began: datetime) -> datetime:
-        """When something began, at the earliest: a clock that is ahead would leave out what comes until then.
+        """The earlier of the server's and our time.
+
+        If our clock were ahead and its time counted, the next incremental run would miss chats.
 
         Args:
-            began: When it began by this machine's clock.
+            began: When the run began by this machine's clock.
         """
         return began if self.date is None else min(self.date, began)
 
@@ -140,7 +143,7 @@ async def plan_run(
         project=project or project_of(ids),
         snapshot=clock.earliest(began).isoformat(timespec="seconds"),
         high_water=_high_water(latest, clock.earliest(began)),
-        since=since(previous, units_per_second_in(latest)) if is_incremental and previous is not None else None,
+        since=since_of(previous, units_per_second_in(latest)) if is_incremental and previous is not None else None,
         expected=expected,
         span=span,
         profile=None if found is None or span is None else found.profile,
@@ -229,8 +232,8 @@ def _chat_requests(row: _ListedRow) -> int:
     return -(-row.chat_count // CHATS_PER_PAGE) if row.chat_count > len(row.chats) else 0
 
 
-def since(previous: RunPlan, units_per_second: float | None) -> float | None:
-    """The last chat's time from which on an incremental run asks; None for everything.
+def since_of(previous: RunPlan, units_per_second: float | None) -> float | None:
+    """The last chat's time from which an incremental run asks; None for everything.
 
     It is when the run before began, by the clock, less a margin. A chat's date alone never decides: a chat may be
     dated ahead. Where the latest chat is older, its time is used, for servers whose chats are dated behind their

@@ -18,7 +18,7 @@ from .destination import Destination
 from .formats.compression import Compression
 from .formats.projection import Redact
 from .formats.writers import Format
-from .outstanding import ask_again_for
+from .outstanding import add_outstanding
 from .planning import plan_run
 from .project import check_project
 from .records import RunPlan, Shard
@@ -135,7 +135,7 @@ async def _next_run(
     plan, requests = await plan_run(
         session, wanted.filters, run=number, kind=kind, previous=runs[-1].plan, page_size=wanted.page_size
     )
-    ask_again_for(plan, runs)
+    add_outstanding(plan, runs)
     known = requests if wanted.refresh else None
     return ExportPreview(state=kind, plan=plan, shards=plan.shards, written=written, requests=known)
 

@@ -1,4 +1,4 @@
-"""Whose conversations a destination holds: a project is known by conversations of it, never by a key."""
+"""Checks which project a destination belongs to, by its conversations and never by a key."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def project_of(ids: Sequence[str]) -> str:
 async def check_project(
     session: Session, destination: Destination, filters: Filters, *, same_project: bool = False
 ) -> list[str]:
-    """See that a destination is of the project of this server and key.
+    """Check that a destination belongs to the project of this server and key.
 
-    A destination is bound to what is in it, not to an address or a key, which can change. One conversation that
-    both have is enough. It is looked for where it takes least: among those that were noted at each run, then at
-    both ends of the server's list, then among all that the destination holds.
+    A destination is identified by some of its conversations, not by an address or a key, which can change. One
+    conversation that both have is enough. The cheapest places are searched first: the ids noted by each run, then
+    both ends of the server's list, then all conversations of the destination.
 
     Args:
         session: The session that sends the requests.
-        destination: The destination, which was read.
+        destination: The destination, whose log has been read.
         filters: Filters of the export's list.
-        same_project: Whether the user vouches for it, where nothing can prove it.
+        same_project: Whether the user says so, where no conversation proves it.
 
     Returns:
         Ids of which the server knows at least one, by which other processes can be checked; none where its list
@@ -83,11 +83,11 @@ async def check_project(
 
 
 async def check_knows(session: Session, ids: Sequence[str], place: object) -> None:
-    """See that this process has the key of a project that another process knows.
+    """Check that this process has a key of the project that another process exports.
 
     Args:
         session: The session that sends the requests.
-        ids: Ids of which the project has at least one; none where nothing can be checked.
+        ids: Ids of conversations, at least one of which the project has; empty where nothing can be checked.
         place: The destination, for errors.
 
     Raises:

@@ -84,12 +84,12 @@ def check_part(store: Store, part: Part) -> None:
     VerifiedParts(store, [part]).open(part.name).close()
 
 
-class _Record(Struct):
+class _Line(Struct):
     id: str
     chats: list[msgspec.Raw] = []  # an export may leave them out
 
 
-_decode_line = msgspec.json.Decoder(_Record).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 def conversations_in(store: PartStore, part: Part) -> Iterator[RawTranscript | CsvConversation]:
@@ -103,7 +103,7 @@ def conversations_in(store: PartStore, part: Part) -> Iterator[RawTranscript | C
 
 
 def version_of(conversation: RawTranscript | CsvConversation) -> Version:
-    """The version of a conversation in a part; its record is not known where the part is CSV."""
+    """The version of a conversation in a part; its JSON is not known where the part is CSV."""
     if isinstance(conversation, RawTranscript):
         return Version.of(conversation.json, conversation.chat_count)
     return Version(0, conversation.chats)
@@ -154,7 +154,7 @@ def _versions_in_tables(parts: VerifiedParts, names: Sequence[Part]) -> dict[str
         with parts.open(part.name) as file:
             columns.append(parquet.read_table(file, columns=[column])[column].to_pylist())
     chats = Counter(columns[1])
-    # The records are not in the tables as they came, so their checksums are not known.
+    # The tables do not hold the JSON as it came, so the checksums are not known.
     return {each: Version(0, chats[each]) for each in columns[0]}
 
 

@@ -1,4 +1,7 @@
-"""The records of the commit log, as structs. A field that is not known is an error, not half understood."""
+"""The records of the commit log, as structs.
+
+Unknown top-level fields are an error; unknown fields of nested structs are ignored.
+"""
 
 from __future__ import annotations
 
@@ -161,19 +164,19 @@ class Incomplete(Struct, kw_only=True, omit_defaults=True):
 
 
 class Quarantined(Struct, kw_only=True, omit_defaults=True):
-    """A record that could not be decoded, and why.
+    """A conversation or a page of its chats that could not be decoded, and why.
 
     Attributes:
         why: What is wrong with it, and where.
         id: The conversation's id, where it could be read.
-        record: The text of the record as it came: a conversation, or a page of its chats.
+        text: The JSON as it came; the field is named `record` on disk.
         span: The first chat times between which a row without a readable id lies, in the server's unit.
         run: The run that tried last, where a compaction tells of it; None for the run of the record.
     """
 
     why: str
     id: str | None = None
-    record: str | None = None
+    text: str | None = field(default=None, name="record")
     span: tuple[float, float] | None = None
     run: int | None = None
 
@@ -197,18 +200,18 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
         parts: The files.
         conversations: Number of conversations in the files.
         chats: Number of chats in the files.
-        uncompressed_bytes: Size of the records before compression.
+        uncompressed_bytes: Size of the conversations' JSON before compression.
         incomplete: Conversations that could not be made whole.
-        quarantined: Records that could not be decoded.
+        quarantined: Conversations that could not be decoded.
         requests: Number of requests that the shard took.
         retries: Number of these requests that were retries.
         seconds: Time that the shard took.
         own: Number of rows that belong to it.
         last_own_id: The id of the last row that belongs to it.
         has_moved: Whether rows left or came while it was read.
-        ids: The packed digests of the ids of its rows.
+        ids: The digests of the ids of its rows, little-endian (see `seen.pack`).
         deferred: Ids of rows that may have moved here from another shard, and are left to the last one.
-        written: The conversations in the parts, packed (see `holdings`).
+        written: The conversations in the parts, packed, big-endian (see `holdings`).
         deleted: Conversations that were found deleted.
     """
 

@@ -16,13 +16,14 @@ class ExportReport(Struct, kw_only=True):
             resumed. Where the run had finished before, all that the destination holds.
         chats: Chats in these conversations.
         bytes: Size of the parts.
-        uncompressed_bytes: Size of the records.
+        uncompressed_bytes: Size of the conversations' JSON before compression.
         seconds: Seconds that this process took.
         requests: Number of requests that this process sent, and the workers of a cluster for it, retries included.
         retries: Number of these requests that were retries.
         skipped: The conversations that are not whole in the export, and why. The next incremental run asks for
             them again, until each is whole or gone.
-        quarantined: Records that could not be decoded, and are asked for again too: lines of `quarantine.jsonl`.
+        quarantined: Number of conversations that could not be decoded: lines of `quarantine.jsonl`. The next
+            incremental run asks for them again too.
         deleted: Number of conversations that the run found deleted: new lines of `deleted.jsonl`.
         run: The number of the run; 0 for a single file.
         kind: `"full"`, `"incremental"`, `"refresh"` or `"compact"`.

@@ -15,11 +15,11 @@ from .records import Part, Quarantined, Shard
 from .tuning import DEFAULT_TUNING
 
 
-class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is walked once more
-    """A conversation came a second time, after the first was written: it was short then.
+class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is read once more
+    """A conversation arrived again after its first version, which lacked chats, was written.
 
     Attributes:
-        ids: Of such conversations.
+        ids: Ids of these conversations.
     """
 
     def __init__(self, ids: set[str]) -> None:
@@ -28,7 +28,7 @@ class DuplicateConversation(Exception):  # noqa: N818 - no failure: the shard is
 
 
 class _Written(NamedTuple):
-    """What became of a batch: the versions of its conversations, and the records that could not be written."""
+    """The result of a batch: the versions of its conversations, and what could not be written."""
 
     versions: dict[str, Version]
     bad: list[Quarantined]
@@ -38,8 +38,8 @@ class ShardBuffer:
     """The parts of a shard while they are filled: a batch is written while the next one comes in.
 
     Args:
-        writer: Writes them.
-        repeated: Ids of conversations known to come twice; they are written at the end, as they came last.
+        writer: Writes the parts.
+        write_last: Ids of conversations known to arrive twice; their last versions are written at the end.
         batch_bytes: Bytes of JSON that are handed to the writing thread at a time.
 
     Attributes:
@@ -47,11 +47,11 @@ class ShardBuffer:
         versions: The conversations taken, as they came last, by their ids.
         chats: In the conversations taken.
         deleted: Ids of conversations that were found deleted.
-        bad: Records that could not be written, and why.
+        bad: Conversations that could not be written, and why.
     """
 
     def __init__(
-        self, writer: ShardWriter, repeated: set[str], *, batch_bytes: int = DEFAULT_TUNING.batch_bytes
+        self, writer: ShardWriter, write_last: set[str], *, batch_bytes: int = DEFAULT_TUNING.batch_bytes
     ) -> None:
         self.writer = writer
         self.bad: list[Quarantined] = []
@@ -59,7 +59,7 @@ class ShardBuffer:
         self.deleted: dict[str, None] = {}
         self.chats = 0
         self.versions: dict[str, Version] = {}
-        self._known_repeated: dict[str, RawTranscript | None] = dict.fromkeys(repeated)
+        self._write_last: dict[str, RawTranscript | None] = dict.fromkeys(write_last)
         self._repeated: set[str] = set()
         self._batch: list[RawTranscript] = []
         self._size = 0
@@ -72,13 +72,13 @@ class ShardBuffer:
         return len(self.versions)
 
     def has(self, ids: Sequence[str]) -> bool:
-        """Whether any of these was taken."""
+        """Whether the buffer took any of these ids."""
         return any(each in self.versions for each in ids)
 
     async def add(self, transcript: RawTranscript) -> None:
         """Take a conversation."""
-        if transcript.id in self._known_repeated:
-            self._known_repeated[transcript.id] = transcript
+        if transcript.id in self._write_last:
+            self._write_last[transcript.id] = transcript
         elif transcript.id in self.versions:
             self._repeated.add(transcript.id)
         else:
@@ -86,34 +86,34 @@ class ShardBuffer:
             self._size += len(transcript.json)
         before = self.versions.get(transcript.id)
         self.chats += transcript.chat_count - (before.chats if before else 0)
-        # The thread that writes the record computes its checksum.
+        # The thread that writes the conversation computes its checksum.
         self.versions[transcript.id] = Version(0, transcript.chat_count)
         if self._size >= self._batch_bytes:
             await self._write()
 
     async def end(self, shard: str) -> list[Part]:
-        """Write what is left, and make the parts those of a shard.
+        """Write what is left, and rename the temporary files to the final part names of the shard.
 
         Raises:
-            DuplicateConversation: Conversations came twice that were not known to; nothing is committed.
+            DuplicateConversation: Other conversations than `write_last` arrived twice; nothing is committed.
         """
         if self._repeated:
             raise DuplicateConversation(self._repeated)
-        self._batch += [each for each in self._known_repeated.values() if each is not None]
+        self._batch += [each for each in self._write_last.values() if each is not None]
         await self._write()
         await self._written()
         self._put_aside(await in_thread(self.writer.finish))
         if not self.versions:
-            # Nothing came: there is no part then.
+            # A shard without conversations has no part.
             await in_thread(self.writer.discard)
             return []
         return await in_thread(self.writer.commit, shard)
 
     async def discard(self) -> None:
-        """Leave nothing behind. After `end` it does nothing."""
+        """Delete the temporary files. After `end` it does nothing."""
         try:
             if self._writing is not None:
-                # What became of it is for nobody, but the writer is not to be pulled away from it.
+                # Nobody needs its result, but the writer must not be closed while the thread writes.
                 await wait_done(self._writing)
         finally:
             if self._writing is not None and not self._writing.cancelled():

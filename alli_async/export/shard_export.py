@@ -72,14 +72,14 @@ class ShardExporter:
         Raises:
             AlliError: The shard cannot be written. What was committed stays.
         """
-        repeated: set[str] = set()
+        write_last: set[str] = set()
         while True:
             writer = await in_thread(self._context.open_writer, shard.name, undo=_discard)
-            buffer = ShardBuffer(writer, repeated, batch_bytes=self._context.tuning.batch_bytes)
+            buffer = ShardBuffer(writer, write_last, batch_bytes=self._context.tuning.batch_bytes)
             try:
                 await self._fill(shard, buffer, commits, on_change)
             except DuplicateConversation as duplicate:
-                repeated |= duplicate.ids
+                write_last |= duplicate.ids
                 shard = buffer.shard or shard
             else:
                 return
@@ -128,8 +128,8 @@ class ShardExporter:
 
     async def _read_into(self, reader: ShardReader, buffer: ShardBuffer, on_change: OnChange) -> None:
         """Read the conversations that a shard lists into its parts."""
-        async with reader, aclosing(reader.records()) as records:
-            async for transcript in records:
+        async with reader, aclosing(reader.transcripts()) as transcripts:
+            async for transcript in transcripts:
                 if not self._is_held(transcript, buffer):
                     await buffer.add(transcript)
                 on_change()
@@ -150,7 +150,11 @@ class ShardExporter:
                 raise error
 
     async def _split(self, shard: Shard, cuts: Sequence[float]) -> Shard:
-        """Record that a shard was cut; gives what is left of it. Whoever records it has the others written."""
+        """Record a split.
+
+        Returns:
+            The first piece, which the caller goes on reading; the executor writes the other pieces.
+        """
         into = split_of(shard, cuts)
         await self._record(ShardRecord(shard=shard.name, split=into))
         return into[0]
@@ -169,7 +173,7 @@ async def _commit(shard: Shard, reader: ShardReader, buffer: ShardBuffer, began:
     # Where to look again for a row of which not even the id can be read; None for everywhere.
     span = None if shard.end is None else (shard.start or 0.0, shard.end)
     unread = [_quarantined(row, span) for row in reader.bad] + [
-        Quarantined(id=each.id, why=why(each.error), record=_body_of(each.error)) for each in undecodable
+        Quarantined(id=each.id, why=why(each.error), text=_body_of(each.error)) for each in undecodable
     ]
     return msgspec.structs.replace(
         reader.result(),
@@ -191,14 +195,14 @@ def _quarantined(row: BadRow, span: tuple[float, float] | None) -> Quarantined:
     return Quarantined(
         id=row.id if row.is_known else None,
         why=why(row.error),
-        record=row.raw.decode("utf-8", "replace"),
+        text=row.raw.decode("utf-8", "replace"),
         span=None if row.is_known else row.span or span,
     )
 
 
 def _without_text(bad: Quarantined, buffer: ShardBuffer) -> Quarantined:
-    """An undecodable record; its text is left out where an export leaves out fields."""
-    return msgspec.structs.replace(bad, record=None) if buffer.writer.is_projected else bad
+    """What could not be decoded; its text is left out where an export leaves out fields."""
+    return msgspec.structs.replace(bad, text=None) if buffer.writer.is_projected else bad
 
 
 def _now() -> str:

@@ -46,10 +46,12 @@ Emit = Callable[[list[Any]], Awaitable[None]]
 # Called after each page, with the reader and about when the last conversation on the page began.
 OnPage = Callable[[PartitionReader[Any], float], Awaitable[None]]
 
-# What can be wrong with one conversation and no other; and what may be that or the server's, when it is frequent.
-_ITS_OWN = (DecodeError, IncompleteError, NotFoundError, BadRequestError, ResponseTooLargeError)
-_PERHAPS = (ServerError, AlliTimeoutError, AlliConnectionError)
-_FEW, _RARE = 3, 100
+# Errors of a single conversation.
+CONVERSATION_ERRORS = (DecodeError, IncompleteError, NotFoundError, BadRequestError, ResponseTooLargeError)
+# Errors of a single conversation or of the server. More ambiguous errors than 3, plus 1 in 100 conversations,
+# count as a fault of the server.
+AMBIGUOUS_ERRORS = (ServerError, AlliTimeoutError, AlliConnectionError)
+_MAX_AMBIGUOUS, _CONVERSATIONS_PER_AMBIGUOUS = 3, 100
 
 
 class Deferred:
@@ -92,7 +94,7 @@ class ShardReader:
     Attributes:
         stats: What it has done so far.
         skipped: Conversations that could not be made whole, and why; rows that could not be listed.
-        bad: Records that could not be decoded, and why.
+        bad: Rows that could not be decoded, and why.
     """
 
     def __init__(
@@ -145,8 +147,8 @@ class ShardReader:
     ) -> None:
         await self._stream.aclose()
 
-    async def records(self) -> AsyncGenerator[RawTranscript, None]:
-        """Read it, once.
+    async def transcripts(self) -> AsyncGenerator[RawTranscript, None]:
+        """Read the conversations of the shard, once.
 
         Raises:
             AlliError: What is wrong is not about one conversation.
@@ -191,6 +193,7 @@ class ShardReader:
     async def _read_partition(self, emit: Emit, report: Callable[[BadRow], None]) -> None:
         span, profile = self._span, self._profile
         assert span is not None and profile is not None and self._shard.end is not None  # noqa: S101, PT018
+        # The engine's report would raise or skip; this reader sorts bad rows itself.
         del report
         self._partition = partition = PartitionReader(
             self._pages,
@@ -220,6 +223,7 @@ class ShardReader:
 
     async def _read_end(self, emit: Emit, report: Callable[[BadRow], None]) -> None:
         """Read what no other shard holds: what is new, what moved meanwhile, and the rows without chats."""
+        # The engine's report would raise or skip; this reader sorts bad rows itself.
         del report
         span, profile = self._span, self._profile
         assert span is not None and profile is not None  # noqa: S101, PT018
@@ -279,18 +283,22 @@ class ShardReader:
             self.skipped.append(row.skipped)
 
     def _look_at_skipped(self, given: int) -> None:
-        """Tell what is wrong with one conversation from what is wrong with the server.
+        """Add the newly skipped conversations, unless their errors are a fault of the server.
+
+        Args:
+            given: Number of conversations that were read so far.
 
         Raises:
-            AlliError: It is not about the conversation; the next run shall have it.
+            AlliError: The error is not about the conversation; the next run asks for it again.
         """
         for each in self._stream.skipped[self._looked_at :]:
             self._looked_at += 1
             self.skipped.append(each)
-            if isinstance(each.error, _ITS_OWN):
+            if isinstance(each.error, CONVERSATION_ERRORS):
                 continue
-            perhaps = sum(isinstance(one.error, _PERHAPS) for one in self.skipped)
-            if not isinstance(each.error, _PERHAPS) or perhaps > _FEW + given / _RARE:
+            ambiguous = sum(isinstance(one.error, AMBIGUOUS_ERRORS) for one in self.skipped)
+            most = _MAX_AMBIGUOUS + given / _CONVERSATIONS_PER_AMBIGUOUS
+            if not isinstance(each.error, AMBIGUOUS_ERRORS) or ambiguous > most:
                 raise each.error
 
 

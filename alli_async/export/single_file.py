@@ -81,11 +81,11 @@ class _File:
                 if leftover.fullmatch(left.name):
                     left.unlink(missing_ok=True)
 
-    def write(self, records: list[bytes]) -> None:
+    def write(self, conversations: list[bytes]) -> None:
         """Add conversations as the server sent them."""
-        if records:
-            self.lines.write([self._projection.apply(each) for each in records])
-            self.conversations += len(records)
+        if conversations:
+            self.lines.write([self._projection.apply(each) for each in conversations])
+            self.conversations += len(conversations)
 
     @property
     def bytes_in(self) -> int:
@@ -239,9 +239,9 @@ class _Filling:
         if lines_before is not None:
             await in_thread(file.drop, stream.again, lines_before)
 
-    async def _add(self, record: bytes) -> None:
-        self._batch.append(record)
-        self._size += len(record)
+    async def _add(self, conversation: bytes) -> None:
+        self._batch.append(conversation)
+        self._size += len(conversation)
         self._lines += 1
         if self._size >= self._tuning.batch_bytes:
             await in_thread(self._file.write, self._batch)

@@ -118,7 +118,7 @@ def _check_commit(store: Store, spec: ExportSpec | None, commit: Commit, known: 
         return [Problem("damaged", error.part, error.why)]
     except MissingError:
         return [Problem("missing", first, "is gone")]
-    # Chats can be left out of the records.
+    # Chats can be left out of the conversations.
     has_chats = spec is None or spec.fields.is_everything
     if there.conversations != commit.conversations or (has_chats and there.chats != commit.chats):
         why = (

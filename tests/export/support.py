@@ -152,7 +152,7 @@ async def read_shard(
         alli.conversations._session, Filters(), shard, plan.span, plan.profile, concurrency=8, commits=commits
     )
     async with reader:
-        return [each async for each in reader.records()], reader
+        return [each async for each in reader.transcripts()], reader
 
 
 async def read_shards(

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from alli_async.export.holdings import Holdings, Version, key_of, pack_versions
+from alli_async._listing.seen import digest
+from alli_async.export.holdings import Holdings, Version, pack_versions
 
 RECORD = {
     "id": "c1",
@@ -40,4 +41,4 @@ def test_of_several_versions_the_one_of_the_later_commit_holds() -> None:
     merged = Holdings([first, later])
     assert (merged.conversations, merged.chats) == (3, 16)
     assert (merged.get("a"), merged.get("b"), merged.get("d")) == (Version(1, 2), Version(5, 6), None)
-    assert Holdings([later]).keys_not_in(Holdings([first])) == {key_of("c")}
+    assert Holdings([later]).keys_not_in(Holdings([first])) == {digest("c")}

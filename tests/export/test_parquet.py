@@ -117,7 +117,7 @@ def test_records_that_break_the_contract_are_put_aside_and_repairable_ones_are_w
         ("b", "the answer is not what the contract says"),
         ("c", "the answer is not what the contract says"),
     ]
-    assert '"yesterday"' in (bad[0].record or "")
+    assert '"yesterday"' in (bad[0].text or "")
     no_text = raw(conversation(id="g", chats=[chat(1, message="XX")]))
     assert not writer.write([RawTranscript("g", no_text.json.replace(b"XX", b"\xff"), 1)])
     (worse,) = writer.finish()

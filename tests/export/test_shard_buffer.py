@@ -26,13 +26,13 @@ class Writer:
         self.may = threading.Event()
         self._error = error
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
         self.writing.set()
         assert self.may.wait(20)
         if self._error is not None:
             raise self._error
-        self.told.append("wrote " + " ".join(each.id for each in records))
-        return [Quarantined(id=each.id, why="bad") for each in records if each.id == "bad"]
+        self.told.append("wrote " + " ".join(each.id for each in transcripts))
+        return [Quarantined(id=each.id, why="bad") for each in transcripts if each.id == "bad"]
 
     def finish(self) -> list[Quarantined]:
         self.told.append("finished")

@@ -110,13 +110,13 @@ async def test_a_server_that_fails_often_ends_the_reading_and_one_conversation_t
         limit = 2
         reader = ShardReader(session, Filters(), Shard(name="0"), None, concurrency=8)
         async with reader:
-            assert len([each async for each in reader.records()]) == 198
+            assert len([each async for each in reader.transcripts()]) == 198
         assert len(reader.skipped) == 2
         limit = 100
         reader = ShardReader(session, Filters(), Shard(name="0"), None, concurrency=8)
         with pytest.raises(ServerError):
             async with reader:
-                assert [each async for each in reader.records()]
+                assert [each async for each in reader.transcripts()]
 
 
 # --- the plan ---------------------------------------------------------------------------------------------

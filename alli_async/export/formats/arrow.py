@@ -91,11 +91,11 @@ def _wire_schema() -> Any:
     return pa.schema([(each.wire_name, _type(each, is_wire=True)) for each in fields])
 
 
-def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVERYTHING) -> tuple[Any, Any]:
+def flat_tables(conversations: Sequence[bytes], run: int, projection: Projection = EVERYTHING) -> tuple[Any, Any]:
     """Conversations and chats as Arrow tables, nearly all of it done outside of Python, and of its lock.
 
     Args:
-        records: Conversations with their chats, as JSON.
+        conversations: Conversations with their chats, as JSON.
         run: The number of the run.
         projection: The columns.
 
@@ -103,7 +103,7 @@ def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVE
         ValueError: Something in them is not what the columns take (pyarrow's errors are ValueErrors).
     """
     pa, _ = load()
-    texts, stripped = zip(*map(without_variables, records), strict=True)
+    texts, stripped = zip(*map(without_variables, conversations), strict=True)
     try:
         found, is_known = _read(stripped, "error"), True
     except pa.ArrowInvalid:
@@ -115,7 +115,8 @@ def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVE
     chats = _chat_columns(columns)
     unclear = [_clean_times(each) for each in (columns, chats)]
     if is_known and not any(unclear):
-        extras: tuple[Any, Any] = pa.nulls(len(records), pa.string()), pa.nulls(len(chats["id"]), pa.string())
+        sizes = len(conversations), len(chats["id"])
+        extras: tuple[Any, Any] = pa.nulls(sizes[0], pa.string()), pa.nulls(sizes[1], pa.string())
     else:
         # The reader of times that are no moments looks into every field.
         extras = _extra_columns(stripped, extra_fields if any(unclear) else _extra.read)
@@ -124,11 +125,11 @@ def flat_tables(records: Sequence[bytes], run: int, projection: Projection = EVE
     return conversations, flat
 
 
-def _read(records: Sequence[bytes], unexpected: str) -> Any:
+def _read(conversations: Sequence[bytes], unexpected: str) -> Any:
     pa, _ = load()
     from pyarrow import json as reader
 
-    data = b"\n".join(records)
+    data = b"\n".join(conversations)
     return reader.read_json(
         pa.BufferReader(data),
         read_options=reader.ReadOptions(use_threads=False, block_size=len(data) + 1),
@@ -151,9 +152,9 @@ def _chat_columns(columns: dict[str, Any]) -> dict[str, Any]:
     return chats
 
 
-def _extra_columns(records: Sequence[bytes], read: Callable[[bytes], Extra]) -> tuple[Any, Any]:
+def _extra_columns(conversations: Sequence[bytes], read: Callable[[bytes], Extra]) -> tuple[Any, Any]:
     pa, _ = load()
-    found = list(map(read, records))
+    found = list(map(read, conversations))
     return (
         pa.array([each for each, _ in found], pa.string()),
         pa.array(list(chain.from_iterable(chats for _, chats in found)), pa.string()),
@@ -228,31 +229,31 @@ class _Variables(Struct, gc=False):
 _decode_variables = msgspec.json.Decoder(_Variables).decode
 
 
-def variables(record: bytes) -> str | None:
+def variables(conversation: bytes) -> str | None:
     """The JSON of a conversation's variables; None where there are none."""
-    return _text(_decode_variables(record).variables)
+    return _text(_decode_variables(conversation).variables)
 
 
-def _variables_of(text: str | None, record: bytes) -> str | None:
-    """The variables that were taken out of a record, or that are still in it."""
-    return variables(record) if text is None and b'"variables"' in record else text
+def _variables_of(text: str | None, conversation: bytes) -> str | None:
+    """The variables that were taken out of a conversation, or that are still in it."""
+    return variables(conversation) if text is None and b'"variables"' in conversation else text
 
 
-def without_variables(record: bytes) -> tuple[str | None, bytes]:
-    """The JSON of a conversation's variables, and the record without them where that is cheap.
+def without_variables(conversation: bytes) -> tuple[str | None, bytes]:
+    """The JSON of a conversation's variables, and the conversation without them where that is cheap.
 
     They stand behind the chats as a rule, and what stands before need not be looked at then: a key after which
     one object ends, and nothing is left, is a key of the conversation itself.
     """
-    at = record.rfind(b',"variables":')
+    at = conversation.rfind(b',"variables":')
     if at > 0:
         try:
-            members = _members(b"{" + record[at + 1 :])
+            members = _members(b"{" + conversation[at + 1 :])
         except msgspec.MsgspecError:
-            return None, record
+            return None, conversation
         found = _text(members.pop("variables"))
-        return found, record[:at] + (b"," + msgspec.json.encode(members)[1:] if members else b"}")
-    return None, record
+        return found, conversation[:at] + (b"," + msgspec.json.encode(members)[1:] if members else b"}")
+    return None, conversation
 
 
 def _text(value: Raw) -> str | None:

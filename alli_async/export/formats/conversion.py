@@ -21,42 +21,42 @@ _converting = threading.Lock()
 
 
 def tables_of(
-    records: Sequence[RawTranscript], run: int, projection: Projection = EVERYTHING
+    transcripts: Sequence[RawTranscript], run: int, projection: Projection = EVERYTHING
 ) -> tuple[list[tuple[Any, Any]], list[Quarantined]]:
     """Conversations and chats as pairs of tables, and the conversations that no column takes.
 
     Args:
-        records: The conversations.
+        transcripts: The conversations.
         run: The number of the run.
         projection: The columns.
     """
     bad: list[Quarantined] = []
     try:
         with _converting:
-            found = [flat_tables([record.json for record in records], run, projection)] if records else []
+            found = [flat_tables([each.json for each in transcripts], run, projection)] if transcripts else []
     except (msgspec.DecodeError, ValueError):
         # Something in one of them is not what the columns take: each by itself, then.
-        alone = [_alone(record, run, projection, bad) for record in records]
+        alone = [_alone(each, run, projection, bad) for each in transcripts]
         found = [each for each in alone if each is not None]
     return found, bad
 
 
 def _alone(
-    record: RawTranscript, run: int, projection: Projection, bad: list[Quarantined]
+    transcript: RawTranscript, run: int, projection: Projection, bad: list[Quarantined]
 ) -> tuple[Any, Any] | None:
     """A conversation's tables, in which half a pair of surrogates is repaired; None if it is bad."""
     try:
-        return flat_tables([repair_surrogates(record.json)], run, projection)
+        return flat_tables([repair_surrogates(transcript.json)], run, projection)
     except (msgspec.DecodeError, ValueError) as error:
-        text = record.json.decode("utf-8", "replace")
-        bad.append(Quarantined(id=record.id, why=_why(record.json, error), record=text))
+        text = transcript.json.decode("utf-8", "replace")
+        bad.append(Quarantined(id=transcript.id, why=_why(transcript.json, error), text=text))
         return None
 
 
-def _why(record: bytes, error: Exception) -> str:
-    """Why a record cannot be written: where it breaks the contract, else what the columns do not take."""
+def _why(conversation: bytes, error: Exception) -> str:
+    """Why a conversation cannot be written: where it breaks the contract, else what the columns do not take."""
     try:
-        _decode(record)
+        _decode(conversation)
     except DecodeError as found:
         return found.message
     return str(error)

@@ -80,14 +80,14 @@ class CsvTable:
         """The names of the columns."""
         return [each.name for each in self._own] + [_POSITION] + [each.name for each in self._each]
 
-    def rows(self, record: bytes) -> list[list[str]]:
+    def rows(self, conversation: bytes) -> list[list[str]]:
         """The rows of a conversation.
 
         Raises:
-            msgspec.DecodeError: The record is no JSON object.
+            msgspec.DecodeError: The conversation is no JSON object.
         """
         try:
-            found = _decode(record)
+            found = _decode(conversation)
         except UnicodeDecodeError:
             raise msgspec.DecodeError("bytes that are no UTF-8") from None
         own = [_cell(found, column) for column in self._own]
@@ -149,11 +149,11 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-def _decode(record: bytes) -> dict[str, Any]:
+def _decode(conversation: bytes) -> dict[str, Any]:
     try:
-        return _decoder.decode(record)
+        return _decoder.decode(conversation)
     except msgspec.DecodeError:
-        return _decoder.decode(repair_surrogates(record))
+        return _decoder.decode(repair_surrogates(conversation))
 
 
 class CsvRows:
@@ -168,13 +168,13 @@ class CsvRows:
         self._table = table
         self._is_empty = True
 
-    def write(self, records: Sequence[bytes]) -> None:
+    def write(self, conversations: Sequence[bytes]) -> None:
         """Add conversations.
 
         Raises:
             msgspec.DecodeError: One of them is no JSON object; none is added.
         """
-        self.copy([row for record in records for row in self._table.rows(record)])
+        self.copy([row for each in conversations for row in self._table.rows(each)])
 
     def copy(self, rows: Sequence[Sequence[str]]) -> None:
         """Add rows as they are."""
@@ -189,13 +189,13 @@ class CsvRows:
         self.out.add(text.getvalue().encode("utf-8", "replace"), len(rows))
 
     def commit(self, name: str) -> Part:
-        """Make it a part. A part without rows has the names of the columns."""
+        """Rename the temporary file to the name of a part. A part without rows has the names of the columns."""
         if self._is_empty:
             self.copy([])
         return self.out.commit(name)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self.out.discard()
 
 
@@ -264,18 +264,18 @@ class CsvWriter(OnePartWriter[CsvRows]):
         super().__init__(run, mark + SUFFIXES[compression])
         self._content = CsvRows(store.sink(self._name(shard)), compression, CsvTable(projection))
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Add records; gives those that are no JSON."""
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
+        """Write conversations. Returns those that are no JSON."""
         bad: list[Quarantined] = []
         try:
-            self._content.write([record.json for record in records])
+            self._content.write([transcript.json for transcript in transcripts])
         except msgspec.DecodeError:
-            for record in records:
+            for transcript in transcripts:
                 try:
-                    self._content.write([record.json])
+                    self._content.write([transcript.json])
                 except msgspec.DecodeError as error:
-                    text = record.json.decode("utf-8", "replace")
-                    bad.append(Quarantined(id=record.id, why=str(error), record=text))
+                    text = transcript.json.decode("utf-8", "replace")
+                    bad.append(Quarantined(id=transcript.id, why=str(error), text=text))
         return bad
 
     def copy(self, conversations: Sequence[CsvConversation]) -> None:

@@ -1,8 +1,8 @@
 """What the columns do not hold: fields that this version does not know, and times that are no moments.
 
-The server's unknown fields are the same in most records. So a decoder that skips the known fields is taught the
-names of the others, as they are met. That costs a tenth of looking into every object. A record with a name that
-the decoder does not know is looked through in full, once.
+The server's unknown fields are the same in most conversations. So a decoder that skips the known fields is
+taught the names of the others, as they are met. That costs a tenth of looking into every object. A conversation
+with a name that the decoder does not know is looked through in full, once.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ class ExtraReader:
         self._names = _Names()
         self._teach()
 
-    def read(self, record: bytes) -> Extra:
+    def read(self, conversation: bytes) -> Extra:
         """The unknown fields of a conversation, and of each of its chats."""
         if self._decode is None:
-            return extra_fields(record)
+            return extra_fields(conversation)
         try:
-            found = self._decode(record)
+            found = self._decode(conversation)
         except msgspec.ValidationError:
-            return self._learn(record)
+            return self._learn(conversation)
         own = self._unknown(found)
         if not self._has_chat_names:
             return _shown(own), [None] * len(found.chats or ())
@@ -86,8 +86,8 @@ class ExtraReader:
             None if chat is None else _shown(self._chat_unknown(chat)) for chat in found.chats or ()
         ]
 
-    def _learn(self, record: bytes) -> Extra:
-        own, chats = _all_extra(record)
+    def _learn(self, conversation: bytes) -> Extra:
+        own, chats = _all_extra(conversation)
         self._names.learn(own, CONVERSATION)
         chat_names = self._names.inside.setdefault("chats", _Names())
         for chat in chats:
@@ -105,14 +105,14 @@ class ExtraReader:
             self._decode = msgspec.json.Decoder(_struct(CONVERSATION, self._names)).decode
 
 
-def extra_fields(record: bytes) -> Extra:
+def extra_fields(conversation: bytes) -> Extra:
     """The extra fields of a conversation and of each of its chats, whatever they are."""
-    own, chats = _all_extra(record)
+    own, chats = _all_extra(conversation)
     return _shown(own), [_shown(chat) for chat in chats]
 
 
-def _all_extra(record: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    members = _members(record)
+def _all_extra(conversation: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    members = _members(conversation)
     chats = _items(members.pop("chats", _NULL)) or ()
     return _unknown(members, CONVERSATION), [_unknown_inside(chat, CHAT) for chat in chats]
 
@@ -145,7 +145,7 @@ def _is_moment(value: Raw) -> bool:
 
 
 def _shown(found: dict[str, Any]) -> str | None:
-    # In sorted order: a decoder finds names in the order in which it was taught them, which other records decide.
+    # In sorted order: a decoder finds names in the order in which other conversations taught it.
     return msgspec.json.encode(found, order="deterministic").decode() if found else None
 
 

@@ -29,11 +29,11 @@ class Lines:
         self.out.add(b"\n".join(lines) + b"\n", len(lines))
 
     def commit(self, name: str) -> Part:
-        """Make it a part."""
+        """Rename the temporary file to the name of a part."""
         return self.out.commit(name)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self.out.discard()
 
 
@@ -51,15 +51,15 @@ class JsonLinesWriter(OnePartWriter[Lines]):
         super().__init__(run, mark + SUFFIXES[compression])
         self._content = Lines(store.sink(self._name(shard)), compression)
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Add records; gives those that are no text, which no reader of the lines could pass."""
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
+        """Write conversations. Returns those that are not UTF-8, which no reader of the lines could read."""
         good: list[bytes] = []
         bad: list[RawTranscript] = []
-        for record in records:
-            if is_utf8(record.json):
-                good.append(record.json)
+        for transcript in transcripts:
+            if is_utf8(transcript.json):
+                good.append(transcript.json)
             else:
-                bad.append(record)
+                bad.append(transcript)
         if good:
             self._content.write(good)
-        return [Quarantined(id=each.id, why=NO_TEXT, record=each.json.decode("utf-8", "replace")) for each in bad]
+        return [Quarantined(id=each.id, why=NO_TEXT, text=each.json.decode("utf-8", "replace")) for each in bad]

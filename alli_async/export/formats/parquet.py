@@ -38,7 +38,7 @@ DEFAULT_SIZES = ParquetSizes()
 
 
 class ParquetShardWriter:
-    """The two parts of a shard. Columns are those of the contract; a record that does not keep to it is bad.
+    """The two parts of a shard. Columns are those of the contract; a conversation that does not keep to it is bad.
 
     Args:
         store: The destination.
@@ -68,7 +68,7 @@ class ParquetShardWriter:
         self._run = run
         self._suffix = f"{mark}.parquet"
         self._rows = [0, 0]
-        self._records: list[RawTranscript] = []
+        self._transcripts: list[RawTranscript] = []
         self._size = 0
         self._tables: list[tuple[Any, Any]] = []
         self._group = 0
@@ -91,27 +91,27 @@ class ParquetShardWriter:
             ]
         return self._writers
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Add conversations and their chats; gives those that are not what the contract says."""
-        self._records.extend(records)
-        self._size += sum(len(record.json) for record in records)
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
+        """Write conversations and their chats. Returns those that are not what the contract says."""
+        self._transcripts.extend(transcripts)
+        self._size += sum(len(transcript.json) for transcript in transcripts)
         bad = self._convert() if self._size >= self._sizes.table else []
         if self._group >= self._sizes.group:
             self._write_group()
         return bad
 
     def finish(self) -> list[Quarantined]:
-        """Write what was added; gives the records that are not what the contract says."""
+        """Write what was added; gives the conversations that are not what the contract says."""
         bad = self._convert()
         self._write_group()
         return bad
 
     def _convert(self) -> list[Quarantined]:
         """Make columns of what was added; they take the place of the JSON."""
-        records, self._records, self._size = self._records, [], 0
-        made, bad = tables_of(records, self._run, self._projection)
+        transcripts, self._transcripts, self._size = self._transcripts, [], 0
+        made, bad = tables_of(transcripts, self._run, self._projection)
         put_aside = {each.id for each in bad}
-        size = sum(len(record.json) for record in records if record.id not in put_aside)
+        size = sum(len(each.json) for each in transcripts if each.id not in put_aside)
         self.bytes_in += size
         self._group += size
         self._tables += made
@@ -131,7 +131,7 @@ class ParquetShardWriter:
             writers[place].write_table(_fitted(table, self._schemas[place]))
 
     def commit(self, shard: str) -> list[Part]:
-        """Make them the parts of a shard."""
+        """Rename the temporary files to the final part names of the shard."""
         parts = []
         for folder, writer, file, rows in zip(FOLDERS, self._open(), self._files, self._rows, strict=True):
             writer.close()
@@ -139,9 +139,9 @@ class ParquetShardWriter:
         return parts
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
+        """Delete the temporary files. After `commit` it does nothing."""
         for file in self._files:
-            # What pyarrow still wants to say is for nobody.
+            # pyarrow writes a footer when it closes; nobody needs that one.
             file.deaf = True
         for writer in self._writers:
             writer.close()

@@ -71,13 +71,13 @@ class Projection:
         chats = self._root.children["chats"]
         self.has_chat_extra = chats is not None and (chats.is_whole or chats.keeps_unknown)
 
-    def apply(self, record: bytes) -> bytes:
+    def apply(self, conversation: bytes) -> bytes:
         """The JSON of a conversation with the chosen fields only.
 
         Raises:
-            msgspec.DecodeError: The record is no JSON object.
+            msgspec.DecodeError: The conversation is no JSON object.
         """
-        return record if self._root.is_whole else bytes(self._object(Raw(record), self._root))
+        return conversation if self._root.is_whole else bytes(self._object(Raw(conversation), self._root))
 
     def _object(self, value: Raw, node: _Node) -> Raw:
         try:

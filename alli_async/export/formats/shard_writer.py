@@ -1,4 +1,4 @@
-"""What the writers of all formats have in common."""
+"""The interface of the writers of all formats, and the parts that they share."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class ShardWriter(Protocol):
 
     @property
     def bytes_in(self) -> int:
-        """Size of the records in bytes, before they are compressed."""
+        """Size of the conversations' JSON in bytes, before compression."""
         ...
 
     @property
     def is_projected(self) -> bool:
-        """Whether fields are left out or hashed, so that no other file may hold a record as it came."""
+        """Whether fields are left out or hashed, so that no other file may hold a conversation as it came."""
         ...
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Add records; gives those that could not be, and why."""
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
+        """Write conversations. Returns the conversations that could not be written, and why."""
         ...
 
     def finish(self) -> list[Quarantined]:
-        """Write what was only taken so far; gives what could not be."""
+        """Write the conversations that are still in memory. Returns what could not be written."""
         ...
 
     def commit(self, shard: str) -> list[Part]:
-        """Make the parts those of a shard, once they are finished."""
+        """Rename the temporary files to the final part names of the shard, once they are finished."""
         ...
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
+        """Delete the temporary files. After `commit` it does nothing."""
         ...
 
 
@@ -63,12 +63,12 @@ class HashingSink:
         return self._sink.write(data)
 
     def commit(self, name: str, rows: int) -> Part:
-        """Make it a part of so many rows."""
+        """Rename the temporary file to the name of a part, which has so many rows."""
         name = self._sink.commit(name)
         return Part(name=name, rows=rows, bytes=self.bytes_out, sha256=self._hash.hexdigest())
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self._sink.discard()
 
 
@@ -94,12 +94,12 @@ class CompressedPart:
             self._out.write(packed)
 
     def commit(self, name: str) -> Part:
-        """Make it a part."""
+        """Write what the compressor still holds, and rename the temporary file to the name of a part."""
         self._out.write(self._compressor.flush())
         return self._out.commit(name, self.rows)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self._out.discard()
 
 
@@ -109,11 +109,11 @@ class PartContent(Protocol):
     out: CompressedPart
 
     def commit(self, name: str) -> Part:
-        """Make them a part."""
+        """Rename the temporary file to the name of a part."""
         ...
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         ...
 
 
@@ -142,11 +142,11 @@ class OnePartWriter(Generic[ContentT]):
         return []
 
     def commit(self, shard: str) -> list[Part]:
-        """Make it the part of a shard."""
+        """Rename the temporary file to the final part name of the shard."""
         return [self._content.commit(self._name(shard))]
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary file."""
         self._content.discard()
 
     def _name(self, shard: str) -> str:
@@ -154,5 +154,5 @@ class OnePartWriter(Generic[ContentT]):
 
 
 def part_name(run: int, shard: str) -> str:
-    """What the parts of a shard are called, whatever their kind."""
+    """The name of a shard's parts, without folder and ending."""
     return f"run-{run:05}-shard-{shard}"

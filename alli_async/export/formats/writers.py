@@ -50,7 +50,7 @@ def writer_of(
         shard: The name of the shard.
         unique: Whether their names are of this try alone: where two may try at a time, one must not write what
             the other has committed.
-        projection: Makes of the server's JSON what is written. None where the records come from this destination.
+        projection: Makes of the server's JSON what is written. None where they come from this destination.
     """
     mark = f"-{secrets.token_hex(4)}" if unique else ""
     columns = projection or Projection(spec.fields)
@@ -66,7 +66,7 @@ def writer_of(
 
 
 class ProjectingWriter:
-    """Writes the chosen fields of each record, by the writer of a format.
+    """Writes the chosen fields of each conversation, by the writer of a format.
 
     Args:
         writer: The writer of the format.
@@ -84,27 +84,27 @@ class ProjectingWriter:
         """Size of what is written in bytes, before it is compressed."""
         return self._writer.bytes_in
 
-    def write(self, records: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Add records. Those that are no JSON are given back without their text, which nobody has looked into."""
+    def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
+        """Write conversations. Those that are no JSON are returned without text, which may hold hidden fields."""
         bad: list[Quarantined] = []
         good: list[RawTranscript] = []
-        for record in records:
+        for transcript in transcripts:
             try:
-                text = self._projection.apply(record.json)
+                text = self._projection.apply(transcript.json)
             except msgspec.MsgspecError as error:
-                bad.append(Quarantined(id=record.id, why=str(error)))
+                bad.append(Quarantined(id=transcript.id, why=str(error)))
             else:
-                good.append(RawTranscript(record.id, text, record.chat_count))
+                good.append(RawTranscript(transcript.id, text, transcript.chat_count))
         return bad + self._writer.write(good)
 
     def finish(self) -> list[Quarantined]:
-        """Write what was only taken so far; gives what could not be."""
+        """Write the conversations that are still in memory. Returns what could not be written."""
         return self._writer.finish()
 
     def commit(self, shard: str) -> list[Part]:
-        """Make the parts those of a shard."""
+        """Rename the temporary files to the final part names of the shard."""
         return self._writer.commit(shard)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the temporary files."""
         self._writer.discard()

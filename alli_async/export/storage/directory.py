@@ -1,4 +1,7 @@
-"""A directory as a store: temporary names, fsync and rename; a lock that the system takes back from the dead."""
+"""A directory as a store: temporary names, fsync and rename.
+
+Its lock is a file lock, which the system releases when the process ends.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from .lease_files import LOCK, DirectoryLeaseFile
 from .locking import LocksUnsupportedError, try_lock
 from .store import JOURNAL, PARTIAL, TakenError, file_errors
 
-# The temporary names of parts and records: they begin with the run's number, or are those of a record by its name.
+# Temporary names of parts and records: they begin with the run's number or with the name of a record.
 _TEMPORARY = re.compile(
     r"\.{1,2}(?:run-\d{5,}-|export\.json|cluster|c?lock|manifest\.json|quarantine\.jsonl|deleted\.jsonl)"
 )
@@ -36,8 +39,8 @@ class FileSink:
     """A part in a directory: a temporary name beside the part's, then fsync, rename, fsync of the directory.
 
     Args:
-        path: What it is to be, or about.
-        root: What the name given to `commit` is relative to.
+        path: The expected final path.
+        root: The directory that the name given to `commit` is relative to.
         mode: The permission bits of the file.
         check: Called before the part becomes visible; raises when the destination is not held any more.
 
@@ -54,7 +57,7 @@ class FileSink:
         self._temporary = temporary = path.with_name(f".{path.name}{PARTIAL}")
         with file_errors("write", path):
             make_directory(path.parent, directory_mode(mode))
-            # A leftover of a run that was killed is nobody's; anything planted in its place is not followed.
+            # Remove the leftover of a killed run; never follow a link in its place.
             temporary.unlink(missing_ok=True)
             self._file = open_new(temporary, mode)
 
@@ -67,7 +70,7 @@ class FileSink:
         return len(data)
 
     def commit(self, name: str) -> str:
-        """Make it the part, by this very name."""
+        """Make the file durable, and rename it to exactly this name."""
         path = self._root / name
         self._check()
         with file_errors("write", path):
@@ -78,8 +81,8 @@ class FileSink:
         return name
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
-        # Closing may say again what writing said: that the disk is full.
+        """Delete the temporary file. After `commit` it does nothing."""
+        # Closing a file of a full disk may raise the error of the write again.
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -118,7 +121,7 @@ class DirectoryStore:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory alone, by a file lock: the system takes it back when the process ends, however.
+        """Hold the directory alone, by a file lock, which the system releases however the process ends.
 
         Where the file system has no file locks, the directory is held by a lease.
         """
@@ -136,7 +139,7 @@ class DirectoryStore:
 
     def _open_lock(self) -> int:
         path = self._root / LOCK
-        # A link planted here is not followed: what it leads to would be overwritten.
+        # Never follow a link in the place of the lock: its target would be overwritten.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
         with file_errors("write", path):
             make_directory(path.parent, directory_mode(self._mode))
@@ -161,14 +164,14 @@ class DirectoryStore:
         lease.acquire()
         self._lease = lease
 
-    def _hold(self) -> None:
-        """See, before anything is changed, that no other export has taken over."""
+    def _check_lease(self) -> None:
+        """Check, before anything is changed, that no other export has taken over the lease."""
         if self._lease is not None:
             self._lease.check()
 
     def sink(self, name: str) -> FileSink:
-        """Begin a part, under a temporary name in the same directory."""
-        return FileSink(self._root / name, self._root, self._mode, self._hold)
+        """Open a temporary file in the directory of the part."""
+        return FileSink(self._root / name, self._root, self._mode, self._check_lease)
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record the way a part is written."""
@@ -207,7 +210,7 @@ class DirectoryStore:
 
     def remove(self, name: str) -> None:
         """Remove a part or a record; one that is not there is no error."""
-        self._hold()
+        self._check_lease()
         with file_errors("remove", self._root / name):
             (self._root / name).unlink(missing_ok=True)
 

@@ -99,7 +99,7 @@ class ObjectSink:
 
     Args:
         store: Where it goes.
-        place: What it is to be, about, for errors.
+        place: The expected final address, for errors.
 
     Raises:
         ExportError: From every method, when the disk or the store refuses.
@@ -119,7 +119,7 @@ class ObjectSink:
         return len(data)
 
     def commit(self, name: str) -> str:
-        """Upload it, under a name that no other writer has; gives that."""
+        """Upload the file under a name that no other writer uses. Returns that name."""
         suffix = _SUFFIX.search(name)
         assert suffix is not None  # noqa: S101 - it matches nothing as well
         own = f"{name[: suffix.start()]}-{secrets.token_hex(4)}{suffix[0]}"
@@ -129,7 +129,7 @@ class ObjectSink:
         return own
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
+        """Delete the local file. After `commit` it does nothing."""
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -199,18 +199,18 @@ class ObjectStore:
         finally:
             lease.release()
 
-    def _hold(self) -> None:
-        """See, before anything is changed, that nobody else has taken over."""
+    def _check_lease(self) -> None:
+        """Check, before anything is changed, that no other export has taken over the lease."""
         if self._lease is not None:
             self._lease.check()
 
     def sink(self, name: str) -> ObjectSink:
-        """Begin a part, in a file of this machine."""
+        """Open a temporary file on this machine."""
         return ObjectSink(self, self._at(name))
 
     def upload(self, name: str, file: IO[bytes]) -> None:
         """Make a file a part: in one request, or when it is large in pieces of which nothing is seen before."""
-        self._hold()
+        self._check_lease()
         with store_refusals("write", self._at(name)):
             self._api.put(
                 self._objects, name, file, chunk_size=self._tuning.piece, max_concurrency=_PIECES_AT_ONCE
@@ -218,7 +218,7 @@ class ObjectStore:
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a record; the store itself sees to it that one that is there stays."""
-        self._hold()
+        self._check_lease()
         _, errors = load_obstore()
         with store_refusals("write", self._at(name)):
             try:
@@ -261,12 +261,12 @@ class ObjectStore:
 
     def remove(self, name: str) -> None:
         """Remove a part or a record; one that is not there is no error."""
-        self._hold()
+        self._check_lease()
         with store_refusals("remove", self._at(name)), contextlib.suppress(FileNotFoundError):
             self._api.delete(self._objects, name)
 
     def sweep(self) -> None:
-        """Nothing half written is ever seen."""
+        """Do nothing: an incomplete upload is never visible."""
 
     def _at(self, name: str) -> str:
         return f"{self.url}/{name}".rstrip("/")

@@ -1,4 +1,4 @@
-"""What an export needs of a place: parts that are there whole or not at all, and small records, written once."""
+"""The storage that an export needs: parts that are there whole or not at all, and small records, written once."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ class MissingError(ExportError):
 
 
 class TakenError(ExportError):
-    """A record is there already: somebody else was first."""
+    """The record exists already: another process was first."""
 
 
 class Sink(Protocol):
-    """A part that is being written; it is nobody's until `commit` gives it a name."""
+    """A part that is being written. The file is not visible until `commit` renames it."""
 
     def write(self, data: bytes, /) -> int:
         """Add bytes."""
         ...
 
     def commit(self, name: str) -> str:
-        """Make it a part, whole and lasting; gives the name it has got, which begins like this one.
+        """Make the file durable, and rename it to a part, which replaces a part of the same name.
 
-        One that is there under that name already is replaced.
+        Args:
+            name: The name to begin with.
+
+        Returns:
+            The name of the part, which begins with `name`.
         """
         ...
 
     def discard(self) -> None:
-        """Leave nothing behind. After `commit` it does nothing."""
+        """Delete the temporary file. After `commit` it does nothing."""
         ...
 
 
 class PartStore(Protocol):
-    """Where parts can be read."""
+    """A store whose parts can be read."""
 
     def open(self, name: str) -> IO[bytes]:
         """A part, to be read."""
@@ -50,34 +54,37 @@ class PartStore(Protocol):
 
 
 class Store(PartStore, Protocol):
-    """A place for an export. The methods block and are meant for worker threads.
+    """The storage of an export. The methods block and are meant for worker threads.
 
     Names are relative, with `/` between their parts. Every method raises `ExportError` when it is refused.
     """
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the place alone; one that is held is an error. The lock of a killed process is no more."""
+        """Hold the store alone. A store that another process holds is an error.
+
+        The lock of a killed process is released.
+        """
         ...
 
     def sink(self, name: str) -> Sink:
-        """Begin a part that is to have about this name."""
+        """Open a temporary file. The final name, given to `commit`, begins with this name."""
         ...
 
     def put_record(self, name: str, data: bytes, *, replace: bool = False) -> None:
-        """Write a record, whole and lasting.
+        """Write a record as a whole, and make it durable.
 
         Args:
             name: The name of the record.
             data: The content of the record.
-            replace: Whether one that is there is replaced.
+            replace: Whether an existing record is replaced.
 
         Raises:
-            TakenError: It is there, and is not to be replaced.
+            TakenError: The record exists, and `replace` is False.
         """
         ...
 
     def names(self, folder: str) -> dict[str, int]:
-        """The parts or records in a folder, without what is being written, and how many bytes each has."""
+        """The parts or records in a folder, without temporary files, and the size of each in bytes."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -103,7 +110,7 @@ class Store(PartStore, Protocol):
 
 @contextlib.contextmanager
 def file_errors(verb: str, place: str | Path) -> Iterator[None]:
-    """Make what the file system refuses one clear error."""
+    """Turn a refusal of the file system into one clear error."""
     try:
         yield
     except OSError as error:
