@@ -201,8 +201,7 @@ class Closing(Generic[RowT]):
             crossed = not known <= {last_id}
             has_moved = has_moved or crossed or walk.rows_left or walk.rows_came or walk.is_order_unstable
             is_quiet = passes.are_enough(walk, found=found > 0)
-            is_counted = not walk.rows_left and len(seen) == walk.rows_before - index
-            if is_counted or is_quiet or not (walk.rows_came or walk.is_order_unstable):
+            if is_quiet or not (walk.rows_came or walk.is_order_unstable):
                 return has_moved
         raise changes_too_fast(MAX_PASSES)
 

@@ -105,9 +105,7 @@ class LastChatReader(Generic[RowT]):
         if walk.has_ended and walk.listed == len(walk.ids) and walk.first_cursor is None:
             return True  # The list is one page.
         if not (this_pass.is_proved and self._is_whole_once):
-            is_counted = this_pass.was_full and walk.is_proved and not walk.rows_left
-            counted = is_counted and len(self._seen) == walk.rows_before
-            return counted or is_quiet
+            return is_quiet
         if not this_pass.unseen:
             return True
         # One page reaches from the top to where the pass before began: no missed row can hide between two pages.

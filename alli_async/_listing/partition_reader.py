@@ -19,7 +19,7 @@ from .cursors import OffsetCursors
 from .filters import Filters
 from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader
 from .pages import Row
-from .quiet import QUIET_PASSES
+from .quiet import CountProof
 from .single_rows import StuckError
 from .survey import LONG_AGO, Span, moment, moments, with_spans
 from .walks import Walk
@@ -31,8 +31,11 @@ ASC = Order.FIRST_CHAT_TIME_ASC
 _WINDOW_ROWS = 35
 # Rows at the end of a page whose times show how far the page reaches: some may have been opened long before.
 _LATEST = 5
-# Passes in which rows of one instant that do not fit a page are read.
+# Most passes in which rows of one instant that do not fit a page are read.
 _MAX_INSTANT_PASSES = 40
+# Passes without a new row after which the proof by a count is given up. In 300 simulated cases of each size, 60 to
+# 1,000 rows in random order had all come within 15 passes.
+_QUIET_INSTANT_PASSES = 20
 
 Emit = Callable[[list[RowT]], Awaitable[None]]
 
@@ -324,20 +327,23 @@ class PartitionReader(Generic[RowT]):
         await self._emit_own(fresh, where)
 
     async def _read_until_stable(self, window: Filters, where: tuple[float, float]) -> None:
-        """Read rows of one instant that do not fit a page, until their count is reached or no new row comes."""
+        """Read rows of one instant that do not fit a page, until a count proves that all of them were seen.
+
+        Where it does not, and several passes bring no new row, it is reported that the rows may not be all.
+        """
         seen: set[str] = set()
-        quiet = 0
+        proof, quiet = CountProof(), 0
         for _ in range(_MAX_INSTANT_PASSES):
-            one_pass: Walk[RowT] = Walk(self._pages, ASC, window, cursors=self._offsets, follow=True)
-            quiet += 1
+            ids: set[str] = set()
+            one_pass: Walk[RowT] = Walk(self._pages, ASC, window, cursors=self._offsets, follow=True, ids=ids)
             while (entries := await _next_of(one_pass)) is not None:
-                if any(entry.id not in seen for entry in entries):
-                    quiet = 0
-                seen.update(entry.id for entry in entries)
                 await self._emit_unseen(entries, where)
-            if len(seen) == one_pass.listed:
+            has_new = not ids <= seen
+            seen |= ids
+            if proof.is_reached(ids, listed=one_pass.listed, has_new=has_new):
                 return
-            if quiet >= QUIET_PASSES:
+            quiet = 0 if has_new else quiet + 1
+            if quiet >= _QUIET_INSTANT_PASSES:
                 break
         seconds = (where[1] - where[0]) / self._span.units_per_second
         error = IncompleteError(

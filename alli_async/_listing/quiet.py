@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ..errors import IncompleteError
@@ -36,6 +37,35 @@ class QuietPasses:
         # A pass that is not proved says nothing of the order of rows that an earlier one saw change.
         self._is_order_unstable = walk.is_order_unstable or (self._is_order_unstable and not walk.is_proved)
         return self._count >= (QUIET_PASSES if self._is_order_unstable else 1)
+
+
+class CountProof:
+    """Proves by counting that all rows were seen, where they come in another order at each request.
+
+    Rows that were seen may leave, so that the number of seen rows alone proves nothing. A pass sets the number of
+    rows to reach. Only passes after it count, as long as they list as many rows and show no row that is new:
+    if they have shown that many different rows, a row that was missed would have to be in place of a row that left
+    after it was seen, and then the number of listed rows would be another one.
+    """
+
+    def __init__(self) -> None:
+        self._count: int | None = None
+        self._seen: set[str] = set()
+
+    def is_reached(self, ids: Collection[str], *, listed: int, has_new: bool) -> bool:
+        """Whether all rows have been seen.
+
+        Args:
+            ids: The ids of the rows that the last pass has shown.
+            listed: Number of rows that it has listed, with rows that came twice.
+            has_new: Whether it has shown rows that no pass before had shown.
+        """
+        if has_new or listed != self._count:
+            self._count = listed
+            self._seen.clear()
+            return False
+        self._seen.update(ids)
+        return len(self._seen) == listed
 
 
 def changes_too_fast(passes: int) -> IncompleteError:

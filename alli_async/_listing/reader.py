@@ -200,10 +200,7 @@ class ListReader(Generic[RowT]):
             )
             found = await self._emit_walk(walk, units_per_second, [newest, newest])
             is_quiet = passes.are_enough(walk, found=found)
-            is_whole = walk.is_contiguous and not walk.rows_came
-            is_counted = walk.is_proved and not walk.rows_left
-            counted = is_counted and len(self._emitted.finished) == walk.rows_before
-            if is_whole or counted or is_quiet:
+            if is_quiet or (walk.is_contiguous and not walk.rows_came):
                 return
         raise changes_too_fast(MAX_PASSES + 1)
 

@@ -5,6 +5,25 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "a deleted row makes up for a missed one in the count": Case(
+        {
+            "conversations": 123,
+            "seed": 77,
+            "page_no": "ignored",
+            "chat_count": "user",
+            "embed": 5,
+            "embed_abridged": 0,
+            "ties": "shuffled",
+        },
+        Reader("skip"),
+        history=(
+            Change("delete", 1, 120),
+            Change("lose_all_chats", 10, n=20),
+            Change("delete", 24, 149, 5),
+            Change("get_chat", 4, n=5),
+        ),
+        faults=(FaultScript("listConversationChats", ("ok", "ok", "ok", "ok", "429")),),
+    ),
     "a page shows a row only once while pages hold one row in a changing order": Case(
         {"conversations": 60, "seed": 13, "unit": "s", "crowd": 64, "ties": "shuffled", "page_cap": 1},
         Reader("raw"),
