@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from .._client_session import session_of
 from .._listing.filters import Filters
 from .._listing.page_reader import PageReader
 from .._listing.survey import FAR_AHEAD, LONG_AGO, ServerProfile, survey_list
@@ -193,9 +194,7 @@ class Checkup:
 
     async def _check_lists(self, client: AlliClient) -> None:
         page = await client.conversations.list()
-        pages: PageReader[Conversation] = PageReader(
-            client.conversations._session, Filters(), STRUCT_CODEC.list_page
-        )
+        pages: PageReader[Conversation] = PageReader(session_of(client), Filters(), STRUCT_CODEC.list_page)
         profile = (await survey_list(pages)).profile
         self._note_profile(profile, page)
         await self._check_order(client, profile, page)

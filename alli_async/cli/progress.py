@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._client_session import session_of
 from ..models import StreamStats
 from .durations import clock_text
 from .records import count_text
@@ -130,8 +131,7 @@ async def showing(client: AlliClient, *, quiet: bool = False) -> AsyncIterator[P
 
 def wait_of(client: AlliClient) -> str | None:
     """What requests of a client wait for now, and why; None while they do not, or only briefly."""
-    session = client.conversations._session
-    outage = session.tenant.outage
+    outage = session_of(client).tenant.outage
     if outage.cause is not None:
         now = asyncio.get_running_loop().time()
         if outage.asked_until > now:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from .._client_session import session_of
 from .._listing.filters import ConversationFilters, Filters
 from ..client import AlliClient
 from ..config import checked_flag, checked_whole
@@ -144,7 +145,7 @@ async def _mark(alli: AlliClient, filters: ConversationFilters) -> datetime:
         now = parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC)
     except ValueError:
         now = datetime.now(UTC)
-    latest = await high_water(alli.conversations._session, Filters.checked(filters))
+    latest = await high_water(session_of(alli), Filters.checked(filters))
     try:
         return now if latest is None else min(now, to_datetime(latest))
     except ValueError:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 
 from .._aio.threads import in_stoppable_thread, in_thread
+from .._client_session import session_of
 from .._listing.filters import ConversationFilters
 from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
@@ -25,6 +26,7 @@ from .destination import Destination, EarlierVersions
 from .executors import LocalExecutor
 from .formats.compression import Compression
 from .formats.projection import Redact
+from .formats.shard_writer import ShardWriter
 from .formats.writers import Format, writer_of
 from .holdings import Holdings
 from .outstanding import add_outstanding, outstanding_in
@@ -157,7 +159,8 @@ async def run_export(
         tuning: The numbers that the export runs by.
     """
     # A client that is closed, or of another event loop, is refused before anything is written.
-    client._lifetime.check()
+    session = session_of(client)
+    session.lifetime.check()
     if request.file is not None:
         return await export_file(
             client,
@@ -173,7 +176,7 @@ async def run_export(
     assert request.dest is not None  # noqa: S101
     opener = open_store if cluster is None else open_shared
     store = opener(request.dest, mode=request.mode)
-    job = _Job(client.conversations._session, store, request, on_progress, tuning)
+    job = _Job(session, store, request, on_progress, tuning)
     if cluster is None:
         async with _locked(store):
             return await job.run()
@@ -181,8 +184,9 @@ async def run_export(
     async with (
         reached(cluster, client, tuning) as workers,
         _locked(store),
-        coordinated(workers, store, tuning) as job.coordinator,
+        coordinated(workers, store, tuning) as coordinator,
     ):
+        job.coordinator = coordinator
         return await job.run()
 
 
@@ -211,14 +215,14 @@ class _Job:
         self,
         session: Session,
         store: Store,
-        wanted: ExportRequest,
+        request: ExportRequest,
         on_progress: Callable[[ExportProgress], None] | None,
         tuning: Tuning,
     ) -> None:
         self._own = StreamStats()
         self._session = session.counting(self._own)
         self._store = store
-        self._wanted = wanted
+        self._request = request
         self._on_progress = on_progress
         self._tuning = tuning
         self._destination = Destination(store)
@@ -227,24 +231,24 @@ class _Job:
 
     async def run(self) -> ExportReport:
         """Go on with what is there, or begin."""
-        destination, wanted = self._destination, self._wanted
+        destination, request = self._destination, self._request
         # Workers of an export that was killed may still be at it; from here on they commit nothing.
         await in_thread(self._store.remove, CLUSTER_SESSION_FILE)
-        await in_thread(destination.open, wanted.spec)
+        await in_thread(destination.open, request.spec)
         if self.coordinator is not None:
-            await self.coordinator.register(wanted.spec)
+            await self.coordinator.register(request.spec)
         await in_thread(destination.drop_compaction)
         if destination.runs:
             self._known_ids = await check_project(
-                self._session, destination, wanted.filters, same_project=wanted.same_project
+                self._session, destination, request.filters, same_project=request.same_project
             )
         if (run := destination.unfinished) is not None:
             self._check_profile(run)
             report = await self._do(run)
             # To finish that run is what this call does, unless a refresh was asked for, which comes on top.
-            if not wanted.refresh or run.plan.kind in ("full", "refresh"):
+            if not request.refresh or run.plan.kind in ("full", "refresh"):
                 return report
-        elif destination.runs and not wanted.is_incremental and not wanted.refresh:
+        elif destination.runs and not request.is_incremental and not request.refresh:
             return await self._prove_complete()
         return await self._do(await self._plan_next_run())
 
@@ -262,16 +266,16 @@ class _Job:
         return self._report(self._destination.runs, await in_thread(self._destination.holdings), None)
 
     async def _plan_next_run(self) -> RunLog:
-        runs, wanted = self._destination.runs, self._wanted
+        runs, request = self._destination.runs, self._request
         requests_before, retries_before = self._own.requests, self._own.retries
         number = await in_thread(next_number, self._store)
         planned = await plan_run(
             self._session,
-            wanted.filters,
+            request.filters,
             run=number,
-            kind=wanted.kind(is_first=not runs),
+            kind=request.kind(is_first=not runs),
             previous=runs[-1].plan if runs else None,
-            page_size=wanted.page_size,
+            page_size=request.page_size,
             tuning=self._tuning,
         )
         plan = planned.plan
@@ -281,7 +285,7 @@ class _Job:
         return await in_thread(self._plan, plan)
 
     def _plan(self, plan: RunPlan) -> RunLog:
-        self._destination.begin(self._wanted.spec)
+        self._destination.begin(self._request.spec)
         run = RunLog.begin(self._store, plan)
         self._destination.runs.append(run)
         return run
@@ -301,14 +305,18 @@ class _Job:
         return self._report([run], None, progress)
 
     async def _context(self, run: RunLog) -> RunContext:
-        wanted, plan, store = self._wanted, run.plan, self._store
-        filters = wanted.filters if plan.since is None else wanted.filters.with_last_chat_from(plan.since)
+        request, plan, store = self._request, run.plan, self._store
+        filters = request.filters if plan.since is None else request.filters.with_last_chat_from(plan.since)
+
+        def open_writer(shard: str) -> ShardWriter:
+            return writer_of(request.spec, store, plan.run, shard, projection=request.projection)
+
         return RunContext(
             session=self._session,
             filters=filters,
             plan=plan,
-            open_writer=lambda shard: writer_of(wanted.spec, store, plan.run, shard, projection=wanted.projection),
-            on_error=wanted.on_error or "skip",
+            open_writer=open_writer,
+            on_error=request.on_error or "skip",
             earlier=None if plan.kind == "full" else await in_thread(EarlierVersions, self._destination),
             tuning=self._tuning,
         )

@@ -9,6 +9,7 @@ from typing import Literal, Unpack
 from msgspec import Struct
 
 from .._aio.threads import in_thread
+from .._client_session import session_of
 from .._listing.filters import ConversationFilters
 from .._listing.pages import MAX_PAGE_SIZE
 from .._transport.session import Session
@@ -88,7 +89,7 @@ async def plan_export(
         ExportError: The destination cannot be read, or is not what its journal says.
         AlliError: From the requests.
     """
-    wanted = ExportRequest.checked(
+    request = ExportRequest.checked(
         dest,
         filters,
         format=format,
@@ -102,41 +103,41 @@ async def plan_export(
         page_size=page_size,
         same_project=same_project,
     )
-    session = client.conversations._session
+    session = session_of(client)
     session.lifetime.check()
-    if dest is None or wanted.file is not None:
-        return await _new(session, wanted)
+    if dest is None or request.file is not None:
+        return await _new(session, request)
     destination = Destination(open_store(dest))
-    await in_thread(destination.check, wanted.spec)
+    await in_thread(destination.check, request.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:
-        return await _new(session, wanted)
+        return await _new(session, request)
     latest = runs[-1]
-    await check_project(session, destination, wanted.filters, same_project=same_project)
+    await check_project(session, destination, request.filters, same_project=same_project)
     if latest.complete is None:
         return _unfinished(runs)
     written = (await in_thread(destination.holdings)).conversations
     if not incremental and not refresh:
         return ExportPreview(state="complete", plan=latest.plan, shards=[], written=written, requests=0)
     number = await in_thread(next_number, destination.store)
-    return await _next_run(session, wanted, runs, number, written)
+    return await _next_run(session, request, runs, number, written)
 
 
-async def _new(session: Session, wanted: ExportRequest) -> ExportPreview:
-    plan, requests = await plan_run(session, wanted.filters, page_size=wanted.page_size)
+async def _new(session: Session, request: ExportRequest) -> ExportPreview:
+    plan, requests = await plan_run(session, request.filters, page_size=request.page_size)
     return ExportPreview(state="new", plan=plan, shards=plan.shards, requests=requests)
 
 
 async def _next_run(
-    session: Session, wanted: ExportRequest, runs: Sequence[RunLog], number: int, written: int
+    session: Session, request: ExportRequest, runs: Sequence[RunLog], number: int, written: int
 ) -> ExportPreview:
-    kind: Literal["incremental", "refresh"] = "refresh" if wanted.refresh else "incremental"
+    kind: Literal["incremental", "refresh"] = "refresh" if request.refresh else "incremental"
     plan, requests = await plan_run(
-        session, wanted.filters, run=number, kind=kind, previous=runs[-1].plan, page_size=wanted.page_size
+        session, request.filters, run=number, kind=kind, previous=runs[-1].plan, page_size=request.page_size
     )
     add_outstanding(plan, runs)
-    known = requests if wanted.refresh else None
+    known = requests if request.refresh else None
     return ExportPreview(state=kind, plan=plan, shards=plan.shards, written=written, requests=known)
 
 

@@ -11,7 +11,7 @@ from .._aio.threads import in_thread
 from ..models import RawTranscript
 from .formats.shard_writer import ShardWriter
 from .holdings import Version
-from .records import Part, Quarantined, Shard
+from .records import Part, Quarantined
 from .tuning import DEFAULT_TUNING
 
 
@@ -43,7 +43,6 @@ class ShardBuffer:
         batch_bytes: Bytes of JSON that are handed to the writing thread at a time.
 
     Attributes:
-        shard: What the shard has become, should it have been split.
         versions: The conversations taken, as they came last, by their ids.
         chats: In the conversations taken.
         deleted: Ids of conversations that were found deleted.
@@ -55,7 +54,6 @@ class ShardBuffer:
     ) -> None:
         self.writer = writer
         self.bad: list[Quarantined] = []
-        self.shard: Shard | None = None
         self.deleted: dict[str, None] = {}
         self.chats = 0
         self.versions: dict[str, Version] = {}

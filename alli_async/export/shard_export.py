@@ -17,7 +17,7 @@ from .._listing.page_reader import BadRow
 from ..errors import DecodeError
 from ..models import RawTranscript, StreamStats
 from .commit_log import split_of
-from .cutting import ShardCutter
+from .cutting import CurrentShard, ShardCutter
 from .formats.shard_writer import ShardWriter
 from .holdings import Version, pack_versions
 from .last_shard import LastShard
@@ -73,14 +73,14 @@ class ShardExporter:
             AlliError: The shard cannot be written. What was committed stays.
         """
         write_last: set[str] = set()
+        current = CurrentShard(shard)
         while True:
-            writer = await in_thread(self._context.open_writer, shard.name, undo=_discard)
+            writer = await in_thread(self._context.open_writer, current.shard.name, undo=_discard)
             buffer = ShardBuffer(writer, write_last, batch_bytes=self._context.tuning.batch_bytes)
             try:
-                await self._fill(shard, buffer, commits, on_change)
+                await self._fill(current, buffer, commits, on_change)
             except DuplicateConversation as duplicate:
                 write_last |= duplicate.ids
-                shard = buffer.shard or shard
             else:
                 return
             finally:
@@ -88,36 +88,37 @@ class ShardExporter:
 
     async def _fill(
         self,
-        shard: Shard,
+        current: CurrentShard,
         buffer: ShardBuffer,
         commits: Sequence[tuple[Shard, Commit]],
         on_change: OnChange,
     ) -> None:
         began = time.monotonic()
-        buffer.shard = shard
-        reader = self._reader(shard, buffer, commits)
+        # The name by which the shard is followed here stays when the shard is split.
+        shard = current.shard
+        reader = self._reader(current, commits)
         self._under_way[shard.name] = reader, buffer
         try:
             await self._read_into(reader, buffer, on_change)
             if shard.end is None:
                 await LastShard(self._context, reader, buffer, commits).read()
             self._raise_skipped(reader)
-            commit = await _commit(buffer.shard, reader, buffer, began)
-            await self._record(ShardRecord(shard=buffer.shard.name, commit=commit))
+            commit = await _finish_shard(current.shard, reader, buffer, began)
+            await self._record(ShardRecord(shard=current.shard.name, commit=commit))
         finally:
             del self._under_way[shard.name]
             add_traffic(self.ended, reader.stats)
         on_change()
 
-    def _reader(self, shard: Shard, buffer: ShardBuffer, commits: Sequence[tuple[Shard, Commit]]) -> ShardReader:
+    def _reader(self, current: CurrentShard, commits: Sequence[tuple[Shard, Commit]]) -> ShardReader:
         session, plan, tuning = self._context.session, self._context.plan, self._context.tuning
         most = session.config.max_concurrency
         each = max(tuning.least_concurrency, most // max(1, len(plan.shards)))
-        cutter = ShardCutter(buffer, plan.span, self._split, tuning)
+        cutter = ShardCutter(current, plan.span, self._split, tuning)
         return ShardReader(
             session,
             self._context.filters,
-            shard,
+            current.shard,
             plan.span,
             plan.profile,
             concurrency=min(most, each),
@@ -164,8 +165,12 @@ def _discard(writer: ShardWriter) -> None:
     writer.discard()
 
 
-async def _commit(shard: Shard, reader: ShardReader, buffer: ShardBuffer, began: float) -> Commit:
-    """Finish the parts of a shard; gives what is recorded of it."""
+async def _finish_shard(shard: Shard, reader: ShardReader, buffer: ShardBuffer, began: float) -> Commit:
+    """Finish the parts of a shard.
+
+    Returns:
+        The content of the shard's record.
+    """
     parts = await buffer.end(shard.name)
     # An undecodable row without an id counts as incomplete: its span is read again.
     incomplete = [each for each in reader.skipped if not isinstance(each.error, DecodeError) or not each.id]
@@ -175,8 +180,8 @@ async def _commit(shard: Shard, reader: ShardReader, buffer: ShardBuffer, began:
     unread = [_quarantined(row, span) for row in reader.bad] + [
         Quarantined(id=each.id, why=why(each.error), text=_body_of(each.error)) for each in undecodable
     ]
-    return msgspec.structs.replace(
-        reader.result(),
+    facts = reader.facts()
+    return Commit(
         parts=parts,
         conversations=buffer.conversations,
         chats=buffer.chats,
@@ -188,6 +193,11 @@ async def _commit(shard: Shard, reader: ShardReader, buffer: ShardBuffer, began:
         requests=reader.stats.requests,
         retries=reader.stats.retries,
         seconds=round(time.monotonic() - began, 3),
+        own=facts.own,
+        last_own_id=facts.last_own_id,
+        has_moved=facts.has_moved,
+        ids=facts.ids,
+        deferred=list(facts.deferred),
     )
 
 

@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from .._aio.tasks import cancel_all
 from .._listing.closing import Closing, PartitionResult
@@ -73,6 +73,24 @@ class Deferred:
         """Leave a row to the last shard."""
         self.ids.append(conversation_id)
         return False
+
+
+class PartitionFacts(NamedTuple):
+    """What the last shard must know of another shard.
+
+    Attributes:
+        own: Number of rows that belong to the shard; None where it was not read as a partition.
+        last_own_id: The id of the last row that belongs to it.
+        has_moved: Whether rows left or came while it was read.
+        ids: The packed digests of the ids of its rows.
+        deferred: Ids of rows that it leaves to the last shard.
+    """
+
+    own: int | None = None
+    last_own_id: str | None = None
+    has_moved: bool = False
+    ids: bytes = b""
+    deferred: Sequence[str] = ()
 
 
 class ShardReader:
@@ -165,16 +183,12 @@ class ShardReader:
         """The ids of conversations that were deleted after the list had shown them."""
         return self._stream.gone
 
-    def result(self) -> Commit:
-        """What the last shard must know of this one: how many rows it has, which, and which it left to it."""
+    def facts(self) -> PartitionFacts:
+        """What the last shard must know of this one, once it has been read."""
         partition = self._partition
         if partition is None:
-            return Commit(parts=[], conversations=0, chats=0, uncompressed_bytes=0)
-        return Commit(
-            parts=[],
-            conversations=0,
-            chats=0,
-            uncompressed_bytes=0,
+            return PartitionFacts()
+        return PartitionFacts(
             own=partition.own_count,
             last_own_id=partition.last_own_id,
             has_moved=partition.has_moved,

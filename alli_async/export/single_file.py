@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from .._aio.threads import in_thread
+from .._client_session import session_of
 from .._listing.filters import Filters
 from .._transcripts.codec import RAW_CODEC
 from .._transcripts.stream import TranscriptStream
@@ -90,7 +91,7 @@ class _File:
     @property
     def bytes_in(self) -> int:
         """Number of bytes before compression."""
-        return self.lines.out.bytes_in
+        return self.lines.bytes_in
 
     def drop(self, ids: set[str], before: int) -> None:
         """Write it once more, without these conversations where they stand before a line."""
@@ -145,7 +146,7 @@ def raw_stream(
     client: AlliClient, filters: Filters, *, on_error: OnError, page_size: int
 ) -> TranscriptStream[RawTranscript]:
     """The stream of `transcripts(raw=True)`, with pages of a size."""
-    session = client.conversations._session
+    session = session_of(client)
     return TranscriptStream(
         session, RAW_CODEC, filters, concurrency=None, ordered=False, on_error=on_error, page_size=page_size
     )

@@ -155,6 +155,12 @@ async def read_shard(
         return [each async for each in reader.transcripts()], reader
 
 
+def commit_of(reader: ShardReader) -> Commit:
+    """The commit that tells the last shard what a reader has read."""
+    facts = reader.facts()._asdict() | {"deferred": list(reader.facts().deferred)}
+    return Commit(parts=[], conversations=0, chats=0, uncompressed_bytes=0, **facts)
+
+
 async def read_shards(
     alli: AlliClient, plan: RunPlan, shards: Sequence[Shard], *, before: Callable[[Shard], object] = lambda _: None
 ) -> list[str]:
@@ -174,7 +180,7 @@ async def read_shards(
         before(shard)
         transcripts, reader = await read_shard(alli, plan, shard, commits if shard.end is None else ())
         found += [each.id for each in transcripts]
-        commits.append((shard, reader.result()))
+        commits.append((shard, commit_of(reader)))
     return found + reader.deferred_ids()
 
 
@@ -195,7 +201,7 @@ async def crossing(alli: AlliClient, plan: RunPlan) -> dict[str, int]:
 
 async def read_last_shard(alli: AlliClient, plan: RunPlan) -> tuple[list[RawTranscript], ShardReader]:
     """The conversations of the last shard, once the others were read."""
-    commits = [(shard, (await read_shard(alli, plan, shard))[1].result()) for shard in plan.shards[:-1]]
+    commits = [(shard, commit_of((await read_shard(alli, plan, shard))[1])) for shard in plan.shards[:-1]]
     return await read_shard(alli, plan, plan.shards[-1], commits)
 
 

@@ -255,7 +255,7 @@ def test_gzip_is_a_whole_gzip_whoever_makes_it(tmp_path: Path) -> None:
     writer.discard()
     written = (tmp_path / "a.jsonl.gz").read_bytes()
     assert zlib.decompress(written, wbits=31) == b"{}\n[]\n"
-    assert (writer.out.bytes_in, part.bytes, part.rows) == (6, len(written), 2)
+    assert (writer.bytes_in, part.bytes, part.rows) == (6, len(written), 2)
     assert part.sha256 == hashlib.sha256(written).hexdigest()
 
 

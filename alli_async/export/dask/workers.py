@@ -14,6 +14,7 @@ from typing import Any
 
 from ..._aio.tasks import cancel_all
 from ..._aio.threads import in_thread
+from ..._client_session import session_of
 from ..._malloc import tune_malloc
 from ..._transport.retry import is_transient
 from ..._version import __version__
@@ -57,7 +58,7 @@ class WorkerSession:
         self._client = client
         self._worker = worker
         self.limiter = LimiterShare(client._tenant.limiter)
-        self.session = replace(client.conversations._session, limiter=self.limiter)
+        self.session = replace(session_of(client), limiter=self.limiter)
         self.run: WorkerRun | None = None
         self.polled = time.monotonic()
         self.loop = asyncio.get_running_loop()

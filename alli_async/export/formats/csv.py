@@ -156,15 +156,17 @@ def _decode(conversation: bytes) -> dict[str, Any]:
         return _decoder.decode(repair_surrogates(conversation))
 
 
-class CsvRows:
-    """Rows into a sink.
+class CsvRows(CompressedPart):
+    """A part of rows.
 
-    Attributes:
-        out: The part that the rows are written to.
+    Args:
+        sink: The sink that the part is written to.
+        compression: The compression of the part.
+        table: The columns.
     """
 
     def __init__(self, sink: Sink, compression: str, table: CsvTable) -> None:
-        self.out = CompressedPart(sink, compression)
+        super().__init__(sink, compression)
         self._table = table
         self._is_empty = True
 
@@ -186,17 +188,13 @@ class CsvRows:
             writer.writerow(self._table.header)
         writer.writerows(rows)
         # A lone surrogate would have no place in UTF-8; it was repaired before.
-        self.out.add(text.getvalue().encode("utf-8", "replace"), len(rows))
+        self.add(text.getvalue().encode("utf-8", "replace"), len(rows))
 
     def commit(self, name: str) -> Part:
         """Rename the temporary file to the name of a part. A part without rows has the names of the columns."""
         if self._is_empty:
             self.copy([])
-        return self.out.commit(name)
-
-    def discard(self) -> None:
-        """Delete the temporary file."""
-        self.out.discard()
+        return super().commit(name)
 
 
 class CsvConversation(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...models import RawTranscript
 from ..records import Part, Quarantined
-from ..storage.store import PartStore, Sink, Store, file_errors
+from ..storage.store import PartStore, Store, file_errors
 from .compression import open_decompressed
 from .shard_writer import CompressedPart, OnePartWriter
 from .utf8 import NO_TEXT, is_utf8
@@ -14,27 +14,12 @@ from .utf8 import NO_TEXT, is_utf8
 SUFFIXES = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}
 
 
-class Lines:
-    """Compressed lines into a sink.
-
-    Attributes:
-        out: The part that the lines are written to.
-    """
-
-    def __init__(self, sink: Sink, compression: str) -> None:
-        self.out = CompressedPart(sink, compression)
+class Lines(CompressedPart):
+    """A part of lines."""
 
     def write(self, lines: Sequence[bytes]) -> None:
         """Add lines, which hold no newline themselves."""
-        self.out.add(b"\n".join(lines) + b"\n", len(lines))
-
-    def commit(self, name: str) -> Part:
-        """Rename the temporary file to the name of a part."""
-        return self.out.commit(name)
-
-    def discard(self) -> None:
-        """Delete the temporary file."""
-        self.out.discard()
+        self.add(b"\n".join(lines) + b"\n", len(lines))
 
 
 def read_lines(store: PartStore, part: Part) -> Iterator[bytes]:

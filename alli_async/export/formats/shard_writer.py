@@ -11,7 +11,7 @@ from ..records import Part, Quarantined
 from ..storage.store import Sink
 from .compression import compressor_of
 
-ContentT = TypeVar("ContentT", bound="PartContent")
+ContentT = TypeVar("ContentT", bound="CompressedPart")
 
 
 class ShardWriter(Protocol):
@@ -73,7 +73,11 @@ class HashingSink:
 
 
 class CompressedPart:
-    """Bytes that are compressed on their way into a sink.
+    """A part whose bytes are compressed on their way into a sink.
+
+    Args:
+        sink: The sink that the part is written to.
+        compression: The compression of the part.
 
     Attributes:
         bytes_in: Number of bytes before compression.
@@ -103,20 +107,6 @@ class CompressedPart:
         self._out.discard()
 
 
-class PartContent(Protocol):
-    """Lines or rows that become a part."""
-
-    out: CompressedPart
-
-    def commit(self, name: str) -> Part:
-        """Rename the temporary file to the name of a part."""
-        ...
-
-    def discard(self) -> None:
-        """Delete the temporary file."""
-        ...
-
-
 class OnePartWriter(Generic[ContentT]):
     """A shard writer whose shard is one part, and which writes all that it is given at once.
 
@@ -135,7 +125,7 @@ class OnePartWriter(Generic[ContentT]):
     @property
     def bytes_in(self) -> int:
         """Number of bytes before compression."""
-        return self._content.out.bytes_in
+        return self._content.bytes_in
 
     def finish(self) -> list[Quarantined]:
         """There is nothing left to write."""
