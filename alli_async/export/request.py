@@ -194,8 +194,8 @@ def file_of(
         return None
     if needs_directory or format == "parquet":
         raise ConfigurationError(
-            f"dest: {path} is a file; incremental and Parquet exports, refreshes, those of a cluster and "
-            "same_project need a directory"
+            f"dest: {path} is a file; Parquet, incremental=True, refresh=True, same_project=True and cluster= "
+            "need a directory"
         )
     by_name = FILE_KINDS[ending]
     # JSON Lines is the default too, so it may be left to the name.

@@ -810,7 +810,7 @@ async def test_what_cannot_be_had_elsewhere_is_refused(make_client: ClientFactor
         client = make_client(sandbox, middlewares=[nothing])
         with pytest.raises(ConfigurationError, match="cluster: a client with middlewares or an aiohttp session"):
             await export_tuned(client, tmp_path, cluster="tcp://127.0.0.1:1")
-        with pytest.raises(ConfigurationError, match=r"is a file; .* those of a cluster need a directory"):
+        with pytest.raises(ConfigurationError, match=r"is a file; .* cluster= need a directory"):
             await export_tuned(make_client(sandbox), tmp_path / "all.jsonl", cluster="tcp://127.0.0.1:1")
 
 
