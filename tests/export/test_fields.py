@@ -368,8 +368,8 @@ async def test_csv_in_a_directory_is_brought_up_to_date(make_client: ClientFacto
     ("name", "how", "why"),
     [
         ("all.jsonl", {"format": "csv"}, "format: csv does not fit .*all.jsonl, whose name says jsonl"),
-        ("all.csv", {"format": "parquet"}, "is a file; incremental and Parquet exports"),
-        ("all.csv", {"incremental": True}, "is a file; incremental and Parquet exports"),
+        ("all.csv", {"format": "parquet"}, "is a file; Parquet, incremental=True"),
+        ("all.csv", {"incremental": True}, "is a file; Parquet, incremental=True"),
         ("all.parquet.csv.txt", {"format": "csv"}, "named like a file, but only .jsonl, "),
     ],
 )
