@@ -9,7 +9,7 @@ import os as _os
 from typing import TYPE_CHECKING
 
 from . import _log
-from ._late import late_names
+from ._lazy import lazy_names
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ _HOMES = {
 _SUBMODULES = ("client", "config", "conversations", "errors", "models")
 
 if not TYPE_CHECKING:  # A type checker would believe that every name is there.
-    __getattr__ = late_names(__name__, _HOMES, _SUBMODULES)
+    __getattr__ = lazy_names(__name__, _HOMES, _SUBMODULES)
 
 
 def __dir__() -> list[str]:

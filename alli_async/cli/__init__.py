@@ -5,7 +5,7 @@ commands need is imported by these commands, and a command only when it is run: 
 
 How a command runs::
 
-    main -> app.run -> groups.LateGroup: imports the module of the command
+    main -> app.run -> groups.LazyGroup: imports the module of the command
             runtime.asynchronous: an event loop, ended by the first signal (signals)
             connecting.open_client: the client that the options stand for
             output.write: bytes to standard output, as fast as they are taken

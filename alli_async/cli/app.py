@@ -8,7 +8,7 @@ import click
 import cloup
 
 from .._version import __version__
-from .groups import EXIT_CODES, SETTINGS, Late, LateGroup
+from .groups import EXIT_CODES, SETTINGS, LazyCommand, LazyGroup
 
 _EPILOG = f"""
 Examples:
@@ -29,26 +29,26 @@ alli-async completion --help.
 
 _COMMANDS = {
     "Get everything": [
-        Late("export", "exporting:export_command", "Export all conversations with their chats."),
-        Late("compact", "compacting:compact_command", "Rewrite an export to its latest state."),
-        Late("verify", "compacting:verify_command", "Check every file of an export."),
+        LazyCommand("export", "exporting:export_command", "Export all conversations with their chats."),
+        LazyCommand("compact", "compacting:compact_command", "Rewrite an export to its latest state."),
+        LazyCommand("verify", "compacting:verify_command", "Check every file of an export."),
     ],
     "Look and change": [
-        Late("conversations", "conversations:conversations_group", "List, read and change conversations."),
-        Late("chats", "chats:chats_group", "List, delete and rate the chats of a conversation."),
-        Late("daily", "daily:daily_command", "Show the active conversations of each day."),
+        LazyCommand("conversations", "conversations:conversations_group", "List, read and change conversations."),
+        LazyCommand("chats", "chats:chats_group", "List, delete and rate the chats of a conversation."),
+        LazyCommand("daily", "daily:daily_command", "Show the active conversations of each day."),
     ],
     "Set up": [
-        Late("doctor", "doctor:doctor_command", "Check key, connection and server."),
-        Late("sandbox", "serving:sandbox_command", "Serve made-up conversations to try things out."),
-        Late("completion", "completion:completion_command", "Print the completion script of a shell."),
+        LazyCommand("doctor", "doctor:doctor_command", "Check key, connection and server."),
+        LazyCommand("sandbox", "serving:sandbox_command", "Serve made-up conversations to try things out."),
+        LazyCommand("completion", "completion:completion_command", "Print the completion script of a shell."),
     ],
 }
 
 
 @cloup.group(
-    cls=LateGroup,
-    late=_COMMANDS,
+    cls=LazyGroup,
+    commands_by_title=_COMMANDS,
     context_settings=SETTINGS,
     epilog=_EPILOG,
     align_sections=True,

@@ -63,7 +63,7 @@ def _changes(
     return changes
 
 
-def _told(changes: dict[str, Any]) -> str:
+def _changes_text(changes: dict[str, Any]) -> str:
     """Changes as people read them."""
     told = []
     for name, value in changes.items():
@@ -108,7 +108,7 @@ async def update_command(
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.update(conversation_id, **changes)
     was = {"title": before.title, "category_ids": before.categories}
-    told = f"Updated {visible(conversation_id)}: {_told(changes)}{_earlier(changes, was)}."
+    told = f"Updated {visible(conversation_id)}: {_changes_text(changes)}{_earlier(changes, was)}."
     await write_done(changed.raw, told, as_json)
 
 
@@ -143,7 +143,7 @@ async def set_title_command(*, conversation_id: str, title: str, as_json: bool, 
     async with open_client(connection) as client:
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.set_title(conversation_id, title)
-    told = _told({"title": title}) + _earlier({"title": title}, {"title": before.title})
+    told = _changes_text({"title": title}) + _earlier({"title": title}, {"title": before.title})
     await write_done(changed.raw, f"Updated {visible(conversation_id)}: {told}.", as_json)
 
 
@@ -238,11 +238,11 @@ async def bulk_update_command(
     _check_choice(chosen, all_conversations=all_conversations)
     async with open_client(connection) as client:
         if not yes:
-            confirm(await _preview(client, chosen, _told(changes)))
+            confirm(await _preview(client, chosen, _changes_text(changes)))
         await client.conversations.bulk_update(update, **chosen, all_conversations=all_conversations)
     what = _selection(chosen)
     await write_done(
-        {"changed": chosen or "all", "update": changes}, f"Updated {what}: {_told(changes)}.", as_json
+        {"changed": chosen or "all", "update": changes}, f"Updated {what}: {_changes_text(changes)}.", as_json
     )
 
 

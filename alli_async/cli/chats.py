@@ -9,7 +9,7 @@ import cloup
 
 from .confirming import confirm
 from .connecting import open_client
-from .groups import SETTINGS, Late, LateGroup
+from .groups import SETTINGS, LazyCommand, LazyGroup
 from .options import connection_options
 from .output import write_done
 from .records import CHAT, rows_of, time_text
@@ -23,17 +23,17 @@ _RATINGS = {"good": True, "bad": False, "none": None}
 
 _COMMANDS = {
     "Commands": [
-        Late("list", "chats:list_command", "List the chats of a conversation, oldest first."),
-        Late("delete", "chats:delete_command", "Delete a chat."),
-        Late("feedback", "chats:feedback_command", "Say how good an answer was."),
+        LazyCommand("list", "chats:list_command", "List the chats of a conversation, oldest first."),
+        LazyCommand("delete", "chats:delete_command", "Delete a chat."),
+        LazyCommand("feedback", "chats:feedback_command", "Say how good an answer was."),
     ],
 }
 
 
 @cloup.group(
     "chats",
-    cls=LateGroup,
-    late=_COMMANDS,
+    cls=LazyGroup,
+    commands_by_title=_COMMANDS,
     default="list",
     default_takes_argument=True,
     context_settings=SETTINGS,

@@ -9,7 +9,7 @@ import click
 import cloup
 
 from .connecting import open_client
-from .groups import SETTINGS, Late, LateGroup
+from .groups import SETTINGS, LazyCommand, LazyGroup
 from .numbers import WholeNumber
 from .options import connection_options, filter_options, span_as_filters, span_options, split
 from .output import show
@@ -24,25 +24,25 @@ _ORDERS = ("last-chat-desc", "last-chat-asc", "first-chat-desc", "first-chat-asc
 
 _COMMANDS = {
     "Read": [
-        Late("list", "conversations:list_command", "List conversations, the latest chat first."),
-        Late("get", "conversations:get_command", "Show the fields of a conversation."),
-        Late("show", "showing:show_command", "Show a conversation with all its chats, to read."),
-        Late("watch", "waiting:watch_command", "Show new chats as they come."),
-        Late("wait", "waiting:wait_command", "Wait until no answer is being made."),
+        LazyCommand("list", "conversations:list_command", "List conversations, the latest chat first."),
+        LazyCommand("get", "conversations:get_command", "Show the fields of a conversation."),
+        LazyCommand("show", "showing:show_command", "Show a conversation with all its chats, to read."),
+        LazyCommand("watch", "waiting:watch_command", "Show new chats as they come."),
+        LazyCommand("wait", "waiting:wait_command", "Wait until no answer is being made."),
     ],
     "Change": [
-        Late("update", "changing:update_command", "Change state, assignee, categories or title."),
-        Late("bulk-update", "changing:bulk_update_command", "Change many conversations at once."),
-        Late("set-title", "changing:set_title_command", "Give a conversation a title."),
-        Late("stop", "changing:stop_command", "Stop the answer that is being made."),
+        LazyCommand("update", "changing:update_command", "Change state, assignee, categories or title."),
+        LazyCommand("bulk-update", "changing:bulk_update_command", "Change many conversations at once."),
+        LazyCommand("set-title", "changing:set_title_command", "Give a conversation a title."),
+        LazyCommand("stop", "changing:stop_command", "Stop the answer that is being made."),
     ],
 }
 
 
 @cloup.group(
     "conversations",
-    cls=LateGroup,
-    late=_COMMANDS,
+    cls=LazyGroup,
+    commands_by_title=_COMMANDS,
     default="list",
     context_settings=SETTINGS,
     align_sections=True,

@@ -16,7 +16,7 @@ from .terminal import is_terminal, visible
 STDOUT = "-"
 
 
-def checked(dest: str, form: str | None, compression: str | None) -> tuple[str | None, str | None]:
+def format_of(dest: str, form: str | None, compression: str | None) -> tuple[str | None, str | None]:
     """The format and compression of a destination, which a file's name decides.
 
     Args:

@@ -9,7 +9,7 @@ import click
 import cloup
 
 from .connecting import open_client
-from .destinations import STDOUT, check_directory_options, check_replaceable, checked
+from .destinations import STDOUT, check_directory_options, check_replaceable, format_of
 from .durations import DurationType
 from .failures import INCOMPLETE
 from .fields import FIELDS, fields_of
@@ -163,10 +163,10 @@ async def export_command(
     An export into a directory or an object store can be stopped at any time:
     the same command goes on where it stopped.
     """
-    form, options["compression"] = checked(dest, form, options["compression"])
+    form, options["compression"] = format_of(dest, form, options["compression"])
     dest = os.fspath(dest)
-    connection, how, filters = _divided(form, options)
-    check_directory_options(dest, how)
+    connection, export_options, filters = _split_options(form, options)
+    check_directory_options(dest, export_options)
     if retry_for is not None:
         from ..config import RetryPolicy
 
@@ -176,15 +176,15 @@ async def export_command(
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     async with open_client(connection, sandbox=sandbox) as client:
         if dry_run:
-            await _dry_run(client, dest, how, filters, as_json=as_json)
+            await _dry_run(client, dest, export_options, filters, as_json=as_json)
             return 0
         check_replaceable(dest, force=force)
-        report = await _export(client, dest, how, filters, quiet=quiet)
-    return await _told(report, dest, as_json=as_json, quiet=quiet, fail_if_empty=fail_if_empty)
+        report = await _export(client, dest, export_options, filters, quiet=quiet)
+    return await _print_report(report, dest, as_json=as_json, quiet=quiet, fail_if_empty=fail_if_empty)
 
 
 # The options of the export itself, apart from its format.
-_HOW = (
+_EXPORT_OPTIONS = (
     "compression",
     "incremental",
     "refresh",
@@ -198,21 +198,23 @@ _HOW = (
 )
 
 
-def _divided(form: str | None, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _split_options(
+    form: str | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of the connection, of the export and of the filters."""
-    how = {"format": form or "jsonl"} | {name: options.pop(name) for name in _HOW}
-    check_span(how | {name: value for name, value in options.items() if name.startswith("first_chat_")})
-    if how["incremental"] and how["refresh"]:
+    export_options = {"format": form or "jsonl"} | {name: options.pop(name) for name in _EXPORT_OPTIONS}
+    check_span(export_options | {name: value for name, value in options.items() if name.startswith("first_chat_")})
+    if export_options["incremental"] and export_options["refresh"]:
         raise click.UsageError("--refresh reads everything, and does not go with --incremental")
-    _check_moments(how)
-    how |= fields_of(options)
+    _check_moments(export_options)
+    export_options |= fields_of(options)
     connection, filters = split(options)
-    return connection, how, filters
+    return connection, export_options, filters
 
 
-def _check_moments(how: dict[str, Any]) -> None:
+def _check_moments(export_options: dict[str, Any]) -> None:
     """Refuse a relative time where an export of the night before is to go on: that has another span."""
-    goes_on = next((f"--{name}" for name in ("incremental", "refresh") if how[name]), None)
+    goes_on = next((f"--{name}" for name in ("incremental", "refresh") if export_options[name]), None)
     relative = [each for each in moments_of(click.get_current_context()) if each.is_relative]
     if goes_on is not None and relative:
         option, text = relative[0].option, relative[0].text
@@ -223,12 +225,12 @@ def _check_moments(how: dict[str, Any]) -> None:
 
 
 async def _dry_run(
-    client: AlliClient, dest: str, how: dict[str, Any], filters: dict[str, Any], *, as_json: bool
+    client: AlliClient, dest: str, export_options: dict[str, Any], filters: dict[str, Any], *, as_json: bool
 ) -> None:
     from ..export import plan_export
     from .reports import plan_json, plan_text
 
-    what = {name: value for name, value in how.items() if name not in ("mode", "on_error", "cluster")}
+    what = {name: value for name, value in export_options.items() if name not in ("mode", "on_error", "cluster")}
     preview = await plan_export(client, None if dest == STDOUT else dest, **what, **filters)
     if as_json:
         await write_json(plan_json(preview))
@@ -238,7 +240,7 @@ async def _dry_run(
 
 
 async def _export(
-    client: AlliClient, dest: str, how: dict[str, Any], filters: dict[str, Any], *, quiet: bool
+    client: AlliClient, dest: str, export_options: dict[str, Any], filters: dict[str, Any], *, quiet: bool
 ) -> ExportReport:
     from ..export import export
     from .progress import showing
@@ -250,12 +252,18 @@ async def _export(
         if dest == STDOUT:
             from .streaming import export_to_stdout
 
-            return await export_to_stdout(client, how, filters, progress.update)
-        return await export(client, dest, on_progress=progress.update, **how, **filters)
+            return await export_to_stdout(client, export_options, filters, progress.update)
+        return await export(client, dest, on_progress=progress.update, **export_options, **filters)
 
 
-async def _told(report: ExportReport, dest: str, *, as_json: bool, quiet: bool, fail_if_empty: bool) -> int:
-    """Print the report of an export; gives the exit code."""
+async def _print_report(
+    report: ExportReport, dest: str, *, as_json: bool, quiet: bool, fail_if_empty: bool
+) -> int:
+    """Print the report of an export.
+
+    Returns:
+        The exit code.
+    """
     from .reports import report_json, summary
 
     if dest == STDOUT:

@@ -28,13 +28,13 @@ Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but something is missing
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """A command that is imported when it is needed: the list of commands needs its name and summary only.
+class LazyCommand:
+    """A command that is imported when it is run: the list of commands needs its name and summary only.
 
     Attributes:
         name: The command's name.
-        place: The module below this package, and the name in it, like `"exporting:export_command"`.
-        summary: What it does, in a line: the first line of its help.
+        place: The module in this package and the command's name in the module, like `"exporting:export_command"`.
+        summary: The first line of its help.
     """
 
     name: str
@@ -53,32 +53,34 @@ class Late:
         return cloup.Command(self.name, help=self.summary, short_help=self.summary)
 
 
-class LateGroup(cloup.Group):
+class LazyGroup(cloup.Group):
     """A group whose commands are imported when they are run.
 
     Args:
-        late: The commands, by the title of their section in the help.
-        default: The command that is meant where none is named.
+        commands_by_title: The commands, by the title of their section in the help.
+        default: The name of the command that runs where none is named.
         default_takes_argument: Whether the default command takes an argument, which is then no command's name.
     """
 
     def __init__(
         self,
         *args: Any,
-        late: dict[str, list[Late]],
+        commands_by_title: dict[str, list[LazyCommand]],
         default: str | None = None,
         default_takes_argument: bool = False,
         **kwargs: Any,
     ) -> None:
-        sections = [cloup.Section(title, [each.stub() for each in group]) for title, group in late.items()]
+        sections = [
+            cloup.Section(title, [each.stub() for each in group]) for title, group in commands_by_title.items()
+        ]
         super().__init__(*args, sections=sections, **kwargs)
-        self.late = {each.name: each for group in late.values() for each in group}
+        self.lazy_commands = {each.name: each for group in commands_by_title.values() for each in group}
         self._default = default
         self._takes_argument = default_takes_argument
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported."""
-        found = self.late.get(cmd_name)
+        found = self.lazy_commands.get(cmd_name)
         return found.load() if found is not None else super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -96,12 +98,12 @@ class LateGroup(cloup.Group):
         if not args:
             return not self._takes_argument
         first = args[0]
-        if first in _help_names() or first in self.late:
+        if first in _help_names() or first in self.lazy_commands:
             return False
         if first.startswith("-"):
             return True
         # An id is long; a short word is more likely to be a verb that was mistyped.
-        return self._takes_argument and not difflib.get_close_matches(first, self.late)
+        return self._takes_argument and not difflib.get_close_matches(first, self.lazy_commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the stubs: the help of a group imports no command."""

@@ -44,7 +44,7 @@ def _ending(number: signal.Signals) -> str:
 def asynchronous(command: Any) -> Any:
     """Run a coroutine function as a command: on uvloop where it is installed, ended by SIGINT and SIGTERM.
 
-    The process keeps freed memory for the next answers.
+    Tunes malloc so that freed memory is reused, not returned to the system.
     """
 
     @wraps(command)

@@ -22,13 +22,13 @@ _BATCH_BYTES = 1 << 16
 
 
 async def export_to_stdout(
-    client: AlliClient, how: dict[str, Any], filters: dict[str, Any], on_progress: Callable[[Any], None]
+    client: AlliClient, export_options: dict[str, Any], filters: dict[str, Any], on_progress: Callable[[Any], None]
 ) -> ExportReport:
     """Write every conversation to standard output.
 
     Args:
         client: The client to read with.
-        how: The options of the export.
+        export_options: The options of the export, by the names of `export`'s arguments.
         filters: The filters.
         on_progress: Called with the numbers so far.
     """
@@ -36,13 +36,13 @@ async def export_to_stdout(
     from ..export import ExportReport
     from ..export.single_file import raw_stream
 
-    bounds = {"first_chat_started_at": how["since"], "first_chat_end_at": how["until"]}
+    bounds = {"first_chat_started_at": export_options["since"], "first_chat_end_at": export_options["until"]}
     filters = filters | {name: value for name, value in bounds.items() if value is not None}
-    on_error: Literal["raise", "skip"] = how["on_error"] or "raise"
+    on_error: Literal["raise", "skip"] = export_options["on_error"] or "raise"
     began = time.monotonic()
     checked = Filters.checked(cast("ConversationFilters", filters))
-    stream = raw_stream(client, checked, on_error=on_error, page_size=how["page_size"])
-    lines, size = await _write_lines(stream, how, on_progress)
+    stream = raw_stream(client, checked, on_error=on_error, page_size=export_options["page_size"])
+    lines, size = await _write_lines(stream, export_options, on_progress)
     if stream.again:
         text = f"{len(stream.again):,} conversations were written twice; the later line is the whole one"
         click.echo(text, err=True)
@@ -61,21 +61,25 @@ async def export_to_stdout(
 
 
 async def _write_lines(
-    stream: TranscriptStream[RawTranscript], how: dict[str, Any], on_progress: Callable[[Any], None]
+    stream: TranscriptStream[RawTranscript], export_options: dict[str, Any], on_progress: Callable[[Any], None]
 ) -> tuple[int, int]:
-    """Write the lines of a stream; gives how many there were, and their bytes."""
+    """Write the lines of a stream.
+
+    Returns:
+        The number of lines, and their size in bytes.
+    """
     from ..errors import DecodeError
     from ..export.formats.projection import Projection, choose
     from ..export.formats.utf8 import NO_TEXT, is_utf8
     from ..models import Skipped
 
-    projection = Projection(*choose(how["columns"], how["redact"]))
+    projection = Projection(*choose(export_options["columns"], export_options["redact"]))
     lines, size, batch = 0, 0, bytearray()
     async with stream:
         async for transcript in stream:
             if not is_utf8(transcript.json):
                 error = DecodeError(NO_TEXT, path="$")
-                if how["on_error"] != "skip":
+                if export_options["on_error"] != "skip":
                     raise error
                 stream.skipped.append(Skipped(transcript.id, error))
                 continue

@@ -63,7 +63,7 @@ class Destination:
         return SPEC in self.store.names(JOURNAL)
 
     def open(self, asked: ExportSpec) -> None:
-        """See that what is there is what was asked for, and remove what a killed process left.
+        """Check that the destination holds the export that was asked for, and remove what a killed process left.
 
         Raises:
             ConfigurationError: It holds another export; the message shows both.
@@ -72,8 +72,8 @@ class Destination:
         self._check_spec(asked)
         self.load()
 
-    def check(self, asked: ExportSpec) -> None:
-        """The same, without a change to anything.
+    def open_read_only(self, asked: ExportSpec) -> None:
+        """Check that the destination holds the export that was asked for, and change nothing.
 
         Raises:
             ConfigurationError: As from `open`.

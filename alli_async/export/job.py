@@ -219,8 +219,8 @@ class _Job:
         on_progress: Callable[[ExportProgress], None] | None,
         tuning: Tuning,
     ) -> None:
-        self._own = StreamStats()
-        self._session = session.counting(self._own)
+        self._stats = StreamStats()
+        self._session = session.counting(self._stats)
         self._store = store
         self._request = request
         self._on_progress = on_progress
@@ -267,7 +267,7 @@ class _Job:
 
     async def _plan_next_run(self) -> RunLog:
         runs, request = self._destination.runs, self._request
-        requests_before, retries_before = self._own.requests, self._own.retries
+        requests_before, retries_before = self._stats.requests, self._stats.retries
         number = await in_thread(next_number, self._store)
         planned = await plan_run(
             self._session,
@@ -280,8 +280,8 @@ class _Job:
         )
         plan = planned.plan
         add_outstanding(plan, runs)
-        plan.requests = self._own.requests - requests_before
-        plan.retries = self._own.retries - retries_before
+        plan.requests = self._stats.requests - requests_before
+        plan.retries = self._stats.retries - retries_before
         return await in_thread(self._plan, plan)
 
     def _plan(self, plan: RunPlan) -> RunLog:
@@ -292,10 +292,12 @@ class _Job:
 
     async def _do(self, run: RunLog) -> ExportReport:
         context = await self._context(run)
-        own = LocalExecutor(context, run)
+        local = LocalExecutor(context, run)
         known_ids = run.plan.ids if self._known_ids is None else self._known_ids
-        executor = own if self.coordinator is None else ClusterExecutor(self.coordinator, context, run, known_ids)
-        progress = await write_pending(run, executor, own, on_progress=self._on_progress, tuning=self._tuning)
+        executor = (
+            local if self.coordinator is None else ClusterExecutor(self.coordinator, context, run, known_ids)
+        )
+        progress = await write_pending(run, executor, local, on_progress=self._on_progress, tuning=self._tuning)
         end = RunEnd(
             run=run.plan.run,
             seconds=round(time.monotonic() - self._began, 3),
@@ -338,8 +340,8 @@ class _Job:
             bytes=sum(part.bytes for part in parts),
             uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
             seconds=time.monotonic() - self._began,
-            requests=self._own.requests + (progress.requests if progress else 0),
-            retries=self._own.retries + (progress.retries if progress else 0),
+            requests=self._stats.requests + (progress.requests if progress else 0),
+            retries=self._stats.retries + (progress.retries if progress else 0),
             skipped=[
                 Skipped(each.id, IncompleteError(each.why), each.span)
                 for each in outstanding

@@ -108,7 +108,7 @@ async def plan_export(
     if dest is None or request.file is not None:
         return await _new(session, request)
     destination = Destination(open_store(dest))
-    await in_thread(destination.check, request.spec)
+    await in_thread(destination.open_read_only, request.spec)
     # A compaction that was stopped is no run to go on with: it is dropped.
     runs = [run for run in destination.runs if run.complete is not None or run.plan.kind != "compact"]
     if not runs:

@@ -1,4 +1,4 @@
-"""What an export has done so far, and telling it some ten times a second."""
+"""What an export has done so far, reported about ten times a second."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class ProgressSource(Protocol):
 
 
 class ProgressMeter:
-    """Adds up the progress of a run, and tells it.
+    """Adds up the progress of a run, and reports it.
 
     Args:
         state: The shards of the run.
         sources: The parts of the export that do the run's work.
-        on_progress: Called with the numbers so far; None where nobody wants them.
+        on_progress: Called with the numbers so far; None for no calls.
         seconds: Seconds between two calls of `on_progress`.
     """
 
@@ -73,8 +73,12 @@ class ProgressMeter:
             add_progress(total, source.progress())
         return total
 
-    def tell(self, *, always: bool = False) -> None:
-        """Tell the numbers so far, unless that was done a moment ago."""
+    def report(self, *, always: bool = False) -> None:
+        """Report the numbers so far, unless they were reported a moment ago.
+
+        Args:
+            always: Whether to report in any case.
+        """
         if self._on_progress is not None and (always or time.monotonic() - self._reported_at >= self._seconds):
             self._reported_at = time.monotonic()
             self._on_progress(self.total())

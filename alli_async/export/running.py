@@ -13,7 +13,7 @@ from .tuning import Tuning
 async def write_pending(
     run: RunLog,
     executor: Executor,
-    own: Executor,
+    local: Executor,
     *,
     on_progress: Callable[[ExportProgress], None] | None,
     tuning: Tuning,
@@ -23,17 +23,17 @@ async def write_pending(
     Args:
         run: The run.
         executor: Writes all shards but the last.
-        own: Writes the last shard in this process; it may be the same executor.
+        local: Writes the last shard in this process; it may be the same executor.
         on_progress: Called with the numbers so far, some ten times a second; None for no calls.
         tuning: The numbers that the export runs by.
 
     Raises:
         AlliError: The first error, once all other work has ended. What was committed stays.
     """
-    executors = [own] if executor is own else [own, executor]
+    executors = [local] if executor is local else [local, executor]
     meter = ProgressMeter(run.state, executors, on_progress, tuning.progress_seconds)
     # The last shard takes what moved while the others were read, so it needs their commits.
-    await executor.write_all([each for each in run.state.pending if each.end is not None], meter.tell)
-    await own.write_all(run.state.pending, meter.tell)
-    meter.tell(always=True)
+    await executor.write_all([each for each in run.state.pending if each.end is not None], meter.report)
+    await local.write_all(run.state.pending, meter.report)
+    meter.report(always=True)
     return meter.total()

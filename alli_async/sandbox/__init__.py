@@ -10,7 +10,7 @@ contract leaves it open, its limits and its faults; methods change the data whil
 
 from typing import TYPE_CHECKING
 
-from .._late import late_names
+from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .faults import Fault
@@ -29,7 +29,7 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # A type checker would believe that every name is there.
-    __getattr__ = late_names(__name__, _HOMES)
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

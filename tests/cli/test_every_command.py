@@ -11,7 +11,7 @@ import click
 import pytest
 
 from alli_async.cli.app import cli
-from alli_async.cli.groups import LateGroup
+from alli_async.cli.groups import LazyGroup
 from alli_async.sandbox import Sandbox
 from tests.support.commands import all_commands, environment, run
 
@@ -40,11 +40,11 @@ RUNS = {
 RUNS_ELSEWHERE = {"sandbox"}
 
 
-def groups(group: LateGroup) -> Iterator[LateGroup]:
+def groups(group: LazyGroup) -> Iterator[LazyGroup]:
     """A group, and those in it."""
     yield group
-    for late in group.late.values():
-        if isinstance(inner := late.load(), LateGroup):
+    for lazy in group.lazy_commands.values():
+        if isinstance(inner := lazy.load(), LazyGroup):
             yield from groups(inner)
 
 
@@ -104,8 +104,8 @@ def test_the_examples_of_the_help_are_ones_that_are_understood(name: str) -> Non
         words = shlex.split(line)[1:]
         group: click.Command = cli
         with cli.make_context("alli-async", list(words), resilient_parsing=True) as ctx:
-            while isinstance(group, LateGroup):
-                found = group.get_command(ctx, words[0]) if words and words[0] in group.late else None
+            while isinstance(group, LazyGroup):
+                found = group.get_command(ctx, words[0]) if words and words[0] in group.lazy_commands else None
                 if found is None:
                     found = group.get_command(ctx, "list")
                 else:
@@ -120,10 +120,10 @@ def test_the_examples_of_the_help_are_ones_that_are_understood(name: str) -> Non
 
 
 @pytest.mark.parametrize("group", [pytest.param(each, id=each.name) for each in groups(cli)])
-def test_a_summary_in_a_list_of_commands_says_what_the_help_of_the_command_begins_with(group: LateGroup) -> None:
-    for late in group.late.values():
-        first = (late.load().help or "").partition("\n")[0].rstrip(".")
-        assert set(late.summary.rstrip(".").lower().split()[:2]) & set(first.lower().split()), late.name
+def test_a_summary_in_a_list_of_commands_says_what_the_help_of_the_command_begins_with(group: LazyGroup) -> None:
+    for lazy in group.lazy_commands.values():
+        first = (lazy.load().help or "").partition("\n")[0].rstrip(".")
+        assert set(lazy.summary.rstrip(".").lower().split()[:2]) & set(first.lower().split()), lazy.name
 
 
 def test_the_command_tells_its_exit_codes() -> None:

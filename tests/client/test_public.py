@@ -129,7 +129,7 @@ def test_importing_and_making_a_client_imports_only_its_dependencies_and_what_th
 
 def test_importing_the_package_imports_nothing_that_is_not_used_yet() -> None:
     loaded = loaded_after("import alli_async; alli_async.__version__")
-    own = {"alli_async", "alli_async._late", "alli_async._log", "alli_async._version"}
+    own = {"alli_async", "alli_async._lazy", "alli_async._log", "alli_async._version"}
     assert {name for name in loaded if "alli_async" in name} == own
     assert not loaded & {"aiohttp", "msgspec", "anyio", "asyncio"}
 

@@ -98,7 +98,7 @@ def test_a_pytest_run_without_the_fixtures_imports_neither_aiohttp_nor_the_clien
     assert exit_code in ("0", "ExitCode.OK")
     assert loaded == [
         "alli_async",
-        "alli_async._late",
+        "alli_async._lazy",
         "alli_async._log",
         "alli_async._version",
         "alli_async.sandbox",

@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 
 import click
 
-from alli_async.cli.groups import LateGroup
+from alli_async.cli.groups import LazyGroup
 from alli_async.sandbox import Sandbox
 
 from .forking import exit_code, forked
@@ -36,11 +36,11 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     return clean | more
 
 
-def all_commands(group: LateGroup, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+def all_commands(group: LazyGroup, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
     """All commands, by the words that are typed."""
-    for name, late in group.late.items():
-        command = late.load()
-        if isinstance(command, LateGroup):
+    for name, lazy in group.lazy_commands.items():
+        command = lazy.load()
+        if isinstance(command, LazyGroup):
             yield from all_commands(command, f"{prefix}{name} ")
         else:
             yield prefix + name, command

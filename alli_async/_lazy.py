@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
 
-def late_names(package: str, homes: Mapping[str, str], submodules: Iterable[str] = ()) -> Callable[[str], object]:
+def lazy_names(package: str, homes: Mapping[str, str], submodules: Iterable[str] = ()) -> Callable[[str], object]:
     """Make the `__getattr__` of a package that imports each public name when it is first used.
 
     Args:
