@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,25 +24,17 @@ def format_of(dest: str, form: str | None, compression: str | None) -> tuple[str
         compression: The compression that was asked for; None if none was.
 
     Raises:
-        click.UsageError: The name is that of a file that is not written, or is at odds with the options.
+        click.UsageError: The options do not fit standard output.
+        ConfigurationError: The name is that of a file that no export writes, or does not fit the options.
     """
     if dest == STDOUT:
         if form not in (None, "jsonl") or compression not in (None, "none"):
             raise click.UsageError("DEST - is standard output, which takes plain JSON Lines only")
         return "jsonl", "none"
-    from ..export.storage.addresses import FILE_KINDS
+    from ..export.request import file_of
 
-    ending = file_ending(dest)
-    if ending is None:
-        _check_directory(dest)
-        return form, compression
-    by_name = FILE_KINDS[ending]
-    shown, named = visible(dest), by_name[1] if by_name[1] != "none" else "no compression"
-    if form not in (None, by_name[0]):
-        raise click.UsageError(f"DEST: {shown} is named like a file of {by_name[0]}, --format is {form}")
-    if compression not in (None, by_name[1]):
-        raise click.UsageError(f"DEST: {shown} is named like a file of {named}, --compression is {compression}")
-    return by_name
+    file = file_of(dest, form, compression)
+    return (form, compression) if file is None else (file.format, file.compression)
 
 
 def check_directory_options(dest: str, options: Mapping[str, Any]) -> None:
@@ -56,7 +47,7 @@ def check_directory_options(dest: str, options: Mapping[str, Any]) -> None:
     Raises:
         click.UsageError: The destination is a file or standard output.
     """
-    is_file = dest != STDOUT and file_ending(dest) is not None
+    is_file = single_file(dest) is not None
     if dest != STDOUT and not is_file:
         return
     for name in ("incremental", "refresh", "cluster"):
@@ -66,28 +57,12 @@ def check_directory_options(dest: str, options: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{option} needs a directory or an object store as DEST; {what}")
 
 
-def file_ending(dest: str) -> str | None:
-    """The ending of a destination that is a single file; None for a directory or an object store."""
-    from ..export.storage import addresses
+def single_file(dest: str) -> Path | None:
+    """The path of a destination that is a single file; None for any other destination."""
+    from ..export.request import file_at
 
-    return None if "://" in dest or Path(dest).is_dir() else addresses.file_ending(dest)
-
-
-def _check_directory(dest: str) -> None:
-    if not dest:
-        raise click.UsageError("DEST is empty")
-    if "://" in dest or Path(dest).is_dir():
-        return
-    from ..export.storage.addresses import FILE_KINDS, is_other_file
-
-    known = ", ".join(FILE_KINDS)
-    if is_other_file(dest):
-        hint = "; for Parquet name a directory and give --format parquet" if "parquet" in dest.lower() else ""
-        raise click.UsageError(f"DEST: {visible(dest)} is named like a file, but only {known} are written{hint}")
-    if os.path.exists(dest):
-        raise click.UsageError(
-            f"DEST: {visible(dest)} is a file, but not named like one that is written ({known})"
-        )
+    file = None if dest == STDOUT else file_at(dest)
+    return None if file is None else file.path
 
 
 def check_replaceable(dest: str, *, force: bool) -> None:
@@ -96,8 +71,9 @@ def check_replaceable(dest: str, *, force: bool) -> None:
     Raises:
         click.UsageError: The file is there, and there is no terminal to ask on.
     """
-    if dest != STDOUT and file_ending(dest) is not None:
-        check_writable(Path(dest), force=force)
+    path = single_file(dest)
+    if path is not None:
+        check_writable(path, force=force)
 
 
 def check_writable(path: Path, *, force: bool) -> None:

@@ -202,7 +202,8 @@ def _split_options(
     form: str | None, options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of the connection, of the export and of the filters."""
-    export_options = {"format": form or "jsonl"} | {name: options.pop(name) for name in _EXPORT_OPTIONS}
+    export_options: dict[str, Any] = {} if form is None else {"format": form}
+    export_options |= {name: options.pop(name) for name in _EXPORT_OPTIONS}
     check_span(export_options | {name: value for name, value in options.items() if name.startswith("first_chat_")})
     if export_options["incremental"] and export_options["refresh"]:
         raise click.UsageError("--refresh reads everything, and does not go with --incremental")

@@ -207,6 +207,7 @@ def in_options(message: str) -> str:
     # A name at the start is what the message is about; elsewhere only what can be no word of a sentence is meant.
     if (found := re.match(r"((?:conversation|chat) id|\w+)(?=[: ])", message)) and found[1] in names:
         message = names[found[1]] + message[found.end() :]
+    message = re.sub(r"\b([a-z_]+)=(?:True\b|(?=[ ,.;)]|$))", lambda found: names.get(found[1], found[0]), message)
     message = re.sub(r"\b([a-z]+[A-Z]\w+)=", lambda found: f"{_option_of_wire(found[1], names)} ", message)
     return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda found: names.get(found[0], found[0]), message)
 
@@ -221,6 +222,7 @@ def _option_names() -> dict[str, str]:
     """The options of the running command, by the arguments of the library that they stand for."""
     names = {
         "dest": "DEST",
+        "format": "--format",
         "api_key": "the key",
         "conversation id": "ID",
         "conversation_ids": "ID",

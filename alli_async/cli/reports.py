@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from .destinations import STDOUT, file_ending
+from .destinations import STDOUT, single_file
 from .durations import size_text
 from .records import count_text
 from .terminal import visible
@@ -60,10 +60,10 @@ def stop_text(dest: str, progress: Progress, moments: Sequence[Moment]) -> str:
     fixed = _fixed(moments)
     if progress.stats is None:
         # A directory holds the time from the moment on at which the export has begun.
-        return f"the same command{fixed} goes on" if fixed and dest != STDOUT and not file_ending(dest) else ""
+        return f"the same command{fixed} goes on" if fixed and dest != STDOUT and single_file(dest) is None else ""
     if dest == STDOUT:
         return "what was written is whole lines, but not everything"
-    if file_ending(dest) is not None:
+    if single_file(dest) is not None:
         return f"{visible(dest)} is as it was before; the same command begins again"
     return f"what is written stays in {visible(dest)}{progress.done_text}; the same command{fixed} goes on"
 

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Unpack
 
+from msgspec import UNSET, UnsetType
+
 from .._aio.threads import in_stoppable_thread, in_thread
 from .._client_session import session_of
 from .._listing.filters import ConversationFilters
@@ -50,7 +52,7 @@ async def export(
     client: AlliClient,
     dest: str | os.PathLike[str],
     *,
-    format: Format = "jsonl",  # noqa: A002 - a public name
+    format: Format | UnsetType = UNSET,  # noqa: A002 - a public name
     compression: Compression | None = None,
     since: Time | None = None,
     until: Time | None = None,
@@ -79,7 +81,8 @@ async def export(
             compression. A file has no journal: it is there whole, or the earlier one still is. Or an address in an
             object store, like `s3://bucket/prefix`, which then holds the same as a directory.
         format: `"jsonl"`; or `"parquet"`: flat datasets in `conversations/` and `chats/`; or `"csv"`: one row a
-            chat, for spreadsheets.
+            chat, for spreadsheets. If left out, the name of a file decides, and JSON Lines
+            is the format of a directory.
         compression: `"gzip"`, `"zstd"` or `"none"`; None for gzip, for zstd in Parquet, and for none in CSV.
         since: With a first chat from this time on; the same as `first_chat_started_at`.
         until: With a first chat up to this time; the same as `first_chat_end_at`.

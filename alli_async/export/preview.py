@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Literal, Unpack
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .._aio.threads import in_thread
 from .._client_session import session_of
@@ -52,7 +52,7 @@ async def plan_export(
     client: AlliClient,
     dest: str | os.PathLike[str] | None = None,
     *,
-    format: Format = "jsonl",  # noqa: A002 - a public name
+    format: Format | UnsetType = UNSET,  # noqa: A002 - a public name
     compression: Compression | None = None,
     since: Time | None = None,
     until: Time | None = None,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .._listing.filters import ConversationFilters, Filters
 from .._listing.pages import MAX_PAGE_SIZE, check_page_size
@@ -62,7 +62,7 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         dest: str | os.PathLike[str] | None,
         filters: ConversationFilters,
         *,
-        format: str = "jsonl",  # noqa: A002 - a public name
+        format: str | UnsetType = UNSET,  # noqa: A002 - a public name
         compression: str | None = None,
         since: Time | None = None,
         until: Time | None = None,
@@ -84,12 +84,13 @@ class ExportRequest(Struct, frozen=True, kw_only=True):
         flags = {"incremental": incremental, "refresh": refresh, "same_project": same_project}
         needs_directory = sum(checked_flag(*each) for each in flags.items()) > 0 or on_cluster
         _check_choices(format, compression)
-        file = None if dest is None else file_of(dest, format, compression, needs_directory=needs_directory)
+        asked = None if isinstance(format, UnsetType) else format
+        file = None if dest is None else file_of(dest, asked, compression, needs_directory=needs_directory)
         if file is not None:
-            format, compression = file.format, file.compression  # noqa: A001 - a public name
+            asked, compression = file.format, file.compression
         check_page_size(page_size)
         checked = _checked_filters(filters, since, until, incremental=incremental, refresh=refresh)
-        spec, projection = _checked_spec(format, compression, checked, columns, redact)
+        spec, projection = _checked_spec(asked or "jsonl", compression, checked, columns, redact)
         _check_writing(dest, mode, on_error)
         return cls(
             dest=dest,
@@ -145,9 +146,13 @@ def _checked_spec(
     return ExportSpec(format=format, compression=packed, filters=named, fields=fields), Projection(fields, key)
 
 
-def _check_choices(format: str, compression: str | None) -> None:  # noqa: A002 - a public name
+def _check_choices(
+    format: str | UnsetType,  # noqa: A002 - a public name
+    compression: str | None,
+) -> None:
     for name, value, kind in (("format", format, Format), ("compression", compression, Compression)):
-        if value not in (None, *get_args(kind)) or (name, value) == ("format", None):
+        default = UNSET if name == "format" else None
+        if value is not default and value not in get_args(kind):
             choices = " or ".join(f'"{each}"' for each in get_args(kind))
             raise ConfigurationError(f"{name}: expected {choices}, got {value!r}")
 
@@ -161,45 +166,69 @@ def _check_writing(dest: str | os.PathLike[str] | None, mode: int, on_error: str
 
 
 class SingleFile(NamedTuple):
-    """A destination that is a single file, and what the ending of its name says."""
+    """A destination that is a single file, with the format and the compression that its name says."""
 
     path: Path
     format: str
     compression: str
 
 
-def file_of(
-    dest: str | os.PathLike[str],
-    format: str,  # noqa: A002 - a public name
-    compression: str | None,
-    *,
-    needs_directory: bool,
-) -> SingleFile | None:
+def file_at(dest: str | os.PathLike[str]) -> SingleFile | None:
     """The single file that a destination is by its name; None where it is a directory or an object store.
 
     Raises:
-        ConfigurationError: The name is that of a file of another kind, or does not fit the format or the
-            compression; or the export needs a directory.
+        ConfigurationError: The name is that of a file of another kind, or no name at all.
     """
     path, text = local_path(dest), os.fspath(dest)
     if path is not None and path.is_dir():
         return None
+    known = ", ".join(FILE_KINDS)
     if is_other_file(text):
         raise ConfigurationError(
-            f"dest: {text} is named like a file, but only {', '.join(FILE_KINDS)} are written as single files; "
-            "the name of a directory may have a slash at its end"
+            f"dest: {text} is named like a file, but only {known} are written as single files; the name of a "
+            "directory, which Parquet needs, may have a slash at its end"
         )
     ending = file_ending(text)
-    if path is None or ending is None:
+    if path is None:
+        return None
+    if ending is None:
+        if path.exists():
+            raise ConfigurationError(f"dest: {path} is a file, but its name does not end in one of {known}")
+        return None
+    return SingleFile(path, *FILE_KINDS[ending])
+
+
+def file_of(
+    dest: str | os.PathLike[str],
+    format: str | None,  # noqa: A002 - a public name
+    compression: str | None,
+    *,
+    needs_directory: bool = False,
+) -> SingleFile | None:
+    """The same as `file_at`, for an export of this format and compression.
+
+    Args:
+        dest: The destination.
+        format: The format that was asked for; None for the one that the name says.
+        compression: The compression that was asked for; None for the one that the name says.
+        needs_directory: Whether the export has another option that needs a directory or an object store.
+
+    Raises:
+        ConfigurationError: As from `file_at`; or the name does not fit the format or the compression, or the
+            export needs a directory.
+    """
+    file = file_at(dest)
+    if file is None:
         return None
     if needs_directory or format == "parquet":
         raise ConfigurationError(
-            f"dest: {path} is a file; Parquet, incremental=True, refresh=True, same_project=True and cluster= "
-            "need a directory"
+            f"dest: {file.path} is a file; Parquet, incremental=True, refresh=True, same_project=True and "
+            "cluster= need a directory"
         )
-    by_name = FILE_KINDS[ending]
-    # JSON Lines is the default too, so it may be left to the name.
-    for name, given, named in (("format", format, by_name[0]), ("compression", compression, by_name[1])):
-        if given not in (None, "jsonl", named):
-            raise ConfigurationError(f"{name}: {given} does not fit {path}, whose name says {named}")
-    return SingleFile(path, *by_name)
+    for name, given, named in (
+        ("format", format, file.format),
+        ("compression", compression, file.compression),
+    ):
+        if given not in (None, named):
+            raise ConfigurationError(f"{name}: {given} does not fit {file.path}, whose name says {named}")
+    return file

@@ -83,7 +83,7 @@ def test_a_value_that_no_option_takes_is_refused_in_plain_words(name: str) -> No
         ("export rows.csv --incremental", "--incremental needs a directory or an object store as DEST; rows.csv"),
         ("export new.jsonl --refresh", "--refresh needs a directory"),
         ("export - --dask tcp://127.0.0.1:9", "--dask needs a directory or an object store as DEST; - is"),
-        ("export new.csv --compression gzip", "new.csv is named like a file of no compression, --compression is"),
+        ("export new.csv --compression gzip", "--compression: gzip does not fit new.csv, whose name says none"),
         ("export new --mode 77", "'77' are not permission bits by which the owner reads and writes"),
         ("export new --redact EMPTY", "--redact names no field"),
         ("export new --columns title --redact title", "--redact: title is one of the columns"),

@@ -368,6 +368,7 @@ async def test_csv_in_a_directory_is_brought_up_to_date(make_client: ClientFacto
     ("name", "how", "why"),
     [
         ("all.jsonl", {"format": "csv"}, "format: csv does not fit .*all.jsonl, whose name says jsonl"),
+        ("all.csv", {"format": "jsonl"}, "format: jsonl does not fit .*all.csv, whose name says csv"),
         ("all.csv", {"format": "parquet"}, "is a file; Parquet, incremental=True"),
         ("all.csv", {"incremental": True}, "is a file; Parquet, incremental=True"),
         ("all.parquet.csv.txt", {"format": "csv"}, "named like a file, but only .jsonl, "),
