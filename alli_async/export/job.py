@@ -168,12 +168,8 @@ async def run_export(
         return await export_file(
             client,
             request.file,
-            mode=request.mode,
-            page_size=request.page_size,
-            projection=request.projection,
-            on_error=request.on_error or "raise",
+            request,
             on_progress=on_progress,
-            filters=request.filters,
             tuning=tuning,
         )
     assert request.dest is not None  # noqa: S101

@@ -117,42 +117,55 @@ async def plan_run(
 
     Args:
         session: The session that sends the requests.
-        filters: What is to be exported.
-        run: Its number.
-        kind: What it is to write: `"full"`, `"incremental"` or `"refresh"`.
+        filters: The filters of the export.
+        run: The number of the run.
+        kind: What the run writes: `"full"`, `"incremental"` or `"refresh"`.
         previous: The complete run before it; None for the first.
         page_size: Number of conversations to ask for at a time.
-        tuning: How large a shard is.
+        tuning: The sizes of shards.
     """
     clock, began = FirstDate(), datetime.now(UTC)
     session = clock.watch(session)
-    is_incremental = kind == "incremental"
     latest, found = await both(
-        _latest_rows(session, filters), _survey(session, filters, is_incremental, page_size)
+        _latest_rows(session, filters), _survey(session, filters, kind == "incremental", page_size)
     )
     rows = [] if found is None else good_rows(found.entries)
     shards, expected = await _shards(session, filters, found, len(rows), tuning)
-    span = found.span if found is not None and len(shards) > 1 else None
+    cut = found if len(shards) > 1 else None
     ids = _known_by(latest, found, rows)
-    project = previous.project if previous is not None else ""
+    start = clock.earliest(began)
     plan = RunPlan(
         run=run,
         kind=kind,
-        previous=None if previous is None else previous.run,
         server=session.config.base_url,
-        project=project or project_of(ids),
-        snapshot=clock.earliest(began).isoformat(timespec="seconds"),
-        high_water=_high_water(latest, clock.earliest(began)),
-        since=since_of(previous, units_per_second_in(latest)) if is_incremental and previous is not None else None,
+        project=project_of(ids),
+        snapshot=start.isoformat(timespec="seconds"),
+        high_water=_high_water(latest, start),
         expected=expected,
-        span=span,
-        profile=None if found is None or span is None else found.profile,
+        span=None if cut is None else cut.span,
+        profile=None if cut is None else cut.profile,
         shards=shards,
         page_size=page_size,
         ids=ids,
         sdk_version=__version__,
     )
+    if previous is not None:
+        _continue_from(plan, previous, units_per_second_in(latest))
     return PlannedRun(plan, _requests(plan, rows))
+
+
+def _continue_from(plan: RunPlan, previous: RunPlan, units_per_second: float | None) -> None:
+    """Make a plan the one after a complete run, of the same project.
+
+    Args:
+        plan: The plan.
+        previous: The plan of the complete run before it.
+        units_per_second: Units of the server's timestamps in one second; None where no value shows them.
+    """
+    plan.previous = previous.run
+    plan.project = previous.project or plan.project
+    if plan.kind == "incremental":
+        plan.since = since_of(previous, units_per_second)
 
 
 async def _shards(

@@ -25,6 +25,7 @@ from .formats.projection import Projection
 from .formats.utf8 import NO_TEXT, is_utf8
 from .records import Part
 from .report import ExportReport
+from .request import ExportRequest
 from .run_context import OnError
 from .storage.addresses import FILE_KINDS, file_ending
 from .storage.directory import DirectoryStore
@@ -155,39 +156,34 @@ def raw_stream(
 async def export_file(
     client: AlliClient,
     path: Path,
+    request: ExportRequest,
     *,
-    mode: int,
-    page_size: int,
-    projection: Projection,
-    on_error: OnError,
     on_progress: Callable[[Any], None] | None,
-    filters: Filters,
     tuning: Tuning,
 ) -> ExportReport:
-    """Write every conversation to a file, once, compressed as its name says."""
+    """Write every conversation to a file, once, compressed as its name says.
+
+    Args:
+        client: The client to read with.
+        path: The path of the file.
+        request: What was asked for.
+        on_progress: Called some ten times a second with the numbers so far; None for no calls.
+        tuning: The numbers that the export runs by.
+    """
     started = time.monotonic()
-    stream = raw_stream(client, filters, on_error=on_error, page_size=page_size)
-    # Asked before the first request: a destination that cannot be written is known at once.
-    file = await in_thread(_File, path, mode, projection, tuning.copied_lines, undo=_File.discard)
+    on_error = request.on_error or "raise"
+    stream = raw_stream(client, request.filters, on_error=on_error, page_size=request.page_size)
+    # The file is opened before the first request: a destination that cannot be written is refused at once.
+    file = await in_thread(_File, path, request.mode, request.projection, tuning.copied_lines, undo=_File.discard)
     filling = _Filling(stream, file, on_error, on_progress, tuning)
     try:
         await filling.run()
-        written = await in_thread(file.commit)
+        size = await in_thread(file.commit)
     finally:
         file.discard()
     if on_progress is not None:
         on_progress(stream.stats)
-    return ExportReport(
-        path=str(path),
-        conversations=file.conversations,
-        chats=stream.stats.chats - filling.lost_chats,
-        bytes=written,
-        uncompressed_bytes=file.bytes_in,
-        seconds=time.monotonic() - started,
-        requests=stream.stats.requests,
-        retries=stream.stats.retries,
-        skipped=stream.skipped,
-    )
+    return filling.report(path, size, time.monotonic() - started)
 
 
 class _Filling:
@@ -196,12 +192,9 @@ class _Filling:
     Args:
         stream: The stream.
         file: The file.
-        on_error: What a conversation does that is no text.
+        on_error: `"raise"` ends the export at a conversation that is not UTF-8; `"skip"` leaves it out.
         on_progress: Called with the numbers so far.
         tuning: How large a batch is, and how often progress is reported.
-
-    Attributes:
-        lost_chats: Chats of conversations that are no text.
     """
 
     def __init__(
@@ -212,7 +205,8 @@ class _Filling:
         on_progress: Callable[[Any], None] | None,
         tuning: Tuning,
     ) -> None:
-        self.lost_chats = 0
+        # Chats of conversations that are not UTF-8: the stream counts them, and the file lacks them.
+        self._lost_chats = 0
         self._stream = stream
         self._file = file
         self._on_error = on_error
@@ -235,10 +229,31 @@ class _Filling:
                     await self._add(transcript.json)
                 else:
                     self._skip(transcript)
-                self._report()
+                self._report_progress()
         await in_thread(file.write, self._batch)
         if lines_before is not None:
             await in_thread(file.drop, stream.again, lines_before)
+
+    def report(self, path: Path, size: int, seconds: float) -> ExportReport:
+        """The report of the export.
+
+        Args:
+            path: The path of the file.
+            size: Size of the file in bytes.
+            seconds: Seconds that the export took.
+        """
+        stats = self._stream.stats
+        return ExportReport(
+            path=str(path),
+            conversations=self._file.conversations,
+            chats=stats.chats - self._lost_chats,
+            bytes=size,
+            uncompressed_bytes=self._file.bytes_in,
+            seconds=seconds,
+            requests=stats.requests,
+            retries=stats.retries,
+            skipped=self._stream.skipped,
+        )
 
     async def _add(self, conversation: bytes) -> None:
         self._batch.append(conversation)
@@ -253,9 +268,9 @@ class _Filling:
         if self._on_error == "raise":
             raise error
         self._stream.skipped.append(Skipped(transcript.id, error))
-        self.lost_chats += transcript.chat_count
+        self._lost_chats += transcript.chat_count
 
-    def _report(self) -> None:
+    def _report_progress(self) -> None:
         now = time.monotonic()
         if self._on_progress is not None and now - self._reported_at >= self._tuning.progress_seconds:
             self._reported_at = now
