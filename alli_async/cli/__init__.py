@@ -14,7 +14,7 @@ How a command runs::
 The commands:
 
 - `exporting`, `compacting`: export, compact. `destinations` says what a name means, `progress` what is shown
-  meanwhile, `reports` what is told at the end, `streaming` writes to standard output, `fields` picks fields.
+  meanwhile, `reports` what is printed at the end, `streaming` writes to standard output, `fields` picks fields.
 - `conversations`, `waiting`, `changing`, `chats`: lists, answers under way, changes. `confirming` asks.
 - `showing`: a transcript to read: in the terminal (`transcript`), as a web page (`webpage`, `templates/`), live or
   out of an export (`exported`).

@@ -66,8 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         code = cli.main(args=list(arguments), prog_name="alli-async", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - what is no failure to tell of is raised again
-        # What is needed to tell of a failure is imported when there is one.
+    except Exception as error:  # noqa: BLE001 - `report` raises again what is a fault of the command
+        # The modules that report a failure are imported only when there is one.
         from .failures import report
 
         return report(error, as_json="--json" in arguments)

@@ -65,14 +65,14 @@ def _changes(
 
 def _changes_text(changes: dict[str, Any]) -> str:
     """Changes as people read them."""
-    told = []
+    texts = []
     for name, value in changes.items():
         name = "categories" if name == "category_ids" else name
         shown = ", ".join(value) if isinstance(value, list) else value
-        told.append(
+        texts.append(
             f"{name} cleared" if value is None else f'{name} set to "{visible(shown, keep_newlines=False)}"'
         )
-    return "; ".join(told)
+    return "; ".join(texts)
 
 
 @cloup.command(
@@ -108,20 +108,20 @@ async def update_command(
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.update(conversation_id, **changes)
     was = {"title": before.title, "category_ids": before.categories}
-    told = f"Updated {visible(conversation_id)}: {_changes_text(changes)}{_earlier(changes, was)}."
-    await write_done(changed.raw, told, as_json)
+    text = f"Updated {visible(conversation_id)}: {_changes_text(changes)}{_earlier(changes, was)}."
+    await write_done(changed.raw, text, as_json)
 
 
 def _earlier(changes: dict[str, Any], was: dict[str, Any]) -> str:
     """The earlier values of what was changed, as far as the server tells them."""
-    told = []
+    texts = []
     for name, value in was.items():
         if name in changes and value and value != changes[name]:
             shown = ", ".join(value) if isinstance(value, list) else value
-            told.append(
+            texts.append(
                 f'{"categories" if name == "category_ids" else name} "{visible(shown, keep_newlines=False)}"'
             )
-    return f" (before: {'; '.join(told)})" if told else ""
+    return f" (before: {'; '.join(texts)})" if texts else ""
 
 
 @cloup.command(
@@ -143,8 +143,8 @@ async def set_title_command(*, conversation_id: str, title: str, as_json: bool, 
     async with open_client(connection) as client:
         before = await client.conversations.get(conversation_id)
         changed = await client.conversations.set_title(conversation_id, title)
-    told = _changes_text({"title": title}) + _earlier({"title": title}, {"title": before.title})
-    await write_done(changed.raw, f"Updated {visible(conversation_id)}: {told}.", as_json)
+    text = _changes_text({"title": title}) + _earlier({"title": title}, {"title": before.title})
+    await write_done(changed.raw, f"Updated {visible(conversation_id)}: {text}.", as_json)
 
 
 @cloup.command(
@@ -283,8 +283,8 @@ def _selection(chosen: dict[str, list[str]]) -> str:
         return "every conversation of the project"
     if list(chosen) == ["conversation_ids"]:
         return count_text(len(chosen["conversation_ids"]), "conversation")
-    told = [f"{names[name]} {', '.join(visible(each) for each in values)}" for name, values in chosen.items()]
-    return f"the conversations of {' and '.join(told)}"
+    texts = [f"{names[name]} {', '.join(visible(each) for each in values)}" for name, values in chosen.items()]
+    return f"the conversations of {' and '.join(texts)}"
 
 
 async def _preview(client: AlliClient, chosen: dict[str, list[str]], changes: str) -> str:

@@ -160,8 +160,8 @@ async def feedback_command(
     if not given:
         raise click.UsageError("nothing to say: give --rating, --reason or --suggest")
     async with open_client(connection) as client:
-        taken = await client.conversations.send_feedback(conversation_id, chat_id, **given)
-    told = [] if rating is None else [f"rating {rating}"]
-    told += [f"reason {', '.join(reasons)}"] if reasons else []
-    told += [f'suggested answer "{visible(suggest, keep_newlines=False)}"'] if suggest is not None else []
-    await write_done(taken.raw, f"Noted for chat {visible(chat_id)}: {'; '.join(told)}.", as_json)
+        answer = await client.conversations.send_feedback(conversation_id, chat_id, **given)
+    texts = [] if rating is None else [f"rating {rating}"]
+    texts += [f"reason {', '.join(reasons)}"] if reasons else []
+    texts += [f'suggested answer "{visible(suggest, keep_newlines=False)}"'] if suggest is not None else []
+    await write_done(answer.raw, f"Noted for chat {visible(chat_id)}: {'; '.join(texts)}.", as_json)

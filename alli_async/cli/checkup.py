@@ -178,11 +178,11 @@ class Checkup:
 
     def _check_clock(self) -> None:
         try:
-            told = parsedate_to_datetime(self.headers["Date"]).timestamp()
+            server_time = parsedate_to_datetime(self.headers["Date"]).timestamp()
         except (KeyError, ValueError, TypeError):
             self.found("clock_offset", "clock", None, "the server does not tell its time")
             return
-        offset = time.time() - told
+        offset = time.time() - server_time
         is_wrong = abs(offset) > _CLOCK_SECONDS
         note = "set the clock of this machine: now, today and 7d mean other times for it" if is_wrong else ""
         text = f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the server's"
@@ -289,11 +289,11 @@ class Checkup:
         seen = {name: value for name, value in self.headers.items() if name.lower().startswith(names)}
         rate = None if limits.rate == float("inf") else limits.rate
         value = {"headers": seen, "rate": rate, "refused": limits.refused, "max_in_flight": limits.max_in_flight}
-        told = [f"{name}: {value}" for name, value in seen.items()]
+        texts = [f"{name}: {value}" for name, value in seen.items()]
         if limits.refused:
-            told.append(f"{limits.refused} requests were refused")
-        note = "the pace follows refusals and these headers" if told else "the pace is found by refusals"
-        self.found("limits", "limits", value, ", ".join(told) or "none seen", note)
+            texts.append(f"{limits.refused} requests were refused")
+        note = "the pace follows refusals and these headers" if texts else "the pace is found by refusals"
+        self.found("limits", "limits", value, ", ".join(texts) or "none seen", note)
 
 
 def _content(chat: Any) -> bytes:

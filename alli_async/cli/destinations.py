@@ -1,7 +1,8 @@
-"""DEST: what the name of a destination says, and what may be written there."""
+"""DEST: the format that its name says, and whether a file may be replaced."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def format_of(dest: str, form: str | None, compression: str | None) -> tuple[str
         compression: The compression that was asked for; None if none was.
 
     Raises:
-        click.UsageError: The options do not fit standard output.
+        click.UsageError: The options do not fit standard output, or DEST is a file that no export writes.
         ConfigurationError: The name is that of a file that no export writes, or does not fit the options.
     """
     if dest == STDOUT:
@@ -34,7 +35,11 @@ def format_of(dest: str, form: str | None, compression: str | None) -> tuple[str
     from ..export.request import file_of
 
     file = file_of(dest, form, compression)
-    return (form, compression) if file is None else (file.format, file.compression)
+    if file is not None:
+        return file.format, file.compression
+    if "://" not in dest and os.path.exists(dest) and not os.path.isdir(dest):
+        raise click.UsageError(f"DEST: {visible(dest)} is a file, but its name does not end in .jsonl or .csv")
+    return form, compression
 
 
 def check_directory_options(dest: str, options: Mapping[str, Any]) -> None:
@@ -66,10 +71,10 @@ def single_file(dest: str) -> Path | None:
 
 
 def check_replaceable(dest: str, *, force: bool) -> None:
-    """See to it that no file is replaced that the user wants to keep.
+    """Ask before a file is replaced.
 
     Raises:
-        click.UsageError: The file is there, and there is no terminal to ask on.
+        click.UsageError: The file exists, and there is no terminal to ask on.
     """
     path = single_file(dest)
     if path is not None:
@@ -77,10 +82,10 @@ def check_replaceable(dest: str, *, force: bool) -> None:
 
 
 def check_writable(path: Path, *, force: bool) -> None:
-    """See to it that no file is replaced that the user wants to keep.
+    """Ask before a file is replaced.
 
     Raises:
-        click.UsageError: The file is there, and there is no terminal to ask on.
+        click.UsageError: The file exists, and there is no terminal to ask on.
     """
     if force or not path.is_file():
         return

@@ -60,11 +60,11 @@ async def doctor_command(*, as_json: bool, **connection: Any) -> int:
 
 
 def _json(checkup: Checkup) -> dict[str, Any]:
-    told = {each.key: each.value for each in checkup.findings}
+    values = {each.key: each.value for each in checkup.findings}
     problems = [
         {"key": each.key, "found": each.text, "advice": each.note} for each in checkup.findings if each.must_mend
     ]
-    return told | {"requests": checkup.requests, "problems": problems}
+    return values | {"requests": checkup.requests, "problems": problems}
 
 
 def _table(checkup: Checkup) -> Any:
@@ -80,12 +80,12 @@ def _table(checkup: Checkup) -> Any:
         if not each.name:
             continue
         mark = Text(bad, style="bold red") if each.must_mend else Text(good, style="green")
-        told = Text(visible(each.text, keep_newlines=False))
+        text = Text(visible(each.text, keep_newlines=False))
         if each.note:
-            told.append(
+            text.append(
                 "\n" + visible(each.note, keep_newlines=False), style="yellow" if each.must_mend else "dim"
             )
-        table.add_row(mark, each.name, told)
+        table.add_row(mark, each.name, text)
     wrong = sum(each.must_mend for each in checkup.findings)
     verdict = Text(f"{wrong} of these must be mended." if wrong else "All is well.", style="bold")
     table.add_row("", "", verdict)

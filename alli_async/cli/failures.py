@@ -1,4 +1,4 @@
-"""How a failure is told: in one line or as JSON, in the words of the command, with what to do next."""
+"""Reports of failures: in one line or as JSON, in the words of the command, with what to do next."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ANOTHER_EXPORT = "name another DEST, or give the options that it was made with"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure, as it is told.
+    """A failure, as it is reported.
 
     Attributes:
         code: The exit code.
@@ -71,15 +71,15 @@ class Failure:
     def text(self) -> str:
         """The failure in one line."""
         kind = "" if self.code == USAGE or not self.kind else f"{self.kind}: "
-        told = "; ".join(part for part in (self.advice, self.ending) if part)
-        advice = f" ({told})" if told else ""
+        hints = "; ".join(part for part in (self.advice, self.ending) if part)
+        advice = f" ({hints})" if hints else ""
         return f"alli-async: {kind}{self.message}{advice}"
 
     def json(self) -> str:
         """The failure as a line of JSON."""
         advice = "; ".join(part for part in (self.advice, self.ending) if part)
-        told = {"kind": self.kind, "message": self.message, "advice": advice, "exit_code": self.code}
-        return json.dumps({"error": told | (self.details or {})})
+        fields = {"kind": self.kind, "message": self.message, "advice": advice, "exit_code": self.code}
+        return json.dumps({"error": fields | (self.details or {})})
 
 
 class FailedError(click.ClickException):
@@ -91,11 +91,11 @@ class FailedError(click.ClickException):
 
 
 def report(error: Exception, *, as_json: bool) -> int:
-    """Tell of a failure on standard error.
+    """Report a failure on standard error.
 
     Args:
         error: What ended the command.
-        as_json: Whether the failure is told as JSON.
+        as_json: Whether the failure is reported as JSON.
 
     Returns:
         The exit code.
@@ -109,7 +109,7 @@ def report(error: Exception, *, as_json: bool) -> int:
     from .terminal import visible
 
     text = failure.json() if as_json else visible(failure.text(), keep_newlines=False)
-    # Where nobody can be told, the exit code is all that is left.
+    # Where standard error is closed, only the exit code reports the failure.
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
     return failure.code
@@ -156,8 +156,8 @@ def _of_library(error: AlliError) -> Failure:
 def _message_of(error: AlliError) -> str:
     """What an error of the library says, in the words of the command; what the server said is left as it is."""
     text, said = str(error), error.message
-    told = said if isinstance(error, APIError) else in_options(said)
-    return told + _in_plain_words(text.removeprefix(said))
+    message = said if isinstance(error, APIError) else in_options(said)
+    return message + _in_plain_words(text.removeprefix(said))
 
 
 def _in_plain_words(account: str) -> str:

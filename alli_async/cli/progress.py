@@ -20,13 +20,13 @@ from .terminal import console, holds_blocks, is_smart, visible
 if TYPE_CHECKING:
     from ..client import AlliClient
 
-# A log should tell that the job lives, not be filled by it.
+# Seconds between two lines in a log: enough lines to show that the job lives, too few to fill the log.
 _SECONDS_PER_LINE = 60.0
-# Seconds between two looks at the numbers; on a terminal they are drawn at each.
+# Seconds between two checks of the numbers, and between two drawings on a terminal.
 _TICK = 0.2
 # Conversations and seconds after which the pace shows how long the rest takes.
 _MIN_SAMPLE, _MIN_SAMPLE_SECONDS = 100, 1.0
-# Seconds of a wait from which on it is told of.
+# Seconds: shorter waits are not shown.
 _LONG_WAIT = 1.0
 # Characters of the cause of a wait that are shown.
 _CAUSE = 120
@@ -95,12 +95,12 @@ class Progress:
     def pace(self) -> str:
         """How fast it goes, and how long the rest takes."""
         stats = self.stats or StreamStats()
-        told = [f"{stats.conversations / self.seconds:,.0f}/s", count_text(stats.requests, "request")]
+        parts = [f"{stats.conversations / self.seconds:,.0f}/s", count_text(stats.requests, "request")]
         if stats.retries:
-            told.append(f"{stats.retries:,} retried")
+            parts.append(f"{stats.retries:,} retried")
         if self.seconds_left is not None:
-            told.append(f"about {clock_text(self.seconds_left)} left")
-        return ", ".join(told)
+            parts.append(f"about {clock_text(self.seconds_left)} left")
+        return ", ".join(parts)
 
     def line(self) -> str:
         """All of it in one line."""
@@ -143,8 +143,8 @@ def wait_of(client: AlliClient) -> str | None:
 
 
 def _cause(error: Any) -> str:
-    told = visible(str(error.message), keep_newlines=False)
-    return told if len(told) <= _CAUSE else f"{told[:_CAUSE]}…"
+    text = visible(str(error.message), keep_newlines=False)
+    return text if len(text) <= _CAUSE else f"{text[:_CAUSE]}…"
 
 
 async def _draw_bar(progress: Progress) -> None:
@@ -183,11 +183,11 @@ def _drawing(bar: Any, progress: Progress) -> Any:
 
 async def _write_lines(progress: Progress) -> None:
     """Write a line now and then, and at once when a wait begins."""
-    told, was_waiting = time.monotonic(), False
+    written_at, was_waiting = time.monotonic(), False
     while True:
         await asyncio.sleep(_TICK)
         is_waiting = progress.waiting is not None
-        if time.monotonic() - told >= _SECONDS_PER_LINE or (is_waiting and not was_waiting):
-            told = time.monotonic()
+        if time.monotonic() - written_at >= _SECONDS_PER_LINE or (is_waiting and not was_waiting):
+            written_at = time.monotonic()
             click.echo(progress.line(), err=True)
         was_waiting = is_waiting

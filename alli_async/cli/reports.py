@@ -1,4 +1,4 @@
-"""What an export tells: its plan, its report, and what stays when it is stopped."""
+"""The texts of an export: its plan, its report, and what stays when it is stopped."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def _parts_text(report: ExportReport) -> str:
 
 
 def plan_json(preview: ExportPreview) -> bytes:
-    """The plan, of which those shards are left that are still to be written."""
+    """The plan as JSON, with the shards that are still to be written."""
     import msgspec
 
-    told = {"state": preview.state, "written": preview.written, "shards": preview.shards}
-    return msgspec.json.encode(msgspec.to_builtins(preview.plan) | told)
+    fields = {"state": preview.state, "written": preview.written, "shards": preview.shards}
+    return msgspec.json.encode(msgspec.to_builtins(preview.plan) | fields)
 
 
 def plan_text(preview: ExportPreview) -> str:

@@ -184,12 +184,12 @@ def _rows_apart(text: str) -> str:
 
 def rating_text(chat: Mapping[str, Any]) -> str:
     """The ratings of a chat."""
-    told = []
+    texts = []
     for name, who in (("rating", ""), ("agentRating", " by an agent")):
         value = chat.get(name)
         if value is not None:
-            told.append(f"rated {'good' if value else 'bad'}{who}")
-    return ", ".join(told)
+            texts.append(f"rated {'good' if value else 'bad'}{who}")
+    return ", ".join(texts)
 
 
 def _line(text: str) -> str:

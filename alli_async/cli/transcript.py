@@ -95,5 +95,5 @@ def _citation(citation: object) -> str:
     title = str(citation.get("title") or citation.get("source") or citation.get("clueId") or "")
     parts = [f"{title}, page {page}" if page is not None else title, str(citation.get("url") or "")]
     text = str(citation.get("text") or "").strip()
-    told = " — ".join(part for part in parts if part)
-    return f'{told}: "{text}"' if text else told
+    source = " — ".join(part for part in parts if part)
+    return f'{source}: "{text}"' if text else source

@@ -1,4 +1,4 @@
-"""A destination: what it holds, the runs in it, and that its files are what the commit log says."""
+"""A destination: its spec, its runs, and the check that its files are what the commit log says."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SAMPLED_PARTS = 8
 
 
 class Destination:
-    """A store that is held, and what stands in it. The methods block and are meant for a worker thread.
+    """The content of a store that this process has locked. The methods block and are meant for a worker thread.
 
     Attributes:
         store: The destination of the files.
@@ -142,7 +142,7 @@ class Destination:
         return [run for run in self.runs if run.complete is not None]
 
     def drop_compaction(self) -> None:
-        """Remove an unfinished compaction, as if it had never been: what it was made of is all still there."""
+        """Remove an unfinished compaction. The parts that it was made of are all still there."""
         run = self.unfinished
         if run is None or run.plan.kind != "compact":
             return
@@ -154,10 +154,10 @@ class Destination:
         self.runs.remove(run)
 
     def finish(self, run: RunLog, end: RunEnd) -> None:
-        """End a run: everything is there, and covers what was planned; then the manifest says so.
+        """Record the end of a run whose shards cover the plan, and write the manifest.
 
         Raises:
-            ExportError: It is not.
+            ExportError: A shard is not written, or the shards do not cover the plan.
         """
         try:
             run.state.check()
@@ -180,7 +180,7 @@ class Destination:
         self.write_manifest()
 
     def check_parts(self, stop: threading.Event) -> None:
-        """See that every part is what was written, where nothing else is to be done and no part is read for that.
+        """Check that every part is what was written, for a call that has nothing else to do.
 
         Parts in an object store are left to `verify`: they would all have to be fetched.
 

@@ -21,7 +21,7 @@ class LastShard:
     Args:
         context: What all shards of the run share.
         reader: The reader of the last shard, which has read its rows.
-        buffer: Takes the conversations.
+        buffer: The buffer that the conversations are added to.
         commits: The other shards, and what was committed of each.
     """
 
@@ -39,7 +39,7 @@ class LastShard:
         self._commits = [commit for _, commit in commits]
 
     async def read(self) -> None:
-        """Take all of these conversations."""
+        """Read all of these conversations."""
         await self._read_outstanding()
         await self._read_by_id(self._reader.deferred_ids())
         if self._context.plan.kind == "refresh" and self._context.earlier is not None:

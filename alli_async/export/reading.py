@@ -1,4 +1,4 @@
-"""Reading the parts of an export again: proved to be what was written before anything of them is believed."""
+"""Reading the parts of an export, each of which is first compared with its size and its SHA-256."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class VerifiedParts:
 
 
 def check_part(store: Store, part: Part) -> None:
-    """See that a part is what was written, byte by byte.
+    """Check that a part is what was written, byte by byte.
 
     Raises:
         DamagedError: It is not.

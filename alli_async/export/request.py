@@ -182,20 +182,13 @@ def file_at(dest: str | os.PathLike[str]) -> SingleFile | None:
     path, text = local_path(dest), os.fspath(dest)
     if path is not None and path.is_dir():
         return None
-    known = ", ".join(FILE_KINDS)
     if is_other_file(text):
         raise ConfigurationError(
-            f"dest: {text} is named like a file, but only {known} are written as single files; the name of a "
-            "directory, which Parquet needs, may have a slash at its end"
+            f"dest: {text} is named like a file, but only {', '.join(FILE_KINDS)} are written as single files; "
+            "the name of a directory, which Parquet needs, may have a slash at its end"
         )
     ending = file_ending(text)
-    if path is None:
-        return None
-    if ending is None:
-        if path.exists():
-            raise ConfigurationError(f"dest: {path} is a file, but its name does not end in one of {known}")
-        return None
-    return SingleFile(path, *FILE_KINDS[ending])
+    return None if path is None or ending is None else SingleFile(path, *FILE_KINDS[ending])
 
 
 def file_of(

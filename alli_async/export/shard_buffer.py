@@ -1,4 +1,4 @@
-"""Fills the parts of a shard: a thread writes batches, and only one version of each conversation is kept."""
+"""Fills the parts of a shard: a thread writes batches, and one version of each conversation is written."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ShardBuffer:
         batch_bytes: Bytes of JSON that are handed to the writing thread at a time.
 
     Attributes:
-        versions: The conversations taken, as they came last, by their ids.
-        chats: In the conversations taken.
+        versions: The latest versions of the conversations that were added, by their ids.
+        chats: Number of chats in these conversations.
         deleted: Ids of conversations that were found deleted.
         bad: Conversations that could not be written, and why.
     """
@@ -66,15 +66,15 @@ class ShardBuffer:
 
     @property
     def conversations(self) -> int:
-        """Conversations taken."""
+        """Number of conversations that were added."""
         return len(self.versions)
 
     def has(self, ids: Sequence[str]) -> bool:
-        """Whether the buffer took any of these ids."""
+        """Whether any of these ids was added."""
         return any(each in self.versions for each in ids)
 
     async def add(self, transcript: RawTranscript) -> None:
-        """Take a conversation."""
+        """Add a conversation."""
         if transcript.id in self._write_last:
             self._write_last[transcript.id] = transcript
         elif transcript.id in self.versions:

@@ -57,10 +57,10 @@ class _File:
         self.conversations = 0
         by_name = FILE_KINDS.get(file_ending(path.name) or "", ("jsonl", "none"))
         self._is_csv, self._compression = by_name[0] == "csv", by_name[1]
-        # The temporary names are of this export alone, so that no other writes into its files.
+        # A token in the temporary names keeps other exports out of the files of this one.
         token = secrets.token_hex(4)
         self._own = f"{path.name}.{token}"
-        # What it is called while it is written once more; the ending tells the compression.
+        # The name of the first version while the second one is written; its ending says the compression.
         self._first = f".first-{token}-{path.name}"
         self._store = DirectoryStore(path.parent, mode)
         with file_errors("write", path):
@@ -74,9 +74,9 @@ class _File:
             raise
 
     def _remove_leftovers(self, path: Path) -> None:
-        """Remove what exports into this file have left that were killed: the lock says that none is at it."""
+        """Remove the temporary files of killed exports: the lock proves that no other export is running."""
         name = re.escape(path.name)
-        # The names of earlier versions too.
+        # Names that earlier versions of this package gave are among them.
         leftover = re.compile(rf"\.{name}(\.[0-9a-f]{{8}})?{re.escape(PARTIAL)}|\.first-([0-9a-f]{{8}}-)?{name}")
         with file_errors("clean", path.parent):
             for left in path.parent.glob(".*"):
@@ -95,7 +95,12 @@ class _File:
         return self.lines.bytes_in
 
     def drop(self, ids: set[str], before: int) -> None:
-        """Write it once more, without these conversations where they stand before a line."""
+        """Write the file once more, without the first versions of conversations that came again.
+
+        Args:
+            ids: Ids of these conversations.
+            before: Number of the line from which their last versions stand.
+        """
         try:
             first = self.lines.commit(self._first)
             self.lines = self._begin()
@@ -128,11 +133,11 @@ class _File:
                 out.copy(each.rows)
 
     def commit(self) -> int:
-        """Make it the file; gives how many bytes it has."""
+        """Rename the temporary file to the final name. Returns its size in bytes."""
         return self.lines.commit(self._name).bytes
 
     def discard(self) -> None:
-        """Leave nothing behind but the file, if it was committed, and let the lock go."""
+        """Delete the temporary file, unless it was committed, and release the lock."""
         self.lines.discard()
         self._lock.release()
 
@@ -187,7 +192,7 @@ async def export_file(
 
 
 class _Filling:
-    """Writes what a stream gives into a file, in batches.
+    """Writes the conversations of a stream into a file, in batches.
 
     Args:
         stream: The stream.
@@ -217,9 +222,9 @@ class _Filling:
         self._reported_at = time.monotonic()
 
     async def run(self) -> None:
-        """Write everything; of a conversation that came again, the later line."""
+        """Write all conversations, and the last version of a conversation that came again."""
         stream, file = self._stream, self._file
-        # How many lines there were when the first conversation came again: those after it are the whole ones.
+        # Number of lines when the first conversation came again. Last versions stand after these lines.
         lines_before: int | None = None
         async with stream:
             async for transcript in stream:

@@ -68,17 +68,17 @@ async def verify(dest: str | os.PathLike[str]) -> VerifyReport:
     if not await in_thread(_is_export, store):
         raise ConfigurationError(f"{store} holds no export")
     found: Recovered = await in_thread(read_destination, store, FOLDERS)
-    runs, problems = await _look(store, found)
+    runs, problems = await _read_parts(store, found)
     for _ in range(_MOST_READINGS - 1):
         before, found = found, await in_thread(read_destination, store, FOLDERS)
         if not problems or _is_same(before, found):
             break
-        runs, problems = await _look(store, found)
+        runs, problems = await _read_parts(store, found)
     return await in_thread(_report, store, runs, problems)
 
 
-async def _look(store: Store, found: Recovered) -> tuple[list[RunLog], list[Problem]]:
-    """Read every part of a destination; gives its runs, and what is wrong with it."""
+async def _read_parts(store: Store, found: Recovered) -> tuple[list[RunLog], list[Problem]]:
+    """Read every part of a destination. Returns its runs, and what is wrong with them."""
     problems = list(found.problems)
     runs = [
         RunLog(store, state, end) for state, end in found.runs if end is not None or state.plan.kind != "compact"

@@ -1,7 +1,7 @@
 """Formats: how conversations become files, and how the files are read again.
 
 One shard of an export is written by one `ShardWriter`: `write` takes batches of conversations as the server sent
-them and gives back those that cannot be written, `finish` flushes, `commit` makes the files parts of the shard.
+them and returns those that cannot be written, `finish` flushes, `commit` renames the files to the shard's parts.
 The writer writes to a sink of the store and never knows where that is.
 
 Modules:

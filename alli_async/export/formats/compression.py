@@ -16,14 +16,14 @@ Compression = Literal["gzip", "zstd", "none"]
 
 
 class Compressor(Protocol):
-    """What takes bytes and gives fewer."""
+    """Compresses a stream of bytes."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take some; gives what is ready."""
+        """Compress bytes. Returns the compressed bytes that are ready, maybe none."""
         ...
 
     def flush(self) -> bytes:
-        """The rest."""
+        """End the stream. Returns the rest of the compressed bytes."""
         ...
 
 

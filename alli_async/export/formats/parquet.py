@@ -101,13 +101,13 @@ class ParquetShardWriter:
         return bad
 
     def finish(self) -> list[Quarantined]:
-        """Write what was added; gives the conversations that are not what the contract says."""
+        """Write the conversations that are still in memory. Returns those that are not what the contract says."""
         bad = self._convert()
         self._write_group()
         return bad
 
     def _convert(self) -> list[Quarantined]:
-        """Make columns of what was added; they take the place of the JSON."""
+        """Convert the JSON in memory to columns. Returns the conversations that no column takes."""
         transcripts, self._transcripts, self._size = self._transcripts, [], 0
         made, bad = tables_of(transcripts, self._run, self._projection)
         put_aside = {each.id for each in bad}
@@ -170,7 +170,7 @@ def _fitted(table: Any, schema: Any) -> Any:
 
 
 class _File:
-    """What pyarrow takes for a file, over a sink."""
+    """A sink with the methods of a file that pyarrow calls."""
 
     closed = False
 

@@ -24,10 +24,10 @@ DEFAULT_COMPRESSION = {"jsonl": "gzip", "parquet": "zstd", "csv": "none"}
 
 
 def check_installed(format: str, compression: str) -> None:  # noqa: A002 - a public name
-    """See that what a format needs is there.
+    """Check that the libraries of a format are installed.
 
     Raises:
-        ConfigurationError: It is not installed.
+        ConfigurationError: A library is not installed.
     """
     _ = load() if format == "parquet" else compressor_of(compression)
 

@@ -107,7 +107,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """See that the lease is still held.
+        """Check that the lease is still held.
 
         Raises:
             LockedError: Another export has taken over.
