@@ -7,23 +7,30 @@ shard becomes one **part** (two in Parquet), a data file that is there whole or 
 has a **record** of the plan, of each shard's result and of the run's end. A shard without a record never
 happened.
 
-Data flow: `request` checks the arguments. `job` opens the destination (`destination`, in a store of
-`storage/`), recovers its state (`commit_log.recover`, a pure function), checks that the server still knows some
-of the destination's conversations (`project`) and plans a run (`planning`). `running` hands the shards to an
-executor: this process (`executors`) or the workers of a cluster (`dask/`). With what all shards of the run
-share (`run_context`), `shard_export` reads a shard (`shard_reader`; `undecodable` keeps the JSON that cannot be
-decoded), splits it where it is dense (`cutting`), fills its parts (`shard_buffer`, `formats/`), and writes its
-record. The last shard also takes the conversations that no other shard lists (`last_shard`). Then the end of
-the run is recorded, and the manifest (`manifest`) is made of the log alone. `outstanding` finds what a later
-run asks for again, `holdings` the conversations that the parts hold, and `reading` reads parts. `compacting`,
-`verifying` and `preview` start from the same recovery; `single_file` writes one file. `tuning` has the sizes
-and limits of all modules.
+A run, module by module:
+
+1. `request` checks the arguments.
+2. `job` opens the destination (`destination`, in a store of `storage/`) and recovers its state:
+   `commit_log.recover` is a pure function of the records (`records`). It checks that the server still knows some
+   of the destination's conversations (`project`), and plans a run (`planning`).
+3. `running` hands the shards to an executor: this process (`executors`) or the workers of a cluster (`dask/`).
+   The shards of a run share a session, filters and a plan (`run_context`). `progress` counts what is done.
+4. `shard_export` reads a shard (`shard_reader`; `undecodable` keeps JSON that cannot be decoded), splits it
+   where it is dense (`cutting`), fills its parts (`shard_buffer`, `formats/`), and writes its record.
+5. The last shard also takes the conversations that no other shard lists (`last_shard`): those that a run before
+   could not make whole or decode (`outstanding`), and those that moved while the shards were read.
+6. The end of the run is recorded. The manifest (`manifest`) is made of the log alone. `report` is the result.
+
+`holdings` holds which conversations the parts have, and `reading` reads parts. `compacting`, `verifying` and
+`preview` start from the same recovery. `single_file` writes one file, and `batches` makes Arrow tables without
+files. `tuning` has the sizes and limits of all modules.
 
 Layout of a destination:
 
     manifest.json, quarantine.jsonl, deleted.jsonl    made of the log, written last, written anew by any run
     conversations/run-00001-shard-00002.jsonl.gz      a part (in Parquet also chats/…)
-    _journal/lock, _journal/clock                     locked while a process writes here
+    _journal/lock                                     locked while a process writes here
+    _journal/clock                                    tells the storage's time, where it has no file locks
     _journal/cluster.json                             names the cluster whose workers may commit shards now
     _journal/export.json                              the spec: what the destination holds, for good
     _journal/run-00001-plan.json                      1. the plan of a run, before anything else of it

@@ -57,6 +57,8 @@ def test_a_file_that_exists_is_asked_about_or_needs_force(sandbox: Sandbox, tmp_
     done = run("export", str(dest), sandbox=sandbox)
     assert (done.returncode, done.stderr.count("\n"), dest.read_bytes()) == (2, 1, b"mine")
     assert "--force replaces it" in done.stderr
+    done = run("export", dest.as_uri(), sandbox=sandbox)
+    assert (done.returncode, dest.read_bytes()) == (2, b"mine")
     shown = terminal(["export", str(dest)], environment(sandbox), send={b"[y/N]": b"n\n"}, code=1)
     assert b"Nothing was changed" in shown
     assert dest.read_bytes() == b"mine"
