@@ -95,23 +95,34 @@ def _compact(dest: str | os.PathLike[str], drop_deleted: bool, stop: threading.E
             finished = datetime.now(UTC).isoformat(timespec="seconds")
             end = RunEnd(run=run.plan.run, seconds=round(time.monotonic() - began, 3), finished=finished)
             destination.finish(run, end)
-        latest = destination.runs[-1]
-        commits = latest.state.commits.values()
-        return ExportReport(
-            path=str(store),
-            conversations=sum(each.conversations for each in commits),
-            chats=sum(each.chats for each in commits),
-            bytes=sum(part.bytes for part in latest.parts),
-            uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
-            seconds=time.monotonic() - began,
-            requests=0,
-            retries=0,
-            run=latest.plan.run,
-            kind=latest.plan.kind,
-            snapshot=latest.plan.snapshot,
-            parts=len(latest.parts),
-            finished_before=is_done,
-        )
+        return _report(destination, time.monotonic() - began, is_done=is_done)
+
+
+def _report(destination: Destination, seconds: float, *, is_done: bool) -> ExportReport:
+    """The report of a compaction.
+
+    Args:
+        destination: The destination, whose latest run holds the result.
+        seconds: Seconds that the compaction took.
+        is_done: Whether there was nothing to compact.
+    """
+    latest = destination.runs[-1]
+    commits = latest.state.commits.values()
+    return ExportReport(
+        path=str(destination.store),
+        conversations=sum(each.conversations for each in commits),
+        chats=sum(each.chats for each in commits),
+        bytes=sum(part.bytes for part in latest.parts),
+        uncompressed_bytes=sum(each.uncompressed_bytes for each in commits),
+        seconds=seconds,
+        requests=0,
+        retries=0,
+        run=latest.plan.run,
+        kind=latest.plan.kind,
+        snapshot=latest.plan.snapshot,
+        parts=len(latest.parts),
+        finished_before=is_done,
+    )
 
 
 def _refusing(compaction: _Compaction) -> RunLog:
@@ -142,9 +153,9 @@ class _Compaction:
     """One compaction of a destination.
 
     Args:
-        destination: The destination, which is held.
+        destination: The destination, which is locked.
         spec: The spec of the destination.
-        drop_deleted: Whether what is deleted is left out.
+        drop_deleted: Whether to leave out the conversations that were found deleted.
         stop: Set when the compaction is to stop.
     """
 
@@ -155,7 +166,7 @@ class _Compaction:
         self._spec = spec
         self._stop = stop
         self._runs = runs = list(destination.runs)
-        # The newest run is looked at first, so the first version of a conversation that is met is the latest.
+        # The newest run comes first, so the first version of a conversation that is read is the latest.
         self._sources = [
             _Source(run, shard)
             for run in reversed(runs)
@@ -195,7 +206,7 @@ class _Compaction:
         for number, (shard, group) in enumerate(zip(run.plan.shards, self._groups or [[]], strict=True)):
             commit = self._write_group(shard, group)
             if number == 0:
-                # What is told of conversations that are not in any part stands in the first record.
+                # The first record also lists the conversations that are in no part.
                 commit = structs.replace(commit, **_not_in_parts(kept, self._deleted, self._dropped))
             for part in commit.parts:
                 if (rows := rows_in(self.destination.store, part, check=self._check_stop)) != part.rows:
@@ -303,7 +314,7 @@ class _Compaction:
 
 
 def _grouped(sources: Sequence[_Source]) -> list[list[_Source]]:
-    """Sources in their order, so many together as make a part of the size that is wanted."""
+    """Groups of sources, in their order. A group becomes a part of about `MERGED_BYTES`."""
     groups: list[list[_Source]] = []
     size = MERGED_BYTES
     for source in sources:
