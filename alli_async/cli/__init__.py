@@ -28,8 +28,8 @@ What they share:
 - `exhaustion`, `descriptors`: limits of the machine, and standard streams that are closed.
 
 Standard output is for results, standard error for all else. A table is for terminals only; a pipe gets JSON Lines
-as the server sent them. What cannot be taken back is shown and asked about, and refused where there is nobody to
-ask.
+as the server sent them. A change that cannot be undone is shown and asked about, and refused where there is no
+terminal to ask on.
 """
 
 from __future__ import annotations

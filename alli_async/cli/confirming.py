@@ -1,4 +1,4 @@
-"""Questions before what cannot be taken back."""
+"""Questions before changes that cannot be undone."""
 
 from __future__ import annotations
 

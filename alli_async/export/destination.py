@@ -32,14 +32,14 @@ from .storage.store import JOURNAL, Store
 ItemT = TypeVar("ItemT")
 
 FOLDERS = ("conversations", "chats")
-# The filters that bound a time, and the arguments that they stand for.
+# The filters that bound a time, by their names on the wire, and their arguments.
 _TIMES = {
     "firstChatStartedAt": "first_chat_started_at",
     "firstChatEndAt": "first_chat_end_at",
     "startedAt": "started_at",
     "endAt": "end_at",
 }
-# Parts that are read for a sample of what a destination holds: each is read whole.
+# Number of parts that are read for a sample of ids: each is read as a whole.
 _SAMPLED_PARTS = 8
 
 
@@ -216,7 +216,7 @@ class Destination:
         commits = _spread([each for each in reversed(_commits_of(self.runs)) if each.parts], _SAMPLED_PARTS)
         found: dict[str, None] = {}
         for commit in commits:
-            # A damaged part proves nothing here; whoever reads it for its content tells of it.
+            # A damaged part gives no ids here; the code that needs its content reports the damage.
             with contextlib.suppress(DamagedError):
                 found.update(dict.fromkeys(_spread(ids_in(self.store, commit), -(-count // len(commits)))))
         return list(found)

@@ -21,13 +21,13 @@ from ..models import Order
 from .commit_log import RunLog
 from .destination import Destination
 
-# Of the ids that were noted, so many of the latest are asked for.
+# Number of ids to ask for, of those that the runs have noted, the latest first.
 _MOST_NOTED = 24
-# Conversations of the destination that are asked for when nothing that was noted is known any more: enough to find
+# Number of conversations of the destination to ask for when the server knows none of the noted ids: enough to find
 # one where one in ten is still there (1 - 0.9 ** 64 = 0.999).
 _SAMPLED = 64
 _AT_A_TIME = 8
-# Ids by which another process that has the same key is checked.
+# Number of ids by which the key of another process is checked.
 _PROOFS = 4
 
 

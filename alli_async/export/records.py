@@ -206,7 +206,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
         requests: Number of requests that the shard took.
         retries: Number of these requests that were retries.
         seconds: Time that the shard took.
-        own: Number of rows that belong to it.
+        own_count: Number of rows that belong to it; the field is named `own` on disk.
         last_own_id: The id of the last row that belongs to it.
         has_moved: Whether rows left or came while it was read.
         ids: The digests of the ids of its rows, little-endian (see `seen.pack`).
@@ -224,7 +224,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
     requests: int = 0
     retries: int = 0
     seconds: float = 0.0
-    own: int | None = None
+    own_count: int | None = field(default=None, name="own")
     last_own_id: str | None = None
     has_moved: bool = False
     ids: bytes = b""

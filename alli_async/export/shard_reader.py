@@ -79,14 +79,14 @@ class PartitionFacts(NamedTuple):
     """What the last shard must know of another shard.
 
     Attributes:
-        own: Number of rows that belong to the shard; None where it was not read as a partition.
+        own_count: Number of rows that belong to the shard; None where it was not read as a partition.
         last_own_id: The id of the last row that belongs to it.
         has_moved: Whether rows left or came while it was read.
         ids: The packed digests of the ids of its rows.
         deferred: Ids of rows that it leaves to the last shard.
     """
 
-    own: int | None = None
+    own_count: int | None = None
     last_own_id: str | None = None
     has_moved: bool = False
     ids: bytes = b""
@@ -189,7 +189,7 @@ class ShardReader:
         if partition is None:
             return PartitionFacts()
         return PartitionFacts(
-            own=partition.own_count,
+            own_count=partition.own_count,
             last_own_id=partition.last_own_id,
             has_moved=partition.has_moved,
             ids=pack(partition.accounted_ids),
@@ -280,14 +280,14 @@ class ShardReader:
         return first is not None and is_empty(first)
 
     def deferred_ids(self) -> list[str]:
-        """The ids that other shards have left to this one, and that neither they nor this one hold."""
+        """The ids that the other shards have left to this one, and that no shard holds."""
         ids = dict.fromkeys(each for _, commit in self._commits for each in commit.deferred)
         return [each for each in ids if each not in self._emitted]
 
     # --- what cannot be had -------------------------------------------------------------------------------
 
     def _report(self, row: BadRow) -> None:
-        """Keep a row that cannot be had, once; what moved is looked for where it was met before."""
+        """Add a row that cannot be read, once: a row that moved is met again in another place."""
         if row.id in self._committed or any(row.is_same(other) for other in self._reported):
             return
         self._reported.append(row)
@@ -317,17 +317,17 @@ class ShardReader:
 
 
 def _result_of(shard: Shard, commit: Commit, committed: SeenIds) -> PartitionResult:
-    """What was read of a shard that is committed; a deferred row counts unless another shard holds it."""
+    """The result of a committed shard. A deferred row counts unless another shard holds it."""
     deferred = sum(each not in committed for each in commit.deferred)
     return PartitionResult(
         start=shard.start,
         end=math.inf if shard.end is None else shard.end,
-        own=(commit.own or 0) + deferred,
+        own=(commit.own_count or 0) + deferred,
         last_own_id=commit.last_own_id,
         has_moved=commit.has_moved or deferred < len(commit.deferred),
     )
 
 
 def why(error: Exception) -> str:
-    """What went wrong, in one sentence."""
+    """The message of an error, in one sentence."""
     return error.message if isinstance(error, AlliError) else str(error)

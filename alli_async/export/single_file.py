@@ -59,9 +59,9 @@ class _File:
         self._is_csv, self._compression = by_name[0] == "csv", by_name[1]
         # A token in the temporary names keeps other exports out of the files of this one.
         token = secrets.token_hex(4)
-        self._own = f"{path.name}.{token}"
+        self._temporary = f"{path.name}.{token}"
         # The name of the first version while the second one is written; its ending says the compression.
-        self._first = f".first-{token}-{path.name}"
+        self._first_version = f".first-{token}-{path.name}"
         self._store = DirectoryStore(path.parent, mode)
         with file_errors("write", path):
             make_directory(path.parent, directory_mode(mode))
@@ -102,14 +102,14 @@ class _File:
             before: Number of the line from which their last versions stand.
         """
         try:
-            first = self.lines.commit(self._first)
+            first = self.lines.commit(self._first_version)
             self.lines = self._begin()
             if isinstance(self.lines, CsvRows):
                 self._copy_rows(self.lines, first, ids, before)
             else:
                 self._copy_lines(self.lines, first, ids, before)
         finally:
-            self._store.remove(self._first)
+            self._store.remove(self._first_version)
 
     def _copy_lines(self, out: Lines, first: Part, ids: set[str], before: int) -> None:
         batch: list[bytes] = []
@@ -142,7 +142,7 @@ class _File:
         self._lock.release()
 
     def _begin(self) -> Lines | CsvRows:
-        sink = self._store.sink(self._own)
+        sink = self._store.sink(self._temporary)
         if self._is_csv:
             return CsvRows(sink, self._compression, CsvTable(self._projection))
         return Lines(sink, self._compression)

@@ -6,6 +6,7 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,13 +18,14 @@ from alli_async.export.commit_log import (
     RunLog,
     ShardState,
     check_cover,
+    decode_record,
     encode_record,
     read_destination,
     recover,
     split_of,
     write_spec,
 )
-from alli_async.export.records import Commit, ExportSpec, Part, RunPlan, Shard, ShardRecord
+from alli_async.export.records import Commit, ExportSpec, Part, Quarantined, RunPlan, Shard, ShardRecord
 from alli_async.export.storage.directory import DirectoryStore, FileSink
 
 
@@ -259,3 +261,17 @@ def test_files_that_are_no_records_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / "_journal" / name).write_text("mine", "utf-8")
     [run] = read_runs(store)
     assert [shard.name for shard in run.state.pending] == ["00000", "00001"]
+
+
+def test_the_names_of_fields_on_disk_stay_where_the_attributes_have_others() -> None:
+    written = Commit(
+        parts=[],
+        conversations=0,
+        chats=0,
+        uncompressed_bytes=0,
+        own_count=3,
+        quarantined=[Quarantined(why="bad", text="{}")],
+    )
+    stored = msgspec.json.decode(encode_record(written))
+    assert (stored["own"], stored["quarantined"]) == (3, [{"why": "bad", "record": "{}"}])
+    assert decode_record("x", encode_record(written), Commit) == written

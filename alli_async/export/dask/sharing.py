@@ -77,25 +77,25 @@ class SharedDirectory(DirectoryStore):
             super().put_record(name, data, replace=True)
             return
         folder, _, file = name.rpartition("/")
-        # A temporary name, which the next run removes if this process is killed here.
-        own = f"{folder}/.{file}.{secrets.token_hex(4)}{PARTIAL}"
-        sink = self.sink(own)
+        # The next run removes the temporary file if this process is killed here.
+        temporary = f"{folder}/.{file}.{secrets.token_hex(4)}{PARTIAL}"
+        sink = self.sink(temporary)
         try:
             sink.write(data)
-            sink.commit(own)
+            sink.commit(temporary)
             with file_errors("write", self._root / name):
-                self._link(self._root / own, self._root / name)
+                self._link(self._root / temporary, self._root / name)
         finally:
             sink.discard()
-            self.remove(own)
+            self.remove(temporary)
 
     @staticmethod
-    def _link(own: Path, path: Path) -> None:
+    def _link(temporary: Path, path: Path) -> None:
         try:
-            os.link(own, path)
+            os.link(temporary, path)
         except FileExistsError:
-            # A network file system may have made the link and lost the answer: then it is our own.
-            if not path.samefile(own):
+            # A network file system may have made the link and lost the answer: then it is our own link.
+            if not path.samefile(temporary):
                 raise TakenError(f"cannot write {path}: it is there already") from None
         sync_directory(path.parent)
 

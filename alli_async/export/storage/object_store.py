@@ -122,11 +122,11 @@ class ObjectSink:
         """Upload the file under a name that no other writer uses. Returns that name."""
         suffix = _SUFFIX.search(name)
         assert suffix is not None  # noqa: S101 - it matches nothing as well
-        own = f"{name[: suffix.start()]}-{secrets.token_hex(4)}{suffix[0]}"
+        unique = f"{name[: suffix.start()]}-{secrets.token_hex(4)}{suffix[0]}"
         self._file.seek(0)
-        self._store.upload(own, self._file)
+        self._store.upload(unique, self._file)
         self.discard()
-        return own
+        return unique
 
     def discard(self) -> None:
         """Delete the local file. After `commit` it does nothing."""
