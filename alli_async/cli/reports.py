@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def summary(report: ExportReport) -> str:
-    """What was done, in a few lines."""
+    """The report of an export, in a few lines."""
     pace = (report.conversations - report.resumed) / report.seconds if report.seconds else 0.0
     done = {"compact": "Compacted to"}.get(report.kind, "Exported")
     counted = f"{count_text(report.conversations, 'conversation')} with {count_text(report.chats, 'chat')}"

@@ -1,8 +1,8 @@
-"""The commit log of an export: what was planned and what became of each shard, one small JSON file each.
+"""The commit log of an export: the plan of each run and the result of each shard, one small JSON file each.
 
 A run is a plan and one record for each of its shards: the shard was written, or it was split into others, which
-have records in turn. What has no record never happened. So the shards that were written and the shards that are
-pending cover the span of the plan, whatever happened in between.
+have records in turn. A shard without a record never happened. So the shards that were written and the shards that
+are pending cover the span of the plan, whatever happened in between.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class ShardState:
             self.apply(record)
 
     def apply(self, record: ShardRecord) -> None:
-        """Note what became of a shard.
+        """Apply the record of a shard.
 
         Raises:
-            ValueError: There is no such shard, it has a record already, or a split does not cover it.
+            ValueError: The shard is not pending, or a split does not cover it.
         """
         shard = self._pending.get(record.shard)
         if shard is None or (record.commit is None) == (record.split is None):
@@ -92,19 +92,19 @@ class ShardState:
         return sorted(self._done, key=_place)
 
     def check(self) -> None:
-        """Make sure that the committed and the pending shards cover the span, without gap or overlap.
+        """Check that the committed and the pending shards cover the span, without gap or overlap.
 
         Raises:
-            ValueError: They do not.
+            ValueError: There is a gap or an overlap.
         """
         check_cover([*self._done, *self._pending.values()], None, None)
 
 
 def check_cover(shards: Sequence[Shard], start: float | None, end: float | None) -> None:
-    """Make sure that shards lie end to end from `start` to `end`.
+    """Check that shards lie end to end from `start` to `end`.
 
     Raises:
-        ValueError: They do not.
+        ValueError: There is a gap or an overlap.
     """
     at = start
     ordered = sorted(shards, key=_place)
@@ -150,16 +150,16 @@ class RunLog:
         return cls(store, ShardState(plan))
 
     def record(self, record: ShardRecord) -> None:
-        """Write what became of a shard, and apply it to the state."""
+        """Write the record of a shard, and apply it to the state."""
         self.write(record)
         self.state.apply(record)
 
     def write(self, record: ShardRecord) -> None:
-        """Write what became of a shard; whoever reads the record applies it to the state."""
+        """Write the record of a shard. The caller applies it to the state."""
         self._store.put_record(f"{_prefix(self.plan.run)}shard-{record.shard}.json", encode_record(record))
 
     def read_record(self, shard: str) -> ShardRecord | None:
-        """The record of a shard, whoever wrote it; None when there is none."""
+        """The record of a shard, by any process; None when there is none."""
         name = f"{_prefix(self.plan.run)}shard-{shard}.json"
         try:
             return decode_record(name, self._store.read(name), ShardRecord)
@@ -197,9 +197,9 @@ class RunLog:
 
 
 def next_number(store: Store) -> int:
-    """The number of the next run: higher than that of any there ever was.
+    """The number of the next run, which no run has had before.
 
-    Whoever has seen parts of a run must not find others under its number, not even when it was dropped.
+    A reader that has seen parts of a run must not find other parts under its number, even if it was dropped.
     """
     numbers = [match for name in store.names(JOURNAL) if (match := _RECORD.match(name))]
     return 1 + max((int(match[1]) for match in numbers), default=0)
@@ -224,7 +224,7 @@ class Problem(Struct, frozen=True):
 
 
 class Recovered(Struct, kw_only=True):
-    """What the content of a destination means.
+    """The state of a destination, recovered from its content.
 
     Attributes:
         spec: The spec of the destination; None when it is new.
@@ -241,7 +241,7 @@ class Recovered(Struct, kw_only=True):
 
 
 def recover(records: Mapping[str, bytes], files: Mapping[str, int]) -> Recovered:
-    """Tell what a destination's content means. It is a function of the content alone, and changes nothing.
+    """Recover the state of a destination. It is a function of the content alone, and changes nothing.
 
     Args:
         records: The content of the files of the log, by their names.
@@ -251,7 +251,7 @@ def recover(records: Mapping[str, bytes], files: Mapping[str, int]) -> Recovered
 
 
 class _Recovery:
-    """One recovery: the log first, then the parts against it."""
+    """A recovery: it reads the log, then compares the parts with it."""
 
     def __init__(self, records: Mapping[str, bytes], files: Mapping[str, int]) -> None:
         self.result = Recovered()
@@ -395,7 +395,7 @@ class _Recovery:
             self._classify(name, states)
 
     def _classify(self, name: str, states: Mapping[int, ShardState]) -> None:
-        """Tell what a part without a record is."""
+        """Find out what a part without a record is: a leftover, a part being written, or a problem."""
         match = _PART.match(name)
         if match is None:
             if name.endswith(DATA_SUFFIXES):
@@ -420,19 +420,19 @@ class _Recovery:
 
 
 def read_destination(store: Store, folders: Iterable[str]) -> Recovered:
-    """What the content of a store means."""
+    """Recover the state of the destination in a store."""
     found = [name for name in store.names(JOURNAL) if name == SPEC or _RECORD.match(name)]
     records = store.read_all(found)
     return recover(records, {name: size for folder in folders for name, size in store.names(folder).items()})
 
 
 def load_spec(store: Store) -> ExportSpec | None:
-    """What a destination holds; None when it is new."""
+    """The spec of a destination; None when it is new."""
     return decode_record(SPEC, store.read(SPEC), ExportSpec) if SPEC in store.names(JOURNAL) else None
 
 
 def write_spec(store: Store, spec: ExportSpec) -> None:
-    """Write what a destination is to hold."""
+    """Write the spec of a destination."""
     store.put_record(SPEC, encode_record(spec))
 
 

@@ -249,7 +249,7 @@ class Destination:
 
 
 class EarlierVersions:
-    """What the complete runs of a destination have written, for the run after them.
+    """The conversations that the complete runs of a destination have written, for the next run.
 
     Args:
         destination: The destination.
@@ -276,7 +276,7 @@ class EarlierVersions:
 
 
 def refusal(place: object, problems: list[Problem]) -> str:
-    """What is wrong with a destination and what to do about it, in one line that names the first file."""
+    """The error line for a destination with problems: it names the first file, and what to do."""
     first = problems[0]
     more = f" (and {len(problems) - 1:,} more: alli-async verify)" if len(problems) > 1 else ""
     advice = {

@@ -1,4 +1,4 @@
-"""What an export holds: which conversations, with how many chats, in which content. Digests, and no files.
+"""The conversations that an export holds: digests of their ids, their checksums and their numbers of chats.
 
 A commit lists the conversations in its parts, 16 bytes each, in the order of their digests: the digest of the
 id (8 bytes), a checksum of the conversation's JSON (4 bytes) and the number of chats (4 bytes), big-endian.
@@ -72,12 +72,12 @@ class Holdings:
 
     @property
     def conversations(self) -> int:
-        """How many conversations."""
+        """Number of conversations."""
         return len(self._entries) // _SIZE
 
     @property
     def chats(self) -> int:
-        """How many chats, in the latest version of each conversation."""
+        """Number of chats, in the latest version of each conversation."""
         return sum(
             int.from_bytes(self._entries[at - 4 : at], "big") for at in range(_SIZE, len(self._entries) + 1, _SIZE)
         )
@@ -101,11 +101,11 @@ class Holdings:
     def keys_not_in(self, other: Holdings) -> set[bytes]:
         """The digests of the ids that are here and not there."""
         found: set[bytes] = set()
-        theirs = other.keys()
-        there = next(theirs, None)
+        others = other.keys()
+        there = next(others, None)
         for key in self.keys():
             while there is not None and there < key:
-                there = next(theirs, None)
+                there = next(others, None)
             if there != key:
                 found.add(key)
         return found

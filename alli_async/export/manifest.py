@@ -35,7 +35,7 @@ class SkippedEntry(Struct, kw_only=True, omit_defaults=True):
 
 
 class Manifest(Struct, kw_only=True):
-    """What a complete export holds. It is written last.
+    """The content of a complete export. It is written last.
 
     Attributes:
         complete: The shards of every run were written and cover its whole span.
@@ -144,7 +144,7 @@ def _skipped(what: Incomplete, run: int) -> SkippedEntry:
 
 
 def summaries_of(runs: Sequence[RunLog]) -> list[RunSummary]:
-    """What the manifest tells of runs, and of the runs that they have replaced."""
+    """The summaries of runs, and of the runs that they have replaced."""
     found: dict[int, RunSummary] = {}
     for run in runs:
         found.update((each.run, each) for each in run.plan.history)

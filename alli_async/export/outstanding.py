@@ -1,4 +1,4 @@
-"""What is outstanding: conversations that earlier runs could not make whole, asked for again until they are."""
+"""Conversations that earlier runs could not read whole: the next runs ask for them again."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ _SINGLE_ERRORS = (
     ResponseTooLargeError,
     ServerError,
 )
+# Number of conversations that are asked for at a time.
 _AT_A_TIME = 16
 
 
 class Outstanding(NamedTuple):
-    """What is not in an export though the server has it, and the run that tried last."""
+    """A conversation or row that the export lacks though the server has it, and the run that tried last."""
 
     what: Incomplete | Quarantined
     run: int
@@ -67,7 +68,7 @@ class Outstanding(NamedTuple):
 
 
 def outstanding_in(runs: Sequence[RunLog]) -> dict[object, Outstanding]:
-    """What could not be made whole, decoded or listed and is not there after these runs, by its key.
+    """The conversations and rows that these runs could not read whole and have not read since, by their keys.
 
     Incomplete conversations come first.
     """

@@ -43,7 +43,7 @@ _LOOKED_AT = 10
 
 
 class _ListedRow(Struct, rename="camel", gc=False):
-    """What is read of a conversation to plan an export."""
+    """The fields of a conversation that planning needs."""
 
     id: str
     created_at: int | float
@@ -74,7 +74,7 @@ class FirstDate:
         self.date: datetime | None = None
 
     def watch(self, session: Session) -> Session:
-        """The same session, whose answers tell the time."""
+        """The same session, whose first answer with a date sets `date`."""
 
         async def handle(request: Request) -> Response:
             response = await session.handle(request)
@@ -266,7 +266,7 @@ def since_of(previous: RunPlan, units_per_second: float | None) -> float | None:
 
 
 async def _weights(session: Session, filters: Filters, span: Span) -> list[Weight]:
-    """What the span holds: by the server's counts of days, or else by what was seen at its ends."""
+    """The weights of a span: by the server's counts of days, else by the density at its ends."""
     even = [Weight(span.low, span.high, (span.high - span.low) * span.density)]
     if not filters.selects_all:
         return even  # the counts are of all conversations

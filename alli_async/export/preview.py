@@ -1,4 +1,4 @@
-"""What an export would do, told without doing it: nothing is written, and next to nothing asked."""
+"""A preview of an export: nothing is written, and few requests are sent."""
 
 from __future__ import annotations
 

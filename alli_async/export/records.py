@@ -19,7 +19,7 @@ FORMAT_VERSION, READABLE_VERSIONS = 2, (1, 2)
 
 
 class ExportSpec(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a destination holds, and will always hold."""
+    """The spec of a destination, which never changes."""
 
     format_version: int = FORMAT_VERSION
     format: str
@@ -45,12 +45,12 @@ class Shard(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def is_whole_list(self) -> bool:
-        """Whether it is the whole list."""
+        """Whether the shard is the whole list."""
         return self.start is None and self.end is None
 
 
 class RunSummary(Struct, kw_only=True, omit_defaults=True):
-    """A run, as the manifest tells of it.
+    """A run, as the manifest lists it.
 
     Attributes:
         run: The run's number.
@@ -139,7 +139,7 @@ class RunPlan(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=Tr
 
 
 class Part(Struct, kw_only=True):
-    """A file, as it was written."""
+    """A data file, with its size and its hash."""
 
     name: str
     rows: int
@@ -154,7 +154,7 @@ class Incomplete(Struct, kw_only=True, omit_defaults=True):
         id: The conversation's id; None for a row that could not be listed.
         why: What went wrong.
         span: The first chat times between which such a row lies, in the server's unit.
-        run: The run that tried last, where a compaction tells of it; None for the run of the record.
+        run: The run that tried last, where a compaction lists it; None for the run of the record.
     """
 
     id: str | None
@@ -171,7 +171,7 @@ class Quarantined(Struct, kw_only=True, omit_defaults=True):
         id: The conversation's id, where it could be read.
         text: The JSON as it came; the field is named `record` on disk.
         span: The first chat times between which a row without a readable id lies, in the server's unit.
-        run: The run that tried last, where a compaction tells of it; None for the run of the record.
+        run: The run that tried last, where a compaction lists it; None for the run of the record.
     """
 
     why: str
@@ -234,7 +234,7 @@ class Commit(Struct, kw_only=True, omit_defaults=True):
 
 
 class ShardRecord(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What became of a shard: exactly one of the two."""
+    """The result of a shard: it was committed, or it was split."""
 
     shard: str
     commit: Commit | None = None

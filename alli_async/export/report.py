@@ -1,4 +1,4 @@
-"""What an export tells at its end."""
+"""The report of an export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..models import Skipped
 
 
 class ExportReport(Struct, kw_only=True):
-    """What an export did.
+    """The report of an export.
 
     Attributes:
         path: The directory, the file, or the address in an object store that was written.

@@ -1,4 +1,4 @@
-"""What an export was asked for, checked before anything is sent or written."""
+"""The arguments of an export, checked before anything is sent or written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Time = datetime | float
 
 
 class ExportRequest(Struct, frozen=True, kw_only=True):
-    """What an export was asked for, checked.
+    """The arguments of an export, checked.
 
     Attributes:
         dest: The destination; None where there is none yet, for a preview.
@@ -198,7 +198,7 @@ def file_of(
     *,
     needs_directory: bool = False,
 ) -> SingleFile | None:
-    """The same as `file_at`, for an export of this format and compression.
+    """The single file of a destination for this format and compression; None where it is no single file.
 
     Args:
         dest: The destination.

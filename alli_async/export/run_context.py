@@ -1,4 +1,4 @@
-"""What all shards of a run share, whoever writes them."""
+"""The values that all shards of a run share, in this process or on a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnError = Literal["raise", "skip"]
 
 
 class EarlierRuns(Protocol):
-    """What earlier runs have written into a destination."""
+    """The conversations that earlier runs have written into a destination."""
 
     @property
     def holdings(self) -> Holdings:
@@ -31,7 +31,7 @@ class EarlierRuns(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
-    """What all shards of a run share.
+    """The values that all shards of a run share.
 
     Attributes:
         session: The session that sends the requests.
@@ -39,7 +39,7 @@ class RunContext:
         plan: The plan of the run.
         open_writer: Makes the writer of a shard's parts, by the shard's name. It blocks.
         on_error: `"raise"` ends the run at the first conversation that cannot be made whole.
-        earlier: What earlier runs have written; None where there are none, or where it does not matter.
+        earlier: The conversations that earlier runs have written; None in a full run.
         tuning: The numbers that the export runs by.
     """
 

@@ -211,7 +211,7 @@ def _quarantined(row: BadRow, span: tuple[float, float] | None) -> Quarantined:
 
 
 def _without_text(bad: Quarantined, buffer: ShardBuffer) -> Quarantined:
-    """What could not be decoded; its text is left out where an export leaves out fields."""
+    """The same entry, without its text where the export leaves out or hashes fields."""
     return msgspec.structs.replace(bad, text=None) if buffer.writer.is_projected else bad
 
 

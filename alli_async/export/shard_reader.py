@@ -76,7 +76,7 @@ class Deferred:
 
 
 class PartitionFacts(NamedTuple):
-    """What the last shard must know of another shard.
+    """The facts about a shard that the last shard needs.
 
     Attributes:
         own_count: Number of rows that belong to the shard; None where it was not read as a partition.
@@ -184,7 +184,7 @@ class ShardReader:
         return self._stream.gone
 
     def facts(self) -> PartitionFacts:
-        """What the last shard must know of this one, once it has been read."""
+        """The facts about this shard that the last shard needs, once this one has been read."""
         partition = self._partition
         if partition is None:
             return PartitionFacts()

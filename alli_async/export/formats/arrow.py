@@ -74,7 +74,7 @@ def _name(field: Field, is_wire: bool) -> str:
 
 
 def pool() -> Any:
-    """What conversions take memory from.
+    """The memory pool of conversions.
 
     That of the C library: pyarrow's own gives what is free back to the kernel within milliseconds, and has it
     cleared again for the next batch, which measured as a fifth of an export's CPU time. What takes no pool of its
@@ -85,7 +85,7 @@ def pool() -> Any:
 
 @cache
 def _wire_schema() -> Any:
-    """What is read of a conversation. Its variables are read apart: they may have any fields."""
+    """The fields of a conversation. Its variables are read apart: they may have any fields."""
     pa, _ = load()
     fields = [each for each in CONVERSATION if each.kind != "json"]
     return pa.schema([(each.wire_name, _type(each, is_wire=True)) for each in fields])

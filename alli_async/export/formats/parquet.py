@@ -141,7 +141,7 @@ class ParquetShardWriter:
     def discard(self) -> None:
         """Delete the temporary files. After `commit` it does nothing."""
         for file in self._files:
-            # pyarrow writes a footer when it closes; nobody needs that one.
+            # pyarrow writes a footer when it closes, which is not needed here.
             file.deaf = True
         for writer in self._writers:
             writer.close()
@@ -185,10 +185,10 @@ class _File:
         return self.out.bytes_out
 
     def flush(self) -> None:
-        """There is nothing to flush."""
+        """Do nothing: the sink has no buffer."""
 
     def close(self) -> None:
-        """The sink is closed by whoever commits or discards it."""
+        """Do nothing: `commit` or `discard` closes the sink."""
 
 
 # --- reading ----------------------------------------------------------------------------------------------

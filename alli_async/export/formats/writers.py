@@ -1,4 +1,4 @@
-"""What each format is written by, and what it needs."""
+"""The writers of the formats, and the libraries that they need."""
 
 from __future__ import annotations
 

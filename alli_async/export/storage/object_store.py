@@ -1,9 +1,9 @@
 """An export in an object store: S3 and what obstore speaks besides.
 
-Nothing can be renamed there, and nothing needs to be: an object is visible once it is whole. A part is spooled to
-disk and uploaded under a name of its own, records are put where none is yet, and of two writers of one the first
-wins. So a part counts when a record names it, whoever wrote at the same time, and what no record names is removed
-once its run has ended.
+Nothing is renamed: an object becomes visible only as a whole. A part is spooled to disk and uploaded under a
+unique name. A record is put only where there is none, so the first of two writers wins. A part counts when a
+record names it, even if another process wrote at the same time. Parts that no record names are removed once
+their run has ended.
 """
 
 from __future__ import annotations
