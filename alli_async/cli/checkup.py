@@ -92,7 +92,7 @@ class Checkup:
 
     async def run(self, client: AlliClient, proxy: str | None, context: ssl.SSLContext | None) -> None:
         """Look at everything, as far as it can be reached."""
-        url = client._config.base_url
+        url = session_of(client).config.base_url
         self.found("server", "server", url, url)
         self._note_proxy(proxy)
         if url.startswith("https:") and proxy is None:
@@ -166,8 +166,8 @@ class Checkup:
     async def _note_refused_key(self, client: AlliClient, error: APIError) -> None:
         """Say that the key is refused, and whether it is one of the other region."""
         advice = f"check the key of {self.key_source}"
-        other = next((name for name, url in BASE_URLS.items() if url != client._config.base_url), None)
-        if other is not None and client._config.base_url in BASE_URLS.values():
+        other = next((name for name, url in BASE_URLS.items() if url != session_of(client).config.base_url), None)
+        if other is not None and session_of(client).config.base_url in BASE_URLS.values():
             try:
                 await client.with_options(region=other, base_url=None).request("GET", _PROJECTS)
             except AlliError:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..._aio.tasks import cancel_all, run_to_completion
 from ..._aio.threads import in_thread
+from ..._client_session import options_of, session_of
 from ...client import AlliClient
 from ...errors import ConfigurationError, ExportError
 from ..commit_log import RunLog
@@ -56,7 +57,7 @@ async def reached(cluster: Cluster, client: AlliClient, tuning: Tuning) -> Async
     """
     options = _options(client)
     async with connected(cluster, timeout=tuning.connect_seconds) as scheduler:
-        config = client._config
+        config = session_of(client).config
         yield Workers(scheduler, options, config.max_concurrency, config.rate_limit)
 
 
@@ -74,7 +75,7 @@ async def coordinated(workers: Workers, store: Store, tuning: Tuning) -> AsyncIt
 
 def _options(client: AlliClient) -> dict[str, Any]:
     """The keyword arguments of a worker's client, without the key: a scheduler keeps, logs and shows them."""
-    options, connection = dict(client._options), client._connection
+    options, connection = dict(options_of(client)), session_of(client).lifetime.connection
     route = connection.route
     functions = options.pop("middlewares") + options.pop("call_middlewares")
     if functions or connection.is_given:

@@ -57,8 +57,9 @@ class WorkerSession:
         self._projection = Projection(request.spec.fields, hash_key)
         self._client = client
         self._worker = worker
-        self.limiter = LimiterShare(client._tenant.limiter)
-        self.session = replace(session_of(client), limiter=self.limiter)
+        session = session_of(client)
+        self.limiter = LimiterShare(session.tenant.limiter)
+        self.session = replace(session, limiter=self.limiter)
         self.run: WorkerRun | None = None
         self.polled = time.monotonic()
         self.loop = asyncio.get_running_loop()
