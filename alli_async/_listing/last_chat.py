@@ -102,7 +102,7 @@ class LastChatReader(Generic[RowT]):
         """
         is_quiet = self._quiet.are_enough(this_pass.walk, found=found)
         walk, top = this_pass.walk, this_pass.top
-        if walk.has_ended and walk.listed == len(walk.ids) and walk.first_cursor is None:
+        if walk.has_ended and walk.is_proved and walk.listed == len(walk.ids) and walk.first_cursor is None:
             return True  # The list is one page.
         if not (this_pass.is_proved and self._is_whole_once):
             return is_quiet

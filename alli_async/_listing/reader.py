@@ -156,10 +156,9 @@ class ListReader(Generic[RowT]):
         """Read with one cursor, from where the survey stopped to the end."""
         walk, units_per_second = survey.walk, survey.profile.units_per_second or 1000.0
         assert walk is not None  # noqa: S101 - the survey has started it
-        one_page = walk.has_ended and walk.first_cursor is None
         newest = moments(good_rows([*survey.entries, *survey.tail]), units_per_second)
         await self._emit_walk(walk, units_per_second, newest)
-        if one_page or (walk.is_contiguous and not walk.rows_came):
+        if walk.is_contiguous and not walk.rows_came:
             return
         await self._read_until_nothing_new(survey, units_per_second, _plausible_newest(newest))
 

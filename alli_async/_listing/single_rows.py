@@ -45,7 +45,7 @@ class SingleRows(Generic[RowT]):
         cursors: How this server makes offset cursors; None where that is not known, or cursors are no offsets.
 
     Attributes:
-        is_proved: Whether the rows are proved to be contiguous, unless they are disturbed.
+        is_proved: Whether the rows are proved to be contiguous, unless they have moved.
         has_moved: Whether rows left or came at each try.
     """
 
@@ -71,8 +71,12 @@ class SingleRows(Generic[RowT]):
             AlliError: The server is at fault, and not the rows.
         """
         page = await self._fetch(index, cursor, refused_is_end=refused_is_end)
+        if self._cursors is None:
+            # Rows that left meanwhile may have moved others past the cursor.
+            self.is_proved = len(page.entries) <= 1
+            return page
         for _ in range(_MAX_TRIES):
-            if self._cursors is None or await self._is_still_there(page, index, self._cursors):
+            if await self._is_still_there(page, index, self._cursors):
                 return page
             page = await self._fetch(index, cursor, refused_is_end=refused_is_end)
         self.has_moved = True

@@ -5,6 +5,12 @@ from __future__ import annotations
 from .case import Case, Change, FaultScript, FilterChoice, Mark, Reader
 
 EXAMPLES = {
+    "rows are deleted while a small list is read row by row around a row that cannot be read": Case(
+        {"conversations": 5, "seed": 1},
+        Reader("export"),
+        history=(Change("delete", 28), Change("delete", 25, 500, 2)),
+        marks=(Mark("deep", 126),),
+    ),
     "a deleted row makes up for a missed one in the count": Case(
         {
             "conversations": 123,
