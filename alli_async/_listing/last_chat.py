@@ -35,19 +35,12 @@ class _Pass(Generic[RowT]):
         top: The last chat times on its first page, once that was read.
         unseen: Number of rows that no pass had shown before.
         unseen_older: Number of these rows whose last chat was before the first pass began.
-        was_full: Whether it went on to the end of the list.
     """
 
     walk: Walk[RowT]
     top: list[float] | None = None
     unseen: int = 0
     unseen_older: int = 0
-    was_full: bool = False
-
-    @property
-    def is_proved(self) -> bool:
-        """Whether its pages are known to be contiguous."""
-        return self.walk.is_contiguous
 
 
 @dataclass(slots=True)
@@ -104,7 +97,7 @@ class LastChatReader(Generic[RowT]):
         walk, top = this_pass.walk, this_pass.top
         if walk.has_ended and walk.is_proved and walk.listed == len(walk.ids) and walk.first_cursor is None:
             return True  # The list is one page.
-        if not (this_pass.is_proved and self._is_whole_once):
+        if not (this_pass.walk.is_contiguous and self._is_whole_once):
             return is_quiet
         if not this_pass.unseen:
             return True
@@ -120,8 +113,7 @@ class LastChatReader(Generic[RowT]):
                 await this_pass.walk.read_from_other_end(self._take_from_other_end)
                 entries = None
             if entries is None:
-                this_pass.was_full = True
-                self._is_whole_once = self._is_whole_once or this_pass.is_proved
+                self._is_whole_once = self._is_whole_once or this_pass.walk.is_contiguous
                 return
             if this_pass.top is None:
                 this_pass.top = [row.last_chat_time for row in entries if row.last_chat_time is not None]
@@ -131,7 +123,7 @@ class LastChatReader(Generic[RowT]):
             this_pass.unseen += len(fresh)
             this_pass.unseen_older += sum(self._is_older(row) for row in fresh)
             await self.take([row for row in fresh if self._is_wanted(row)])
-            if is_sweep and is_known and entries and this_pass.is_proved and self._is_whole_once:
+            if is_sweep and is_known and entries and this_pass.walk.is_contiguous and self._is_whole_once:
                 return
 
     async def _take_from_other_end(self, entries: Sequence[ListEntry[RowT]]) -> None:

@@ -33,7 +33,7 @@ class StuckError(Exception):
 
 
 class SingleRows(Generic[RowT]):
-    """Fetches rows one by one, and steps over those that cannot be read.
+    """Fetches rows one by one, and steps over rows that cannot be read.
 
     Single rows have no overlap. So they are fetched once more afterwards, together, and all again where rows have
     left or come meanwhile.

@@ -23,7 +23,7 @@ from .page_reader import BadRow, ListEntry, PageFaultError, PageReader, good_row
 from .pages import MAX_PAGE_SIZE, Row, units_per_second_in
 from .seen import SeenIds
 from .single_rows import StuckError
-from .walks import Walk
+from .walks import Walk, first_rows
 
 RowT = TypeVar("RowT", bound=Row)
 
@@ -316,13 +316,9 @@ class _Surveyor(Generic[RowT]):
         units_per_second = units_per_second_in(rows)
         if timed or units_per_second is None:
             return timed
-        try:
-            # A bound on first chat times leaves out the rows without chats.
-            bounded = self._pages.filters.within(LONG_AGO * units_per_second, None)
-            found = await Walk(self._pages, order, bounded).next_rows()
-        except (BadRequestError, StuckError):
-            return []
-        return [row for row in good_rows(found) if not is_empty(row)]
+        # A bound on first chat times leaves out the rows without chats.
+        bounded = self._pages.filters.within(LONG_AGO * units_per_second, None)
+        return [row for row in await first_rows(self._pages, order, bounded) if not is_empty(row)]
 
     async def _is_keyset(self, span: Span) -> bool:
         """Whether a page stays the same when a bound leaves out rows before its cursor."""

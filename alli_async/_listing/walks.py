@@ -28,7 +28,7 @@ from ..errors import BadRequestError, PaginationError
 from ..models import Order
 from .cursors import OffsetCursors
 from .filters import Filters
-from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader
+from .page_reader import BadRow, ListEntry, Page, PageFaultError, PageReader, good_rows
 from .pages import EndlessGuard, Row
 from .seen import SeenIds
 from .single_rows import SingleRows, StuckError
@@ -127,11 +127,6 @@ class Walk(Generic[RowT]):
     def is_contiguous(self) -> bool:
         """Whether the pages are proved to be contiguous, and the order of rows was stable."""
         return self.is_proved and not self.is_order_unstable
-
-    @property
-    def rows_before(self) -> int:
-        """The number of rows of the list before the next page."""
-        return self._index
 
     def seed(self, walk: Walk[RowT]) -> None:
         """Continue where another walk over the start of the same list has stopped."""
@@ -438,3 +433,11 @@ class Walk(Generic[RowT]):
         error.locate("GET", wire.CONVERSATIONS, self._idle, 0.0)
         error.cursor = self._cursor
         raise error
+
+
+async def first_rows(pages: PageReader[RowT], order: Order, filters: Filters) -> list[RowT]:
+    """The rows of the first page that has rows; none where the server cannot list any in this order."""
+    try:
+        return good_rows(await Walk(pages, order, filters).next_rows())
+    except (BadRequestError, StuckError):
+        return []

@@ -91,7 +91,7 @@ _CHANCE_SERVED = 0.7
 _FEW = 4
 # Requests in flight at a refusal, as a share of those that were refused before: below the first something else
 # than a limit of requests in flight refused, above the second such a limit did. By how much the refusals may
-# differ from those that such a limit makes.
+# differ from the refusals that such a limit makes.
 _FEWER = 0.6
 _AS_MANY = 0.85
 _MORE = 1.5

@@ -17,8 +17,9 @@ A run, module by module:
    The shards of a run share a session, filters and a plan (`run_context`). `progress` counts what is done.
 4. `shard_export` reads a shard (`shard_reader`; `undecodable` keeps JSON that cannot be decoded), splits it
    where it is dense (`cutting`), fills its parts (`shard_buffer`, `formats/`), and writes its record.
-5. The last shard also takes the conversations that no other shard lists (`last_shard`): those that a run before
-   could not make whole or decode (`outstanding`), and those that moved while the shards were read.
+5. The last shard also takes the conversations that no other shard lists (`last_shard`): the
+   conversations that an earlier run could not make whole or decode (`outstanding`), and the conversations that
+   moved while the shards were read.
 6. The end of the run is recorded. The manifest (`manifest`) is made of the log alone. `report` is the result.
 
 `holdings` holds which conversations the parts have, and `reading` reads parts. `compacting`, `verifying` and

@@ -18,15 +18,13 @@ from .._listing.filters import Filters
 from .._listing.page_reader import PageReader, good_rows
 from .._listing.pages import MAX_PAGE_SIZE, units_per_second_in
 from .._listing.planner import Weight, cut_span
-from .._listing.single_rows import StuckError
 from .._listing.survey import LONG_AGO, Span, Survey, is_empty, survey_list
-from .._listing.walks import Walk
+from .._listing.walks import first_rows
 from .._transcripts.chats import CHATS_PER_PAGE
 from .._transport import wire
 from .._transport.session import Session
 from .._transport.wire import Request, Response
 from .._version import __version__
-from ..errors import BadRequestError
 from ..models import Order, units_per_second_of
 from .project import project_of
 from .records import Kind, RunPlan, Shard
@@ -204,14 +202,12 @@ async def _latest_rows(session: Session, filters: Filters) -> list[_ListedRow]:
     """The conversations with the latest chats; none where the server cannot list them so."""
     filters = filters.without_last_chat_end()
     pages: PageReader[_ListedRow] = PageReader(session, filters, _decode_page, size=_LOOKED_AT)
-    try:
-        rows = await _latest(pages, pages.filters)
-        units_per_second = units_per_second_in(rows)
-        if rows and is_empty(rows[0]) and units_per_second is not None:
-            # Those without chats stand first; any bound leaves them out.
-            rows = await _latest(pages, pages.filters.with_last_chat_from(LONG_AGO * units_per_second))
-    except (BadRequestError, StuckError):
-        return []
+    rows = await first_rows(pages, Order.LAST_CHAT_TIME_DESC, pages.filters)
+    units_per_second = units_per_second_in(rows)
+    if rows and is_empty(rows[0]) and units_per_second is not None:
+        # Conversations without chats stand first; any bound leaves them out.
+        bounded = pages.filters.with_last_chat_from(LONG_AGO * units_per_second)
+        rows = await first_rows(pages, Order.LAST_CHAT_TIME_DESC, bounded)
     return rows
 
 
@@ -225,11 +221,6 @@ def _high_water(rows: Sequence[_ListedRow], now: datetime) -> float | None:
     times = [row.last_chat_time for row in rows if row.last_chat_time is not None]
     known = [each for each in times if LONG_AGO < each / units_per_second_of(each) <= now.timestamp()]
     return max(known, default=None)
-
-
-async def _latest(pages: PageReader[_ListedRow], filters: Filters) -> list[_ListedRow]:
-    """Some conversations with the latest chats."""
-    return good_rows(await Walk(pages, Order.LAST_CHAT_TIME_DESC, filters).next_rows())
 
 
 def _requests(plan: RunPlan, rows: Sequence[_ListedRow]) -> int | None:

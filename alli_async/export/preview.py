@@ -71,18 +71,18 @@ async def plan_export(
 
     Args:
         client: The client to read with.
-        dest: As for `export`; None for a new directory.
-        format: As for `export`, like all that follows.
+        dest: The destination of the export; None for a new directory.
+        format: The file format.
         compression: The compression of the files.
-        since: With a first chat from this time on.
-        until: With a first chat up to this time.
+        since: The earliest time of the first chat.
+        until: The latest time of the first chat.
         incremental: When a run was completed before: only what is new.
         refresh: When a run was completed before: everything once more.
         columns: The fields to write.
         redact: The fields to leave out or to hash.
         page_size: Number of conversations to ask for at a time.
-        same_project: As for `export`.
-        **filters: As for `export`.
+        same_project: Whether the destination is known to be of this project.
+        **filters: The filters of the list, as for `export`.
 
     Raises:
         ConfigurationError: The destination holds an export of something else, or an option cannot be right.

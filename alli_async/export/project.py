@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from .._aio.tasks import concurrently
 from .._aio.threads import in_thread
 from .._listing.filters import Filters
-from .._listing.page_reader import PageReader, good_rows
+from .._listing.page_reader import PageReader
 from .._listing.pages import units_per_second_in
-from .._listing.single_rows import StuckError
 from .._listing.survey import LONG_AGO, is_empty
-from .._listing.walks import Walk
+from .._listing.walks import first_rows
 from .._transcripts.codec import RAW_CODEC, RawRow
 from .._transport.session import Session
 from ..conversations import ConversationsAPI
@@ -21,7 +20,7 @@ from ..models import Order
 from .commit_log import RunLog
 from .destination import Destination
 
-# Number of ids to ask for, of those that the runs have noted, the latest first.
+# Most ids to ask for among the ids that the runs have noted, the latest first.
 _MOST_NOTED = 24
 # Number of conversations of the destination to ask for when the server knows none of the noted ids: enough to find
 # one where one in ten is still there (1 - 0.9 ** 64 = 0.999).
@@ -132,18 +131,11 @@ async def _ids_at_ends(session: Session, filters: Filters) -> list[str]:
     pages: PageReader[RawRow] = PageReader(session, filters.without_last_chat(), RAW_CODEC.list_page)
     found: dict[str, None] = {}
     for order in (Order.LAST_CHAT_TIME_DESC, Order.FIRST_CHAT_TIME_ASC):
-        rows = await _first_rows(pages, order, pages.filters)
+        rows = await first_rows(pages, order, pages.filters)
         units_per_second = units_per_second_in(rows)
         if rows and is_empty(rows[0]) and units_per_second is not None:
-            # Those without chats stand first, and may all be new; any bound leaves them out.
+            # Conversations without chats stand first, and may all be new; any bound leaves them out.
             bounded = pages.filters.within(LONG_AGO * units_per_second, None)
-            rows += await _first_rows(pages, order, bounded)
+            rows += await first_rows(pages, order, bounded)
         found.update(dict.fromkeys(row.id for row in rows))
     return list(found)
-
-
-async def _first_rows(pages: PageReader[RawRow], order: Order, filters: Filters) -> list[RawRow]:
-    try:
-        return good_rows(await Walk(pages, order, filters).next_rows())
-    except (StuckError, BadRequestError):
-        return []

@@ -229,4 +229,4 @@ async def test_a_walk_may_begin_at_an_index() -> None:
     cursors = OffsetCursors.guess(rows._cursor(50, 0), 50)
     walk, found = await read_all(rows, cursors=cursors, index=400)
     assert found == [float(number) for number in range(400, 500)]
-    assert (walk.rows_left, walk.rows_before) == (False, 500)
+    assert (walk.rows_left, 400 + walk.listed) == (False, 500)

@@ -1,7 +1,8 @@
 """Formats: how conversations become files, and how the files are read again.
 
 One shard of an export is written by one `ShardWriter`: `write` takes batches of conversations as the server sent
-them and returns those that cannot be written, `finish` flushes, `commit` renames the files to the shard's parts.
+them and returns the conversations that cannot be written, `finish` flushes, `commit` renames the files to the
+shard's parts.
 The writer writes to a sink of the store and never knows where that is.
 
 Modules:

@@ -263,7 +263,7 @@ class CsvWriter(OnePartWriter[CsvRows]):
         self._content = CsvRows(store.sink(self._name(shard)), compression, CsvTable(projection))
 
     def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Write conversations. Returns those that are no JSON."""
+        """Write conversations. Returns the conversations that are not JSON."""
         bad: list[Quarantined] = []
         try:
             self._content.write([transcript.json for transcript in transcripts])

@@ -37,7 +37,7 @@ class JsonLinesWriter(OnePartWriter[Lines]):
         self._content = Lines(store.sink(self._name(shard)), compression)
 
     def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Write conversations. Returns those that are not UTF-8, which no reader of the lines could read."""
+        """Write conversations. Returns the conversations that are not UTF-8, which no reader can read."""
         good: list[bytes] = []
         bad: list[RawTranscript] = []
         for transcript in transcripts:

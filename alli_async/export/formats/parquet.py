@@ -92,7 +92,7 @@ class ParquetShardWriter:
         return self._writers
 
     def write(self, transcripts: Sequence[RawTranscript]) -> list[Quarantined]:
-        """Write conversations and their chats. Returns those that are not what the contract says."""
+        """Write conversations and their chats. Returns the conversations that break the contract."""
         self._transcripts.extend(transcripts)
         self._size += sum(len(transcript.json) for transcript in transcripts)
         bad = self._convert() if self._size >= self._sizes.table else []
@@ -101,7 +101,7 @@ class ParquetShardWriter:
         return bad
 
     def finish(self) -> list[Quarantined]:
-        """Write the conversations that are still in memory. Returns those that are not what the contract says."""
+        """Write the conversations that are still in memory. Returns the conversations that break the contract."""
         bad = self._convert()
         self._write_group()
         return bad

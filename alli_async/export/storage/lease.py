@@ -42,15 +42,15 @@ DEFAULT_LEASE_TIMES = LeaseTimes()
 
 
 class Holder(Struct, kw_only=True):
-    """What a lock says.
+    """The content of a lock: the export that holds it.
 
     Attributes:
-        token: Another for each export.
-        host: Where it runs.
-        process: Its number there.
-        life: Of the process: the same again is the same process, on Linux; elsewhere None.
-        renewed: How often it was written; so no two versions are the same.
-        held: Whether it still is.
+        token: A random name of the export.
+        host: The host on which the export runs.
+        process: The number of the process on that host.
+        life: A mark of the process on Linux, which no other process with this number has; None elsewhere.
+        renewed: How often the lock was written, so that no two versions are the same.
+        held: Whether the export still holds the lock.
     """
 
     token: str
